@@ -1,0 +1,7 @@
+//! A token broker for GitHub self-hosted runners. The modules in reading order; each may use only those
+//! below it (`tests/it/layers.rs` holds the arrows).
+
+pub mod clock;
+pub mod config;
+pub mod model;
+pub mod policy;
