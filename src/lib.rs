@@ -1,6 +1,8 @@
 //! A token broker for GitHub self-hosted runners. The modules in reading order; each may use only those
 //! below it (`tests/it/layers.rs` holds the arrows).
 
+pub mod store;
+
 pub mod clock;
 pub mod config;
 pub mod model;
