@@ -1,5 +1,16 @@
 //! Who may have what: a pure decision. Knows neither GitHub nor Postgres nor the time.
 
+mod claims;
 pub mod decide;
+mod denial;
+pub mod document;
+mod pattern;
+mod reader;
+mod reserved;
+pub mod rules;
+mod targets;
 
-pub use decide::{Ask, Grant, Usage};
+pub use decide::{Ask, Grant, Permit, Placed, Usage, consider};
+pub use denial::Denial;
+pub use document::{Document, Fault, Member, TeamEntry};
+pub use rules::{Defaults, Membership, Memberships, Rules, Team};
