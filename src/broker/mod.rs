@@ -59,8 +59,7 @@ pub struct Broker {
     /// What has begun and must end before the process does.
     tasks: TaskTracker,
     runtime: Handle,
-    /// Wakes the sweep.
-    pub(crate) wake: Notify,
+    wake: Notify,
 }
 
 impl Broker {
@@ -135,6 +134,11 @@ impl Broker {
     ) -> Result<T, Error> {
         let task = self.tasks.spawn_on(work.in_current_span(), &self.runtime);
         task.await.unwrap_or_else(|err| Err(Error::Panicked(err.to_string())))
+    }
+
+    /// Returns when something happened that the sweep should look at.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
     }
 
     /// Waits until everything that has begun has ended, but no longer than `patience`; whether it has.

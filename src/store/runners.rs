@@ -142,6 +142,7 @@ impl Runner {
             expires_at: Some(issued.expires_at),
             updated_at: now,
             facts_at: Some(now),
+            registered_at: issued.github_runner_id.map(|_| now),
             missed_sweeps: 0,
             ..self.clone()
         }
@@ -165,19 +166,27 @@ pub async fn settle(
     now: DateTime<Utc>,
 ) -> Result<bool, Error> {
     // diesel prepares an UPDATE of its own anew each time; this text never changes, so it is prepared once.
-    struct Settle<'a>(Claim, Issued<'a>, DateTime<Utc>);
+    struct Settle<'a> {
+        claim: Claim,
+        issued: Issued<'a>,
+        /// A JIT runner is registered from the moment that GitHub makes it.
+        registered_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    }
     impl diesel::query_builder::QueryId for Settle<'_> {
         type QueryId = Settle<'static>;
         const HAS_STATIC_QUERY_ID: bool = true;
     }
     impl diesel::query_builder::QueryFragment<Pg> for Settle<'_> {
         fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-            let Settle(claim, issued, now) = self;
+            let Settle { claim, issued, registered_at, now } = self;
             out.push_sql("UPDATE runners SET status = 'pending', deleting_from = NULL, missed_sweeps = 0");
             out.push_sql(", github_runner_id = ");
             out.push_bind_param::<Nullable<BigInt>, _>(&issued.github_runner_id)?;
             out.push_sql(", credential_sha256 = ");
             out.push_bind_param::<Text, _>(issued.credential_sha256)?;
+            out.push_sql(", registered_at = ");
+            out.push_bind_param::<Nullable<Timestamptz>, _>(registered_at)?;
             out.push_sql(", expires_at = ");
             out.push_bind_param::<Timestamptz, _>(&issued.expires_at)?;
             for column in [", updated_at = ", ", facts_at = "] {
@@ -190,7 +199,8 @@ pub async fn settle(
             out.push_bind_param::<Integer, _>(&claim.generation)
         }
     }
-    Ok(Settle(claim, issued, now).execute(conn).await? == 1)
+    let registered_at = issued.github_runner_id.map(|_| now);
+    Ok(Settle { claim, issued, registered_at, now }.execute(conn).await? == 1)
 }
 
 /// `requested → failed`, and the idempotency key is free again. `false`: no longer ours to settle.
