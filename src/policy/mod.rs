@@ -1,6 +1,7 @@
 //! Who may have what: a pure decision. Knows neither GitHub nor Postgres nor the time.
 
 mod claims;
+mod compile;
 pub mod decide;
 mod denial;
 pub mod document;

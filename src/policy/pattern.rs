@@ -19,11 +19,10 @@ pub(super) struct Pattern {
 #[derive(Clone, Debug)]
 enum Meaning {
     /// Most patterns are plain text, for which a regular expression would be slow to make and large.
-    Literal {
-        text: String,
-        ignore_case: bool,
-    },
-    Expression(Regex),
+    Literal { text: String, ignore_case: bool },
+    /// `begins` is the plain text that every match begins with: thousands of repositories differ in it, and
+    /// it is compared in no time.
+    Expression { begins: String, regex: Regex },
 }
 
 impl Pattern {
@@ -38,12 +37,17 @@ impl Pattern {
     }
 
     fn compile(pattern: &str, ignore_case: bool) -> Result<Pattern, String> {
-        let meaning = match parse(pattern, false)?.kind() {
-            HirKind::Literal(literal) => {
-                let text = String::from_utf8(literal.0.to_vec()).map_err(|_| "not UTF-8".to_owned())?;
-                Meaning::Literal { text, ignore_case }
+        let meaning = match literal(&parse(pattern, false)?) {
+            Some(text) => Meaning::Literal { text, ignore_case },
+            None => {
+                let expression = parse(pattern, ignore_case)?;
+                let first = match expression.kind() {
+                    HirKind::Concat(parts) => parts.first(),
+                    _ => None,
+                };
+                let begins = first.and_then(literal).unwrap_or_default();
+                Meaning::Expression { begins, regex: anchored(expression)? }
             }
-            _ => Meaning::Expression(anchored(parse(pattern, ignore_case)?)?),
         };
         Ok(Pattern { text: pattern.to_owned(), meaning })
     }
@@ -52,7 +56,7 @@ impl Pattern {
         match &self.meaning {
             Meaning::Literal { text, ignore_case: true } => text.eq_ignore_ascii_case(value),
             Meaning::Literal { text, ignore_case: false } => text == value,
-            Meaning::Expression(expression) => expression.is_match(value),
+            Meaning::Expression { begins, regex } => value.starts_with(begins) && regex.is_match(value),
         }
     }
 
@@ -83,6 +87,14 @@ fn parse(pattern: &str, ignore_case: bool) -> Result<Hir, String> {
     })
 }
 
+/// The text, if the expression is no more than that.
+fn literal(expression: &Hir) -> Option<String> {
+    match expression.kind() {
+        HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).ok(),
+        _ => None,
+    }
+}
+
 /// The anchors go around the parsed expression, not its text: no `a)|(b`, no `(?x) … #` can get past them.
 fn anchored(expression: Hir) -> Result<Regex, String> {
     let whole = Hir::concat(vec![Hir::look(Look::Start), expression, Hir::look(Look::End)]);
@@ -106,6 +118,11 @@ mod tests {
             }
         }
         assert!(Pattern::exact("a|ab").unwrap().matches("ab"));
+        for (pattern, value) in
+            [("octo/ml-.*", "octo/ml-"), ("ab*", "a"), ("ab?c", "ac"), ("(?i)ab.*", "ABc")]
+        {
+            assert!(Pattern::exact(pattern).unwrap().matches(value), "{pattern}");
+        }
     }
 
     #[test]

@@ -119,7 +119,7 @@ impl Reader {
                 "requests_per_minute" => {
                     team.requests_per_minute = self.number(value, at, "requests_per_minute")
                 }
-                "member" => team.member = self.members(value, at),
+                "member" => team.member = self.members(value, At { who: &format!("{who}: member"), ..at }),
                 other => self.unknown(key.span(), who, other, TEAM_KEYS),
             }
         }

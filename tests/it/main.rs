@@ -1,0 +1,3 @@
+//! The tests of every part, in one binary.
+
+mod policy;
