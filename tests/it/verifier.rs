@@ -2,6 +2,7 @@
 
 mod accepted;
 mod keys;
+mod published;
 mod refused;
 mod unreachable;
 
@@ -13,6 +14,7 @@ use runner_broker::config;
 use runner_broker::dev::issuer::{Issuer, Running, Settings};
 
 const AUDIENCE: &str = "runner-broker";
+const UNKNOWN_KEY: &str = "the token is not signed by a key that its issuer publishes";
 
 /// An issuer of its own for each test, and a verifier that knows only its address.
 struct World {
