@@ -1,3 +1,5 @@
-//! The tests of every part, in one binary.
+//! Our own tests, in one binary: sentences about behaviour, against real Postgres, a real OpenID provider
+//! and the `dev` GitHub.
 
 mod policy;
+mod verifier;
