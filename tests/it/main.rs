@@ -1,0 +1,3 @@
+//! Every part against the others, in one binary.
+
+mod dev_github;
