@@ -2,4 +2,7 @@
 
 mod access;
 mod client;
+mod faults;
+mod limits;
+mod runners;
 mod schema;
