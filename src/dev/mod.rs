@@ -1,3 +1,6 @@
-//! What to try everything on: each part plays a peer of the broker. Outside the layers; only `main` and tests use it.
+//! What the broker needs from the world, to try everything on; our tests use the same. Stands outside the
+//! layers: only `main` and tests use it.
 
+pub mod github;
 pub mod issuer;
+pub mod postgres;

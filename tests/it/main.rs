@@ -3,3 +3,4 @@
 
 mod policy;
 mod verifier;
+mod dev_github;
