@@ -3,5 +3,7 @@
 
 pub mod clock;
 pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod model;
 pub mod policy;

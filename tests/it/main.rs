@@ -1,0 +1,4 @@
+//! The tests that need no other program than Postgres.
+
+mod database;
+mod postgres;
