@@ -4,3 +4,5 @@
 mod policy;
 mod verifier;
 mod dev_github;
+mod database;
+mod postgres;
