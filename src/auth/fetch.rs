@@ -95,9 +95,9 @@ impl Client {
             return Err(Error::OtherIssuer(found.issuer.chars().take(256).collect()));
         }
         let jwks_uri = found.jwks_uri.url();
-        match is_secure(jwks_uri) && (jwks_uri.scheme() == "https" || url.scheme() == "http") {
-            true => Ok(jwks_uri.clone()),
-            false => Err(Error::Insecure(jwks_uri.to_string())),
+        match is_downgrade(&url, jwks_uri) {
+            false => Ok(jwks_uri.clone()),
+            true => Err(Error::Insecure(jwks_uri.to_string())),
         }
     }
 
@@ -122,5 +122,23 @@ impl Client {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+}
+
+/// What was learned over https is not to be followed over anything less, not even to loopback.
+fn is_downgrade(from: &Url, to: &Url) -> bool {
+    from.scheme() == "https" && to.scheme() != "https"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_https_issuer_cannot_point_at_a_neighbour_on_loopback() {
+        let downgrade = |from: &str, to: &str| is_downgrade(&from.parse().unwrap(), &to.parse().unwrap());
+        assert!(downgrade("https://idp.example.com", "http://127.0.0.1/keys"));
+        assert!(!downgrade("https://idp.example.com", "https://keys.example.com"));
+        assert!(!downgrade("http://localhost", "http://localhost/keys"));
     }
 }
