@@ -112,17 +112,23 @@ impl GitHub {
     }
 
     /// Adds an organisation with the group `Default` and the App installed, all permissions granted.
+    /// Panics if this is no name of an organisation.
     pub fn add_org(&self, org: &str) {
-        let target = Target::Organization(org.to_lowercase());
+        let Ok(target @ Target::Organization(_)) = org.parse() else {
+            panic!("'{org}' is no name of an organisation")
+        };
         let mut state = self.shared.state();
         state.account(org, true);
         state.scope(target, org);
     }
 
     /// Adds a repository, `owner/name`; an owner that is unknown becomes a user with the App installed.
+    /// Panics if this is no name of a repository.
     pub fn add_repo(&self, repo: &str) {
-        let (owner, name) = repo.split_once('/').unwrap_or((repo, ""));
-        let target = Target::Repository { owner: owner.to_lowercase(), name: name.to_lowercase() };
+        let (Ok(target @ Target::Repository { .. }), Some((owner, _))) = (repo.parse(), repo.split_once('/'))
+        else {
+            panic!("'{repo}' is not owner/name")
+        };
         let mut state = self.shared.state();
         state.account(owner, false);
         state.scope(target, repo);
@@ -132,7 +138,8 @@ impl GitHub {
     pub fn add_group(&self, org: &str, name: &str) -> Option<i64> {
         let mut state = self.shared.state();
         let scope = state.scopes.get_mut(&Target::Organization(org.to_lowercase()))?;
-        let id = scope.groups.iter().map(|group| group.id).max().unwrap_or(0) + 2;
+        // 2 is the group of GitHub's own runners.
+        let id = scope.groups.iter().map(|group| group.id).fold(2, i64::max) + 1;
         scope.groups.push(Group { id, name: name.into(), open: true });
         Some(id)
     }

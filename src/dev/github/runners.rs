@@ -26,13 +26,13 @@ impl Level {
 }
 
 /// The permission that a call to a scope needs.
-pub(super) fn needed(method: &str, target: &Target, path: &str) -> (&'static str, Level) {
-    let level = if method == "GET" { Level::Read } else { Level::Write };
-    match target {
-        _ if path.ends_with("/cancel") => ("actions", level),
-        Target::Organization(_) => ("organization_self_hosted_runners", level),
-        Target::Repository { .. } => ("administration", level),
-    }
+pub(super) fn needed(method: &str, path: &str) -> (&'static str, Level) {
+    let permission = match path {
+        _ if path.ends_with("/cancel") => "actions",
+        _ if path.starts_with("/repos/") => "administration",
+        _ => "organization_self_hosted_runners",
+    };
+    (permission, if method == "GET" { Level::Read } else { Level::Write })
 }
 
 /// `rest` is the path behind `actions`.
@@ -42,7 +42,7 @@ pub(super) fn route(
     target: &Target,
     rest: &[&str],
 ) -> Result<Answer, Answer> {
-    let (permission, level) = needed(request.method, target, request.path);
+    let (permission, level) = needed(request.method, request.path);
     api::as_installation(state, request, target, permission, level)?;
     let is_org = matches!(target, Target::Organization(_));
     match (request.method, rest) {
@@ -146,7 +146,7 @@ fn generate(state: &mut State, request: &Request, target: &Target) -> Result<Ans
     let known = scope(state, target)?;
     let group = known.groups.iter().find(|group| group.id == group_id).ok_or_else(Answer::not_found)?;
     if !group.open {
-        let (permission, level) = needed(request.method, target, request.path);
+        let (permission, level) = needed(request.method, request.path);
         return Err(api::missing(permission, level));
     }
     if known.named(name).is_some() {

@@ -22,12 +22,11 @@ use super::fault::{Action, Canned};
 use super::state::State;
 use super::{api, control, limits, runners};
 use crate::clock::Clock;
-use crate::model::Target;
 
 /// How long the first half of a truncated answer has to leave before the connection closes.
 const FLUSH: Duration = Duration::from_millis(20);
-/// A call that is never answered is given up after a while, for the sake of the memory.
-const FOREVER: Duration = Duration::from_secs(3600);
+/// How often a call that hangs looks whether its caller is still there.
+const GLANCE: Duration = Duration::from_millis(20);
 
 /// What the server and its owner share.
 pub(super) struct Shared {
@@ -118,6 +117,18 @@ impl Connection {
         Connection(stream)
     }
 
+    /// Whether the caller still waits. Actix does not tell a handler.
+    fn is_open(req: &HttpRequest) -> bool {
+        match req.conn_data::<Connection>() {
+            // Not blocking, as the first handle is not: no byte there is an error, the end is a zero.
+            Some(Connection(Some(stream))) => stream
+                .peek(&mut [0; 1])
+                .map_or_else(|err| err.kind() == std::io::ErrorKind::WouldBlock, |bytes| bytes > 0),
+            _ => false,
+        }
+    }
+
+    /// Closes it at once, whatever actix still means to write.
     fn close(req: &HttpRequest) -> HttpResponse {
         if let Some(Connection(Some(stream))) = req.conn_data::<Connection>() {
             let _ = stream.shutdown(Shutdown::Both);
@@ -224,7 +235,7 @@ async fn serve(req: HttpRequest, body: Bytes, shared: Data<Shared>) -> HttpRespo
     if latency > 0 {
         sleep(Duration::from_micros(latency)).await;
     }
-    match outcome(&call, fault, who, &shared).await {
+    match outcome(&req, &call, fault, who, &shared).await {
         Outcome::Whole(answer) => {
             shared.state().answered(number, answer.status);
             send(answer, &shared)
@@ -243,7 +254,13 @@ enum Outcome {
     Nothing,
 }
 
-async fn outcome(call: &Held, fault: Option<Action>, who: u64, shared: &Data<Shared>) -> Outcome {
+async fn outcome(
+    req: &HttpRequest,
+    call: &Held,
+    fault: Option<Action>,
+    who: u64,
+    shared: &Data<Shared>,
+) -> Outcome {
     let resource = api::resource(&call.method, &call.path);
     Outcome::Whole(match fault {
         None => call.act(shared),
@@ -277,7 +294,9 @@ async fn outcome(call: &Held, fault: Option<Action>, who: u64, shared: &Data<Sha
             answer
         }
         Some(Action::Hang) => {
-            sleep(FOREVER).await;
+            while Connection::is_open(req) {
+                sleep(GLANCE).await;
+            }
             return Outcome::Nothing;
         }
         Some(Action::RefuseFreshToken { status, uses }) => {
@@ -295,13 +314,7 @@ async fn outcome(call: &Held, fault: Option<Action>, who: u64, shared: &Data<Sha
         }
         Some(Action::SecondaryLimit { retry_after_seconds }) => limits::secondary(403, retry_after_seconds),
         Some(Action::PermissionMissing) => {
-            // What an organisation's call needs, if the path does not say.
-            let is_repo = call.path.starts_with("/repos/");
-            let target = match is_repo {
-                true => Target::Repository { owner: String::new(), name: String::new() },
-                false => Target::Organization(String::new()),
-            };
-            let (permission, level) = runners::needed(&call.method, &target, &call.path);
+            let (permission, level) = runners::needed(&call.method, &call.path);
             api::missing(permission, level)
         }
     })
@@ -345,5 +358,5 @@ fn send_half(answer: Answer) -> HttpResponse {
             }
         }
     });
-    head(&answer).force_close().body(SizedStream::new(whole, Box::pin(parts)))
+    head(&answer).body(SizedStream::new(whole, Box::pin(parts)))
 }

@@ -88,7 +88,8 @@ impl World {
 
     /// As `ask_with`, for answers that GitHub would not describe.
     pub fn unchecked(&self, method: &str, path: &str, bearer: &str, body: Value, headers: &str) -> Answer {
-        let bytes = self.bytes(method, path, bearer, body, headers);
+        let headers = format!("Connection: close\r\n{headers}");
+        let bytes = self.bytes(method, path, bearer, body, &headers);
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let (head, rest) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in '{text}'"));
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
@@ -97,7 +98,7 @@ impl World {
         Answer { status, head: head.to_owned(), raw, body }
     }
 
-    /// All that comes before the connection closes.
+    /// All that comes before the server closes the connection, which it is not asked to.
     pub fn bytes(&self, method: &str, path: &str, bearer: &str, body: Value, headers: &str) -> Vec<u8> {
         let mut stream = self.send(method, path, bearer, body, headers);
         let mut bytes = Vec::new();
@@ -110,14 +111,14 @@ impl World {
         let mut stream = TcpStream::connect(self.github.url().trim_start_matches("http://")).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let body = if body.is_null() { String::new() } else { body.to_string() };
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: test\r\nConnection: close\r\n\
-             Authorization: Bearer {bearer}\r\nContent-Length: {}\r\n{headers}\r\n{body}",
-            self.github.url().trim_start_matches("http://"),
+        let host = self.github.url().trim_start_matches("http://");
+        // One write: pieces would wait for each other's acknowledgement.
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: test\r\nAuthorization: Bearer {bearer}\r\n\
+             Content-Length: {}\r\n{headers}\r\n{body}",
             body.len(),
-        )
-        .unwrap();
+        );
+        stream.write_all(request.as_bytes()).unwrap();
         stream
     }
 

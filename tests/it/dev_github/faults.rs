@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read};
 use std::time::{Duration, Instant};
 
-use runner_broker::dev::github::{Action, Canned, Fault, GitHub, Settings};
+use runner_broker::dev::github::{Action, Canned, Fault, GitHub, Limits, Settings};
 use serde_json::{Value, json};
 
 use super::client::World;
@@ -95,7 +95,7 @@ fn an_answer_can_be_late_before_and_after_the_act() {
     {
         let (world, token) = failing(action);
         let start = Instant::now();
-        let mut stream = world.send("POST", JIT, &token, ask(), "");
+        let mut stream = world.send("POST", JIT, &token, ask(), "Connection: close\r\n");
         std::thread::sleep(Duration::from_millis(200));
         assert_eq!(world.exists(), acted);
         let mut text = String::new();
@@ -113,6 +113,15 @@ fn a_call_can_hang_until_the_client_gives_up() {
     let gave_up = stream.read(&mut [0; 1]).unwrap_err().kind();
     assert!(matches!(gave_up, ErrorKind::WouldBlock | ErrorKind::TimedOut));
     assert!(!world.exists());
+    world.github.set_limits(Some(Limits { concurrent: 1, ..Limits::default() }));
+    assert_eq!(world.get("/orgs/octo-org/actions/runners", &token).status, 429, "it is under way");
+    drop(stream);
+    while world.get("/orgs/octo-org/actions/runners", &token).status == 429 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    world.github.fail(Fault::new("POST", JIT, Action::Hang));
+    let _hanging = world.send("POST", JIT, &token, ask(), "");
+    std::thread::sleep(Duration::from_millis(50));
     let start = Instant::now();
     drop(world);
     assert!(start.elapsed() < Duration::from_secs(2), "a hanging call holds nobody up");
