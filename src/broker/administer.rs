@@ -10,7 +10,7 @@ use super::events::{About, Actor, Kind, event_at, record};
 use super::{Broker, Error, Policy};
 use crate::clock::Clock;
 use crate::model::{GroupRef, Role};
-use crate::policy::{Defaults, Document, Fault, Member, Rules, TeamEntry};
+use crate::policy::{Document, Fault, Member, Rules, TeamEntry};
 use crate::store::policies::{self, RoleMember, Tables, Team, TeamMember};
 use crate::store::Store;
 

@@ -25,7 +25,7 @@ pub struct Origin {
 
 impl Caller {
     pub fn has(&self, role: Role) -> bool {
-        self.memberships.roles.contains(&role)
+        self.memberships.has(role)
     }
 
     /// The names of his teams.
@@ -35,7 +35,7 @@ impl Caller {
 
     /// Neither team nor role: anybody on GitHub can be that, so what he does is logged in bulk.
     pub fn is_stranger(&self) -> bool {
-        self.memberships.teams.is_empty() && self.memberships.roles.is_empty()
+        self.memberships.is_stranger()
     }
 
     pub fn needs(&self, role: Role) -> Result<(), Error> {

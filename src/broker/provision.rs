@@ -1,7 +1,7 @@
 //! A runner for a caller: the intent first, then GitHub, then the result, and only then the credential.
 //! A crash anywhere leaves a `requested` row, never a runner that no row knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -15,7 +15,7 @@ use super::caller::Caller;
 use super::events::{About, Actor, Kind, record};
 use super::{Broker, Error};
 use crate::github::Deadline;
-use crate::model::{Method, NameAsk};
+use crate::model::{Method, NameAsk, system_labels};
 use crate::policy::{self, Ask, Denial, Grant, Placed, Usage};
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Issued, Runner};
@@ -37,6 +37,8 @@ pub struct Provisioned {
     pub expires_at: DateTime<Utc>,
     /// What `config.sh` calls the runner group; `None` for GitHub's default one.
     pub group_name: Option<String>,
+    /// Those of `runner.labels` that the runner's own software adds.
+    pub system_labels: BTreeSet<String>,
 }
 
 /// What the intent's transaction decided to do.
@@ -88,7 +90,9 @@ impl Broker {
             Method::Jit => None,
             Method::RegistrationToken => self.group_name(&grant, deadline).await,
         };
-        Ok(Provisioned { runner, grant, credential: made.credential, expires_at: made.expires_at, group_name })
+        let system_labels = system_labels(ask.os, ask.arch).iter().map(ToString::to_string).collect();
+        let Made { credential, expires_at, .. } = made;
+        Ok(Provisioned { runner, grant, credential, expires_at, group_name, system_labels })
     }
 
     /// The permit with its runner group settled; GitHub is asked only for names that nobody knows yet.

@@ -108,15 +108,15 @@ pub struct PoolStatus {
     pub waiting: usize,
 }
 
-/// An async closure over a connection whose future may cross threads.
-pub trait Work<'c, R>: FnOnce(&'c mut Conn) -> Self::Future + Send {
-    type Future: Future<Output = R> + Send;
+/// Names the future of an async closure, so that it can be demanded to cross threads.
+pub trait Work<T, R>: FnOnce(T) -> Self::Future {
+    type Future: Future<Output = R>;
 }
 
-impl<'c, F, Fut, R> Work<'c, R> for F
+impl<F, T, Fut, R> Work<T, R> for F
 where
-    F: FnOnce(&'c mut Conn) -> Fut + Send,
-    Fut: Future<Output = R> + Send,
+    F: FnOnce(T) -> Fut,
+    Fut: Future<Output = R>,
 {
     type Future = Fut;
 }
@@ -165,7 +165,7 @@ impl Store {
     /// to be kept is therefore an `Ok(Err(refusal))`.
     pub async fn transaction<R, E, F>(&self, work: F) -> Result<R, E>
     where
-        F: for<'c> Work<'c, Result<R, E>>,
+        for<'c> F: AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
         E: From<Error>,
     {
         type Manager = <Conn as AsyncConnection>::TransactionManager;
