@@ -104,17 +104,16 @@ impl Postgres {
     pub fn start(options: &Options) -> Result<Postgres, Error> {
         let account = Account::for_data(options.data_dir.as_deref())?;
         let lock = options.data_dir.as_deref().map(|dir| folders::claim(dir, &account)).transpose()?;
-        let folder = folders::temporary(&account)?;
+        let folder = folders::temporary(&account);
         let home = match &options.data_dir {
             Some(dir) => doing(fs::canonicalize(dir), || format!("opening {}", dir.display()))?,
             None => folder.clone(),
         };
         let (data, log) = (home.join("data"), home.join("postgres.log"));
         let kept = options.data_dir.is_some();
-        let watchdog = doing(Watchdog::start(&folder, &data, kept), || "starting sh".into());
-        let watchdog = watchdog.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
+        let watchdog = doing(Watchdog::start(&folder, &data, kept), || "starting sh".into())?;
         let running = Mutex::new(Running { server: None, watchdog });
-        // From here on, dropping cleans up, and so does the watchdog if we are killed.
+        // The watchdog is there before what it has to remove. From here on, dropping cleans up as well.
         let mut postgres = Postgres {
             settings: options::settings(options, &folder),
             binaries: Binaries::default(),
@@ -126,8 +125,9 @@ impl Postgres {
             running,
             _lock: lock,
         };
+        folders::make(&postgres.folder, &postgres.account)?;
         postgres.binaries = options.search.find(&postgres.data, &postgres.account)?;
-        postgres.initialise()?;
+        postgres.initialise(options.fsync)?;
         postgres.launch(&mut postgres.running())?;
         Ok(postgres)
     }
@@ -166,7 +166,7 @@ impl Postgres {
         self.end(Signal::INT);
     }
 
-    /// Kills the server without a warning, as a power cut would.
+    /// Kills the server without a warning, as if it had crashed.
     pub fn kill(&self) {
         self.end(Signal::KILL);
     }
@@ -182,7 +182,7 @@ impl Postgres {
     }
 
     /// Makes the data folder, whole or not at all.
-    fn initialise(&self) -> Result<(), Error> {
+    fn initialise(&self, fsync: bool) -> Result<(), Error> {
         if self.data.join("PG_VERSION").exists() {
             return Ok(());
         }
@@ -194,7 +194,7 @@ impl Postgres {
         let (log, before) = self.open_log()?;
         let mut command = self.account.command(&self.binaries.initdb(), &self.folder);
         command.arg("-D").arg(&partial).args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]);
-        command.args(["--no-sync", "--no-instructions"]);
+        command.args(if fsync { &["--no-instructions"][..] } else { &["--no-instructions", "--no-sync"] });
         command.stdout(doing(log.try_clone(), || "opening the log".into())?).stderr(log);
         let mut running = self.running();
         running.watchdog.about_to_start();
@@ -291,6 +291,8 @@ impl Drop for Postgres {
         // Data that nobody will read needs no checkpoint.
         self.end(if self.kept { Signal::INT } else { Signal::QUIT });
         self.running().watchdog.finish();
+        // It has removed the folder, unless somebody ended it.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -31,9 +31,10 @@ pub fn claim(dir: &Path, account: &Account) -> Result<File, Error> {
     }
 }
 
-/// A folder with a short path, since a socket's path may have no more than about a hundred bytes.
-pub fn temporary(account: &Account) -> Result<PathBuf, Error> {
-    let name = format!("rb-pg-{:08x}", rand::random::<u32>());
+/// The name of a folder yet to be made, which nobody else has; short, since a socket's path may have no more than
+/// about a hundred bytes.
+pub fn temporary(account: &Account) -> PathBuf {
+    let name = format!("rb-pg-{:010x}", rand::random::<u64>() >> 24);
     let fits = |base: &Path| {
         base.is_absolute()
             && base.join(&name).join(SOCKET).as_os_str().len() <= LONGEST_SOCKET_PATH
@@ -41,9 +42,7 @@ pub fn temporary(account: &Account) -> Result<PathBuf, Error> {
     };
     let own = std::env::temp_dir();
     let base = if fits(&own) { own } else { PathBuf::from("/tmp") };
-    let folder = base.join(name);
-    make(&folder, account)?;
-    Ok(folder)
+    base.join(name)
 }
 
 /// Makes a folder that is Postgres' own.
