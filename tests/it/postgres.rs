@@ -99,9 +99,8 @@ async fn each_test_has_a_database_of_its_own_with_the_schema() {
         let (client, _connection) = connect(url).await;
         client.batch_execute("CREATE TABLE words (word text)").await.unwrap();
     };
-    let schema = format!("words{}", std::process::id());
-    let one = TestDatabase::create(&schema, migrate).await;
-    let two = TestDatabase::create(&schema, async |_: &str| unreachable!("the template is there")).await;
+    let one = TestDatabase::create("words", migrate).await;
+    let two = TestDatabase::create("words", async |_: &str| unreachable!("the template is there")).await;
     let (client, _connection) = connect(one.url()).await;
     client.batch_execute("INSERT INTO words VALUES ('one')").await.unwrap();
     let (client, _connection) = connect(two.url()).await;
