@@ -1,9 +1,8 @@
 //! A private Postgres on a Unix socket, from the machine's own binaries or downloaded ones. It ends with the
 //! process that started it, however that ends. Knows nothing of the broker's schema.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,20 +14,19 @@ use rustix::process::{Pid, Signal, kill_process};
 use account::Account;
 use binaries::Binaries;
 pub use binaries::Search;
-pub use download::Download;
+use download::Download;
+pub use options::Options;
 use watchdog::Watchdog;
 
 mod account;
 mod binaries;
-mod download;
+pub mod download;
+mod folders;
+mod options;
 mod watchdog;
 
 /// The superuser of every private Postgres. It has no password: the socket's folder is closed to others.
 pub const USER: &str = "postgres";
-
-/// The longest path of a Unix socket that macOS takes; Linux takes 107 bytes.
-const LONGEST_SOCKET_PATH: usize = 103;
-const SOCKET: &str = ".s.PGSQL.5432";
 
 /// How long a crashed instance may recover, or a small machine start.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -36,38 +34,6 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const FREE_WITHIN: Duration = Duration::from_secs(10);
 const STOPPED_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(2);
-
-/// How to run a private Postgres.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Where the data survives: in `data` there, beside `postgres.log`. `None`: nothing survives.
-    pub data_dir: Option<PathBuf>,
-    /// Whether commits wait for the disk.
-    pub fsync: bool,
-    pub max_connections: u16,
-    /// Further settings, named as in `postgresql.conf`; they win over ours.
-    pub settings: Vec<(String, String)>,
-    /// Where binaries may come from.
-    pub search: Search,
-}
-
-impl Options {
-    /// All in a temporary folder that goes away with the instance, and nothing waits for the disk.
-    pub fn temporary() -> Options {
-        Options {
-            data_dir: None,
-            fsync: false,
-            max_connections: 300,
-            settings: Vec::new(),
-            search: Search::of_this_machine(),
-        }
-    }
-
-    /// The data stays in this folder, which is made if need be, and is there at the next start.
-    pub fn kept(data_dir: impl Into<PathBuf>) -> Options {
-        Options { data_dir: Some(data_dir.into()), fsync: true, ..Options::temporary() }
-    }
-}
 
 /// Why there is no private Postgres; each message stands alone.
 #[derive(Debug, thiserror::Error)]
@@ -137,20 +103,19 @@ impl Postgres {
     /// downloaded first; from async code, call it through `spawn_blocking`.
     pub fn start(options: &Options) -> Result<Postgres, Error> {
         let account = Account::for_data(options.data_dir.as_deref())?;
-        let lock = options.data_dir.as_deref().map(|dir| claim(dir, &account)).transpose()?;
-        let folder = temporary_folder(&account)?;
+        let lock = options.data_dir.as_deref().map(|dir| folders::claim(dir, &account)).transpose()?;
+        let folder = folders::temporary(&account);
         let home = match &options.data_dir {
             Some(dir) => doing(fs::canonicalize(dir), || format!("opening {}", dir.display()))?,
             None => folder.clone(),
         };
         let (data, log) = (home.join("data"), home.join("postgres.log"));
         let kept = options.data_dir.is_some();
-        let watchdog = doing(Watchdog::start(&folder, &data, kept), || "starting sh".into());
-        let watchdog = watchdog.inspect_err(|_| drop(fs::remove_dir_all(&folder)))?;
+        let watchdog = doing(Watchdog::start(&folder, &data, kept), || "starting sh".into())?;
         let running = Mutex::new(Running { server: None, watchdog });
-        // From here on, dropping cleans up, and so does the watchdog if we are killed.
+        // The watchdog is there before what it has to remove. From here on, dropping cleans up as well.
         let mut postgres = Postgres {
-            settings: settings(options, &folder),
+            settings: options::settings(options, &folder),
             binaries: Binaries::default(),
             account,
             folder,
@@ -160,8 +125,9 @@ impl Postgres {
             running,
             _lock: lock,
         };
+        folders::make(&postgres.folder, &postgres.account)?;
         postgres.binaries = options.search.find(&postgres.data, &postgres.account)?;
-        postgres.initialise()?;
+        postgres.initialise(options.fsync)?;
         postgres.launch(&mut postgres.running())?;
         Ok(postgres)
     }
@@ -200,7 +166,7 @@ impl Postgres {
         self.end(Signal::INT);
     }
 
-    /// Kills the server without a warning, as a power cut would.
+    /// Kills the server without a warning, as if it had crashed.
     pub fn kill(&self) {
         self.end(Signal::KILL);
     }
@@ -216,7 +182,7 @@ impl Postgres {
     }
 
     /// Makes the data folder, whole or not at all.
-    fn initialise(&self) -> Result<(), Error> {
+    fn initialise(&self, fsync: bool) -> Result<(), Error> {
         if self.data.join("PG_VERSION").exists() {
             return Ok(());
         }
@@ -224,11 +190,11 @@ impl Postgres {
         if partial.exists() {
             doing(fs::remove_dir_all(&partial), || format!("removing {}", partial.display()))?;
         }
-        make_folder(&partial, &self.account)?;
+        folders::make(&partial, &self.account)?;
         let (log, before) = self.open_log()?;
         let mut command = self.account.command(&self.binaries.initdb(), &self.folder);
         command.arg("-D").arg(&partial).args(["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"]);
-        command.args(["--no-sync", "--no-instructions"]);
+        command.args(if fsync { &["--no-instructions"][..] } else { &["--no-instructions", "--no-sync"] });
         command.stdout(doing(log.try_clone(), || "opening the log".into())?).stderr(log);
         let mut running = self.running();
         running.watchdog.about_to_start();
@@ -325,6 +291,8 @@ impl Drop for Postgres {
         // Data that nobody will read needs no checkpoint.
         self.end(if self.kept { Signal::INT } else { Signal::QUIT });
         self.running().watchdog.finish();
+        // It has removed the folder, unless somebody ended it.
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -346,34 +314,6 @@ fn stop(running: &mut Running, signal: Signal) {
     running.watchdog.nothing_runs();
 }
 
-/// The settings of the command line: a small server that listens on its socket alone.
-fn settings(options: &Options, folder: &Path) -> Vec<(String, String)> {
-    let on_off = |on: bool| if on { "on" } else { "off" }.to_owned();
-    let mut settings: Vec<(String, String)> = [
-        ("listen_addresses", String::new()),
-        ("port", "5432".into()),
-        ("unix_socket_directories", folder.display().to_string()),
-        ("max_connections", options.max_connections.to_string()),
-        ("fsync", on_off(options.fsync)),
-        ("synchronous_commit", on_off(options.fsync)),
-        ("full_page_writes", on_off(options.fsync)),
-        ("shared_buffers", "64MB".into()),
-        ("wal_level", "minimal".into()),
-        ("max_wal_senders", "0".into()),
-        ("jit", "off".into()),
-        ("timezone", "UTC".into()),
-        ("log_timezone", "UTC".into()),
-        // Shared memory as files in the data folder: those go with it, even after a kill.
-        ("dynamic_shared_memory_type", "mmap".into()),
-        // Its visits to a template would hold up `CREATE DATABASE`.
-        ("autovacuum", on_off(options.data_dir.is_some())),
-    ]
-    .map(|(name, value)| (name.to_owned(), value))
-    .into();
-    settings.extend(options.settings.iter().cloned());
-    settings
-}
-
 /// The server's process id and whether it takes connections, from the file that it keeps for `pg_ctl`.
 fn pid_file(data: &Path) -> Option<(u32, bool)> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
@@ -384,45 +324,4 @@ fn pid_file(data: &Path) -> Option<(u32, bool)> {
 /// The file may also be a leftover of a server that crashed.
 fn is_ready(data: &Path, server: u32) -> bool {
     pid_file(data) == Some((server, true))
-}
-
-/// Makes the data folder's home and keeps every other instance out of it.
-fn claim(dir: &Path, account: &Account) -> Result<File, Error> {
-    doing(fs::create_dir_all(dir), || format!("making {}", dir.display()))?;
-    if !account.reaches(dir) {
-        return Err(Error::Unreachable { folder: dir.to_owned(), account: account.to_string() });
-    }
-    let path = dir.join("lock");
-    let file = OpenOptions::new().create(true).append(true).open(&path);
-    let file = doing(file, || format!("opening {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::InUse { folder: dir.to_owned(), pid: pid_file(&dir.join("data")).map(|file| file.0) })
-        }
-        Err(TryLockError::Error(source)) => {
-            Err(Error::Io { doing: format!("locking {}", path.display()), source })
-        }
-    }
-}
-
-/// A folder with a short path, since a socket's path may have no more than about a hundred bytes.
-fn temporary_folder(account: &Account) -> Result<PathBuf, Error> {
-    let name = format!("rb-pg-{:08x}", rand::random::<u32>());
-    let fits = |base: &Path| {
-        base.is_absolute()
-            && base.join(&name).join(SOCKET).as_os_str().len() <= LONGEST_SOCKET_PATH
-            && account.reaches(base)
-    };
-    let own = std::env::temp_dir();
-    let base = if fits(&own) { own } else { PathBuf::from("/tmp") };
-    let folder = base.join(name);
-    make_folder(&folder, account)?;
-    Ok(folder)
-}
-
-/// Makes a folder that is Postgres' own.
-fn make_folder(folder: &Path, account: &Account) -> Result<(), Error> {
-    let made = DirBuilder::new().mode(0o700).create(folder).and_then(|()| account.give(folder));
-    doing(made, || format!("making {}", folder.display()))
 }

@@ -6,3 +6,4 @@ mod verifier;
 mod dev_github;
 mod database;
 mod postgres;
+mod postgres_binaries;

@@ -8,36 +8,42 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// `$1` the temporary folder, `$2` the data folder, `$3` `kept` or `temporary`.
 ///
-/// Data that nobody will read needs no checkpoint (QUIT); other data gets one (INT). A server that ends by itself
-/// takes its `postmaster.pid` and its shared memory along; what a killed one leaves of that memory is named in the
-/// seventh line of the file.
+/// While there is a `.partial` folder, initdb runs, and is killed: nobody will read that folder. Of servers, one
+/// with temporary data need not write a checkpoint (QUIT); the others do (INT). A server that ends by itself takes its
+/// `postmaster.pid` and its shared memory along; what a killed one leaves of that memory is named in the seventh line
+/// of the file.
 const SCRIPT: &str = r#"
 trap '' HUP INT QUIT TERM
+data=$2
 pid=
 while read -r line; do pid=$line; done
 case $pid in
-    starting) pid=$(sed -n 1p "$2/postmaster.pid") ;;
+    starting) pid=$(sed -n 1p "$data/postmaster.pid") ;;
     none) pid= ;;
 esac
 case $3 in
     kept) signal=INT; most=2400 ;;
     *) signal=QUIT; most=400 ;;
 esac
-if [ -n "$pid" ]; then
-    kill -s "$signal" -- "-$pid"
-    tries=0
-    while [ -e "$2/postmaster.pid" ] && kill -s 0 "$pid" && [ "$tries" -lt "$most" ]; do
-        sleep 0.025
-        tries=$((tries + 1))
-    done
-    kill -s KILL -- "-$pid"
-fi
-rm -rf "$2.partial"
-if [ "$3" = temporary ]; then
-    memory=$(sed -n 7p "$2/postmaster.pid")
+forget_memory() {
+    memory=$(sed -n 7p "$1/postmaster.pid")
     memory=${memory##* }
     if [ -n "$memory" ]; then ipcrm -m "$memory"; fi
+}
+if [ -n "$pid" ]; then
+    if [ ! -e "$data.partial" ]; then
+        kill -s "$signal" -- "-$pid"
+        tries=0
+        while [ -e "$data/postmaster.pid" ] && kill -s 0 "$pid" && [ "$tries" -lt "$most" ]; do
+            sleep 0.025
+            tries=$((tries + 1))
+        done
+    fi
+    kill -s KILL -- "-$pid"
 fi
+forget_memory "$data.partial"
+rm -rf "$data.partial"
+if [ "$3" = temporary ]; then forget_memory "$data"; fi
 tries=0
 until rm -rf "$1" || [ "$tries" -ge 200 ]; do
     sleep 0.025
