@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod config;
+pub mod github;
 pub mod model;
 pub mod policy;
