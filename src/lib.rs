@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod config;
+#[cfg(feature = "dev")]
+pub mod dev;
 pub mod github;
 pub mod model;
 pub mod policy;

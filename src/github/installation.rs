@@ -152,10 +152,7 @@ impl GitHub {
             let refused = refusal(&answer, permission.as_str(), "such thing");
             let may_pass = match &refused {
                 Error::Unauthorized { .. } => true,
-                Error::PermissionMissing { message, .. } => {
-                    answer.header("x-accepted-github-permissions").is_none()
-                        && message.contains("not accessible by integration")
-                }
+                Error::PermissionMissing { message, .. } => message.contains("not accessible by integration"),
                 _ => false,
             };
             let waits = may_pass && token.may_be_unknown_yet() && pause < deadline.remaining();

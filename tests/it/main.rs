@@ -1,3 +1,5 @@
-//! The tests of every part, in one binary.
+//! Every part against the others, in one binary.
 
+mod dev_github;
+mod github;
 mod policy;

@@ -1,0 +1,300 @@
+//! A GitHub to try the broker on: stateful, strict where GitHub is strict, and failing on command.
+//!
+//! [`GitHub::start`] serves the operations of runners, runner groups, Apps and installations on a port of
+//! 127.0.0.1, at the root and under `/api/v3` (Enterprise Server). Everything that GitHub checks is checked;
+//! [`GitHub::fail`] makes calls go wrong; `connect`, `start_job` and their like lead a runner's life.
+//!
+//! Another process has the same over HTTP. A body is JSON; a refusal is GitHub's basic error.
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `GET /_dev` | | `{url, app_id, targets, issued: {kind: count}}` |
+//! | `GET /_dev/runners?target=T` | | 200 `[RunnerState]`; `T` is an organisation or `owner/name` |
+//! | `GET /_dev/calls`, `DELETE /_dev/calls` | | 200 `[Call]`; 204 |
+//! | `POST /_dev/faults`, `DELETE /_dev/faults` | a [`Fault`]: `{"method": "POST", "path": "jitconfig", "skip": 0, "times": 1, "action": {"delay": {"millis": 50}}}` | 204 |
+//! | `POST /_dev/connect`, `…/disconnect`, `…/start-job`, `…/finish-job`, `…/remove` | `{target, name}` | 204 |
+//! | `POST /_dev/jit` (what `run.sh --jitconfig` does) | `{encoded_jit_config}` | 200 `{name}` |
+//! | `POST /_dev/register` (what `config.sh` does) | `{target, name, labels, ephemeral, token}` | 201 `{id}` |
+
+mod answer;
+mod api;
+mod control;
+mod fault;
+mod keys;
+mod life;
+mod limits;
+mod runners;
+mod server;
+mod shapes;
+mod state;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+pub use fault::{Action, Canned, Fault};
+pub use keys::private_key_pem;
+pub use life::{RUNNER_VERSION, Refused};
+pub use limits::Limits;
+pub use state::{Call, RunnerState};
+
+use crate::clock::Clock;
+use crate::model::Target;
+use server::{Server, Shared};
+use state::{Group, State};
+
+/// How a GitHub starts.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// GitHub's own time; a clock apart from the broker's makes a skew.
+    pub clock: Clock,
+    pub app_id: u64,
+    /// 0: a free one.
+    pub port: u16,
+    /// `None`: no limits, the budget headers show plenty.
+    pub limits: Option<Limits>,
+    /// What every call takes.
+    pub latency: Duration,
+    /// Whether `calls` and `issued` remember; off for benchmarks.
+    pub record_calls: bool,
+    /// Threads that serve.
+    pub workers: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            clock: Clock::default(),
+            app_id: 424_242,
+            port: 0,
+            limits: None,
+            latency: Duration::ZERO,
+            record_calls: true,
+            workers: 1,
+        }
+    }
+}
+
+/// A running GitHub; its server and threads end when it is dropped. Where a `target` is asked for, it is an
+/// organisation or `owner/name`, compared without case, as are the names of runners.
+pub struct GitHub {
+    url: String,
+    app_id: u64,
+    shared: Arc<Shared>,
+    _server: Server,
+}
+
+impl GitHub {
+    /// Starts an empty GitHub. Errors: the port is taken, no threads.
+    pub fn start(settings: Settings) -> std::io::Result<GitHub> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, settings.port))?;
+        let url = format!("http://{}", listener.local_addr()?);
+        let mut state = State::new(settings.clock, settings.app_id, url.clone(), settings.record_calls);
+        state.meter.limits = settings.limits;
+        let shared = Arc::new(Shared::new(state, settings.latency));
+        let _server = Server::start(listener, shared.clone(), settings.workers)?;
+        Ok(GitHub { url, app_id: settings.app_id, shared, _server })
+    }
+
+    /// `http://127.0.0.1:PORT`, without a slash at its end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn app_id(&self) -> u64 {
+        self.app_id
+    }
+
+    /// The App's private key, PKCS#8 PEM; the same for all of a process.
+    pub fn private_key_pem(&self) -> &'static str {
+        private_key_pem()
+    }
+
+    /// Adds an organisation with the group `Default` and the App installed, all permissions granted.
+    /// Panics if this is no name of an organisation.
+    pub fn add_org(&self, org: &str) {
+        let Ok(target @ Target::Organization(_)) = org.parse() else {
+            panic!("'{org}' is no name of an organisation")
+        };
+        let mut state = self.shared.state();
+        state.account(org, true);
+        state.scope(target, org);
+    }
+
+    /// Adds a repository, `owner/name`; an owner that is unknown becomes a user with the App installed.
+    /// Panics if this is no name of a repository.
+    pub fn add_repo(&self, repo: &str) {
+        let (Ok(target @ Target::Repository { .. }), Some((owner, _))) = (repo.parse(), repo.split_once('/'))
+        else {
+            panic!("'{repo}' is not owner/name")
+        };
+        let mut state = self.shared.state();
+        state.account(owner, false);
+        state.scope(target, repo);
+    }
+
+    /// Adds a runner group to an organisation; `None`: no such organisation.
+    pub fn add_group(&self, org: &str, name: &str) -> Option<i64> {
+        let mut state = self.shared.state();
+        let scope = state.scopes.get_mut(&Target::Organization(org.to_lowercase()))?;
+        // 2 is the group of GitHub's own runners.
+        let id = scope.groups.iter().map(|group| group.id).fold(2, i64::max) + 1;
+        scope.groups.push(Group { id, name: name.into(), open: true });
+        Some(id)
+    }
+
+    /// From now on the App may not use this group: GitHub answers 403.
+    pub fn close_group(&self, org: &str, id: i64) {
+        let mut state = self.shared.state();
+        let scope = state.scopes.get_mut(&Target::Organization(org.to_lowercase()));
+        let groups = scope.into_iter().flat_map(|scope| scope.groups.iter_mut());
+        groups.filter(|group| group.id == id).for_each(|group| group.open = false);
+    }
+
+    /// The installation that serves a target. `None`: not installed there.
+    pub fn installation_id(&self, target: &str) -> Option<u64> {
+        let target: Target = target.parse().ok()?;
+        self.shared.state().installation(target.owner()).map(|installation| installation.id)
+    }
+
+    /// What the owner grants from now on, instead of what he did: `("administration", "write")`, ….
+    pub fn set_permissions(&self, owner: &str, permissions: &[(&str, &str)]) {
+        if let Some(installation) = self.shared.state().installation_mut(owner) {
+            let pairs = permissions.iter().chain(&[("metadata", "read")]);
+            installation.permissions = pairs.map(|&(name, level)| (name.into(), level.into())).collect();
+        }
+    }
+
+    pub fn suspend(&self, owner: &str) {
+        let mut state = self.shared.state();
+        let now = state.clock.now();
+        if let Some(installation) = state.installation_mut(owner) {
+            installation.suspended_at = Some(now);
+        }
+    }
+
+    pub fn unsuspend(&self, owner: &str) {
+        if let Some(installation) = self.shared.state().installation_mut(owner) {
+            installation.suspended_at = None;
+        }
+    }
+
+    /// Takes the App away; its tokens die with it.
+    pub fn uninstall(&self, owner: &str) {
+        let mut state = self.shared.state();
+        let account = state.accounts.get_mut(&owner.to_lowercase());
+        if let Some(id) = account.and_then(|account| account.installation.take()) {
+            state.installations.remove(&id);
+            state.tokens.retain(|_, token| token.installation != id);
+        }
+    }
+
+    /// Installs the App again, under a new id. `None`: no such account.
+    pub fn install(&self, owner: &str) -> Option<u64> {
+        self.shared.state().install(owner)
+    }
+
+    /// The runners of a target, the oldest first.
+    pub fn runners(&self, target: &str) -> Vec<RunnerState> {
+        let state = self.shared.state();
+        let scope = target.parse().ok().and_then(|target: Target| state.scopes.get(&target));
+        scope.map(|scope| scope.runners.values().cloned().collect()).unwrap_or_default()
+    }
+
+    pub fn runner(&self, target: &str, name: &str) -> Option<RunnerState> {
+        let target: Target = target.parse().ok()?;
+        self.shared.state().scopes.get(&target)?.named(name).cloned()
+    }
+
+    /// What `config.sh` does: registers a runner, offline, with the system labels and these. Its id.
+    pub fn register(
+        &self,
+        target: &str,
+        name: &str,
+        labels: &[&str],
+        ephemeral: bool,
+        registration_token: &str,
+    ) -> Result<i64, Refused> {
+        self.shared.state().register(target, name, labels, ephemeral, registration_token)
+    }
+
+    /// What `config.sh remove` does.
+    pub fn unregister(&self, target: &str, name: &str, remove_token: &str) -> Result<(), Refused> {
+        self.shared.state().unregister(target, name, remove_token)
+    }
+
+    /// As `register`, without a token: a runner that somebody else set up.
+    pub fn plant(&self, target: &str, name: &str, labels: &[&str], ephemeral: bool) -> Result<i64, Refused> {
+        self.shared.state().plant(target, name, labels, ephemeral)
+    }
+
+    /// What `run.sh --jitconfig` does: the runner of this config is online. Its name.
+    pub fn connect_jit(&self, encoded: &str) -> Result<String, Refused> {
+        self.shared.state().connect_jit(encoded)
+    }
+
+    /// The runner is online, and its version known.
+    pub fn connect(&self, target: &str, name: &str) -> Result<(), Refused> {
+        self.shared.state().connect(target, name)
+    }
+
+    /// The runner is offline; if it was busy it stays so.
+    pub fn disconnect(&self, target: &str, name: &str) -> Result<(), Refused> {
+        self.shared.state().disconnect(target, name)
+    }
+
+    /// The runner, online and idle, is busy.
+    pub fn start_job(&self, target: &str, name: &str) -> Result<(), Refused> {
+        self.shared.state().start_job(target, name)
+    }
+
+    /// The runner is idle; an ephemeral one is gone.
+    pub fn finish_job(&self, target: &str, name: &str) -> Result<(), Refused> {
+        self.shared.state().finish_job(target, name)
+    }
+
+    /// The runner is gone, busy or not, as if removed by hand.
+    pub fn remove(&self, target: &str, name: &str) -> Result<(), Refused> {
+        self.shared.state().vanish(target, name)
+    }
+
+    /// The runner's labels are these now: drift.
+    pub fn set_labels(&self, target: &str, name: &str, labels: &[&str]) -> Result<(), Refused> {
+        self.shared.state().set_labels(target, name, labels)
+    }
+
+    /// Puts a fault at the end of the queue.
+    pub fn fail(&self, fault: Fault) {
+        self.shared.state().faults.add(fault);
+    }
+
+    /// Everything works again.
+    pub fn clear_faults(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// The calls so far, the oldest first; those of `/_dev` are not counted.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.state().calls()
+    }
+
+    pub fn clear_calls(&self) {
+        self.shared.state().clear_calls();
+    }
+
+    /// Every secret that went out: installation, registration and remove tokens, JIT configs.
+    pub fn issued(&self) -> Vec<String> {
+        self.shared.state().issued()
+    }
+
+    /// What every call takes from now on.
+    pub fn set_latency(&self, latency: Duration) {
+        self.shared.latency.store(latency.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// The limits from now on; what is used stays used.
+    pub fn set_limits(&self, limits: Option<Limits>) {
+        self.shared.state().meter.limits = limits;
+    }
+}

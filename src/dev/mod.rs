@@ -1,0 +1,3 @@
+//! What the broker needs from the world, to try everything on; our tests use the same.
+
+pub mod github;
