@@ -3,7 +3,7 @@
 
 mod database;
 mod dev_github;
+mod github;
 mod policy;
 mod postgres;
-mod postgres_binaries;
 mod verifier;
