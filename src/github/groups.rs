@@ -50,7 +50,7 @@ impl GitHub {
             let (only, id) = REPOSITORY_GROUP;
             return Ok(name.eq_ignore_ascii_case(only).then_some(id));
         };
-        let flight = self.groups().entry(org.clone()).or_default().clone();
+        let flight = self.groups_of(org);
         let now = self.clock().now();
         let holds = |known: &Groups| {
             let age = if known.id(name).is_some() { KNOWN } else { UNKNOWN };
@@ -74,7 +74,7 @@ impl GitHub {
             let call = Call::new(Operation::ListRunnerGroups, path);
             let answer = self.as_installation(&target, &call, deadline).await?;
             if !answer.status.is_success() {
-                return Err(refused(&answer, &target, &format!("{target}")));
+                return Err(refused(&answer, &target, &target.to_string()));
             }
             groups.extend(answer.decode::<Page>(false)?.runner_groups);
             if answer.has_next() != Some(true) {
