@@ -499,16 +499,22 @@ impl Reader {
 /// An https URL, or http on loopback; no user, no query, no fragment.
 fn trusted_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    let loopback = match url.host()? {
-        Host::Ipv4(ip) => ip.is_loopback(),
-        Host::Ipv6(ip) => ip.is_loopback(),
-        Host::Domain(name) => name == "localhost",
-    };
     let plain = url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
         && url.fragment().is_none();
-    (plain && (url.scheme() == "https" || (url.scheme() == "http" && loopback))).then_some(url)
+    (plain && is_secure(&url)).then_some(url)
+}
+
+/// Whether nobody on the way can read or change what this URL carries: https, or http on loopback.
+pub fn is_secure(url: &Url) -> bool {
+    let loopback = match url.host() {
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => return false,
+    };
+    url.scheme() == "https" || (url.scheme() == "http" && loopback)
 }
 
 fn nowhere() -> Url {

@@ -1,10 +1,23 @@
 //! A token broker for GitHub self-hosted runners. The modules in reading order; each may use only those
 //! below it (`tests/it/layers.rs` holds the arrows).
 
-pub mod clock;
+pub mod cli;
+pub mod http;
+pub mod jobs;
+
+pub mod broker;
+
+pub mod auth;
+pub mod github;
+pub mod store;
+
+pub mod policy;
+
 pub mod config;
+pub mod telemetry;
+
+pub mod clock;
+pub mod model;
+
 #[cfg(feature = "dev")]
 pub mod dev;
-pub mod github;
-pub mod model;
-pub mod policy;

@@ -36,6 +36,10 @@ impl Groups {
     fn id(&self, name: &str) -> Option<i64> {
         self.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name)).map(|group| group.id)
     }
+
+    fn name(&self, id: i64) -> Option<&str> {
+        self.groups.iter().find(|group| group.id == id).map(|group| group.name.as_str())
+    }
 }
 
 impl GitHub {
@@ -58,6 +62,24 @@ impl GitHub {
         };
         let groups = flight.get(holds, || self.clone().list_groups(target.clone()), deadline).await?;
         Ok(groups.id(name))
+    }
+
+    /// The name of the runner group with this id. `None`: the target has none, or it is the default group.
+    pub async fn group_name(
+        &self,
+        target: &Target,
+        id: i64,
+        deadline: Deadline,
+    ) -> Result<Option<String>, Error> {
+        let Target::Organization(org) = target else { return Ok(None) };
+        if id == REPOSITORY_GROUP.1 {
+            return Ok(None);
+        }
+        let flight = self.groups().entry(org.clone()).or_default().clone();
+        let now = self.clock().now();
+        let holds = |known: &Groups| now - known.at < if known.name(id).is_some() { KNOWN } else { UNKNOWN };
+        let groups = flight.get(holds, || self.clone().list_groups(target.clone()), deadline).await?;
+        Ok(groups.name(id).map(str::to_owned))
     }
 
     async fn list_groups(self, target: Target) -> Result<Groups, Error> {

@@ -12,7 +12,7 @@ use super::installation::Permission;
 use super::runner::{Runner, Wire};
 use super::wire::Answer;
 use super::{GitHub, PAGES_AT_MOST};
-use crate::model::{Label, RunnerName, Target};
+use crate::model::{Label, Target};
 use crate::policy::Grant;
 
 /// A runner that GitHub made, and what it starts with: private key material, once.
@@ -59,12 +59,12 @@ impl GitHub {
     pub async fn generate_jitconfig(
         &self,
         grant: &Grant,
-        name: &RunnerName,
+        name: &str,
         deadline: Deadline,
     ) -> Result<JitRunner, Error> {
         #[derive(Serialize)]
         struct Ask<'a> {
-            name: &'a RunnerName,
+            name: &'a str,
             runner_group_id: i64,
             labels: Vec<&'a Label>,
             work_folder: &'a str,

@@ -1,0 +1,11 @@
+DROP TABLE audit_log;
+DROP FUNCTION audit_log_is_append_only();
+DROP TABLE leases;
+DROP TABLE idempotency_keys;
+DROP TABLE github_runners_cache;
+DROP TABLE runners;
+DROP TABLE team_requests;
+DROP TABLE policy_versions;
+DROP TABLE role_members;
+DROP TABLE team_members;
+DROP TABLE teams;

@@ -1,0 +1,145 @@
+//! An issuer's published keys (RFC 7517), each with the algorithms that it may be used with.
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
+use super::token::Unverified;
+
+const RSA: &[Algorithm] = &[
+    Algorithm::RS256,
+    Algorithm::RS384,
+    Algorithm::RS512,
+    Algorithm::PS256,
+    Algorithm::PS384,
+    Algorithm::PS512,
+];
+
+/// The usable keys of one answer.
+pub struct Keys(Vec<Key>);
+
+/// What the known keys say about a signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    Genuine,
+    Forged(&'static str),
+    /// A key that is not here might have made it.
+    UnknownKey,
+}
+
+struct Key {
+    kid: Option<String>,
+    /// Never empty, and all of the key's own type: this is what keeps an RSA key from being an HMAC secret.
+    algorithms: Vec<Algorithm>,
+    decoding: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<Value>,
+}
+
+/// A key as published; what its type does not need is not looked at.
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    kid: Option<String>,
+    alg: Option<String>,
+    #[serde(rename = "use")]
+    usage: Option<String>,
+    key_ops: Option<Vec<String>>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    d: Option<IgnoredAny>,
+}
+
+impl Keys {
+    /// Reads a key set; a key that we cannot or must not use is skipped, as RFC 7517 (5) asks.
+    pub fn parse(document: &[u8]) -> Result<Keys, serde_json::Error> {
+        let set: KeySet = serde_json::from_slice(document)?;
+        let jwks = set.keys.into_iter().filter_map(|value| serde_json::from_value::<Jwk>(value).ok());
+        Ok(Keys(jwks.filter_map(Key::new).collect()))
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether one of these keys made the token's signature.
+    pub fn judge(&self, token: &Unverified<'_>) -> Judgement {
+        let fits = |key: &&Key| key.algorithms.contains(&token.alg);
+        let Some(kid) = &token.kid else {
+            // Nothing says which key is meant, so it must be clear without.
+            let mut fitting = self.0.iter().filter(fits);
+            return match (fitting.next(), fitting.next()) {
+                (Some(_), Some(_)) => Judgement::Forged("kid is missing and the issuer has several keys"),
+                (Some(key), None) if key.made(token) => Judgement::Genuine,
+                _ => Judgement::UnknownKey,
+            };
+        };
+        let mut named = self.0.iter().filter(|key| key.kid.as_ref() == Some(kid)).peekable();
+        if named.peek().is_none() {
+            return Judgement::UnknownKey;
+        }
+        let mut fitting = named.filter(fits).peekable();
+        if fitting.peek().is_none() {
+            return Judgement::Forged("alg does not fit the key");
+        }
+        match fitting.any(|key| key.made(token)) {
+            true => Judgement::Genuine,
+            false => Judgement::Forged("the signature is wrong"),
+        }
+    }
+}
+
+impl Key {
+    fn new(jwk: Jwk) -> Option<Key> {
+        // A private key that is published is known to everybody.
+        let public = jwk.d.is_none();
+        let for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
+            && jwk.key_ops.as_ref().is_none_or(|ops| ops.iter().any(|op| op == "verify"));
+        if !public || !for_signatures {
+            return None;
+        }
+        let (algorithms, decoding) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+            ("RSA", _) => {
+                let (n, e) = (decode(jwk.n)?, decode(jwk.e)?);
+                let bits = 8 * n.iter().skip_while(|byte| **byte == 0).count();
+                let strong = (2048..=8192).contains(&bits);
+                (RSA, strong.then(|| DecodingKey::from_rsa_raw_components(&n, &e))?)
+            }
+            ("EC", Some("P-256")) => (&[Algorithm::ES256][..], point(jwk.x, jwk.y, 32)?),
+            ("EC", Some("P-384")) => (&[Algorithm::ES384][..], point(jwk.x, jwk.y, 48)?),
+            ("OKP", Some("Ed25519")) => {
+                let x = decode(jwk.x).filter(|x| x.len() == 32)?;
+                (&[Algorithm::EdDSA][..], DecodingKey::from_ed_der(&x))
+            }
+            _ => return None,
+        };
+        let algorithms = match jwk.alg {
+            None => algorithms.to_vec(),
+            Some(alg) => vec![alg.parse().ok().filter(|alg| algorithms.contains(alg))?],
+        };
+        Some(Key { kid: jwk.kid, algorithms, decoding })
+    }
+
+    fn made(&self, token: &Unverified<'_>) -> bool {
+        crypto::verify(token.signature, token.signed.as_bytes(), &self.decoding, token.alg).unwrap_or(false)
+    }
+}
+
+/// An uncompressed point with coordinates of `size` bytes (RFC 7518, 6.2.1).
+fn point(x: Option<String>, y: Option<String>, size: usize) -> Option<DecodingKey> {
+    let (x, y) = (decode(x)?, decode(y)?);
+    (x.len() == size && y.len() == size).then(|| DecodingKey::from_ec_der(&[&[4], &x[..], &y[..]].concat()))
+}
+
+fn decode(text: Option<String>) -> Option<Vec<u8>> {
+    BASE64URL.decode(text?).ok()
+}

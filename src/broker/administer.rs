@@ -1,0 +1,232 @@
+//! The policy as an administrator changes it: one transaction, one event with the difference, in force on
+//! every replica within `POLICY_REFRESH`.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::{Value, json};
+
+use super::events::{About, Actor, Kind, event_at, record};
+use super::{Broker, Error, Policy};
+use crate::clock::Clock;
+use crate::model::{GroupRef, Role};
+use crate::policy::{Document, Fault, Member, Rules, TeamEntry};
+use crate::store::Store;
+use crate::store::policies::{self, RoleMember, Tables, Team, TeamMember};
+
+/// What applying a document did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// The new revision, and the difference, a line a change.
+    Changed(Vec<String>),
+    /// The policy already says this.
+    Unchanged,
+    /// This document was in force before and a newer one replaced it: an old replica's file.
+    Superseded,
+}
+
+/// Applies a document. With `only_if_new` one that was applied before is left alone (a replica's
+/// `POLICY_FILE` at start); `dry_run` only says what would change.
+pub async fn apply(
+    store: &Store,
+    clock: &Clock,
+    document: &Document,
+    source: &str,
+    only_if_new: bool,
+    dry_run: bool,
+) -> Result<Applied, Error> {
+    let new = to_tables(document);
+    let sha256 = hex::encode(digest(&SHA256, document.to_toml().as_bytes()));
+    store
+        .transaction::<_, Error, _>(async |conn| {
+            policies::lock(conn).await?;
+            let old = policies::load(conn).await?;
+            if old == new {
+                return Ok(Applied::Unchanged);
+            }
+            if only_if_new && policies::was_applied(conn, &sha256).await? {
+                return Ok(Applied::Superseded);
+            }
+            let changes = difference(&from_tables(old)?, document);
+            if dry_run {
+                return Ok(Applied::Changed(changes));
+            }
+            let now = clock.now();
+            let revision = policies::replace(conn, &new, &sha256, source, now).await?;
+            let event = event_at(now, Kind::PolicyApplied, Actor::System("policy"));
+            let data =
+                json!({ "source": source, "sha256": sha256, "revision": revision, "changes": changes });
+            record(conn, event.with(data)).await?;
+            Ok(Applied::Changed(changes))
+        })
+        .await
+}
+
+/// The policy as it stands, as the document that `policy apply` takes.
+pub async fn current(store: &Store) -> Result<Document, Error> {
+    let mut conn = store.conn().await?;
+    from_tables(policies::load(&mut conn).await?)
+}
+
+impl Broker {
+    /// Applies a document and uses it here at once.
+    pub async fn apply_policy(
+        &self,
+        document: &Document,
+        source: &str,
+        only_if_new: bool,
+    ) -> Result<Applied, Error> {
+        document.check(&self.defaults()).map_err(|faults| Error::Policy(listed(&faults)))?;
+        let applied = apply(&self.store, &self.clock, document, source, only_if_new, false).await?;
+        self.refresh_policy().await?;
+        Ok(applied)
+    }
+
+    /// Takes over a policy that was changed elsewhere; cheap when it was not.
+    pub async fn refresh_policy(&self) -> Result<(), Error> {
+        let mut conn = self.store.conn().await?;
+        if policies::revision(&mut conn).await? == self.policy.load().revision {
+            return Ok(());
+        }
+        drop(conn);
+        let (revision, tables) = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                // The revision first: should the policy change in between, the next look sees it.
+                Ok((policies::revision(conn).await?, policies::load(conn).await?))
+            })
+            .await?;
+        let rules = Rules::compile(&from_tables(tables)?, &self.defaults())
+            .map_err(|faults| Error::Policy(listed(&faults)))?;
+        self.policy.store(std::sync::Arc::new(Policy { revision, rules }));
+        Ok(())
+    }
+}
+
+/// The faults of a document, a line each.
+pub fn listed(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// What changes for whom, a line a change.
+fn difference(old: &Document, new: &Document) -> Vec<String> {
+    let teams = |document: &Document| -> BTreeMap<String, TeamEntry> {
+        document.team.iter().map(|team| (team.name.clone(), team.clone())).collect()
+    };
+    let (before, after) = (teams(old), teams(new));
+    let mut changes = Vec::new();
+    for (name, team) in &after {
+        match before.get(name) {
+            None => changes.push(format!("team {name}: added")),
+            Some(was) if was != team => changes.extend(team_changes(was, team)),
+            Some(_) => {}
+        }
+    }
+    changes.extend(
+        before
+            .keys()
+            .filter(|name| !after.contains_key(*name))
+            .map(|name| format!("team {name}: deactivated")),
+    );
+    if old.admin != new.admin {
+        changes.push(format!("admin: {} → {} rule(s)", old.admin.len(), new.admin.len()));
+    }
+    if old.auditor != new.auditor {
+        changes.push(format!("auditor: {} → {} rule(s)", old.auditor.len(), new.auditor.len()));
+    }
+    changes
+}
+
+fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
+    let fields = |team: &TeamEntry| match serde_json::to_value(team) {
+        Ok(Value::Object(fields)) => fields,
+        _ => serde_json::Map::new(),
+    };
+    let (was_fields, is_fields) = (fields(was), fields(is));
+    let names: std::collections::BTreeSet<&String> = was_fields.keys().chain(is_fields.keys()).collect();
+    let shown = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
+    names
+        .into_iter()
+        .filter(|name| was_fields.get(*name) != is_fields.get(*name))
+        .map(|name| {
+            format!(
+                "team {}: {name}: {} → {}",
+                is.name,
+                shown(was_fields.get(name)),
+                shown(is_fields.get(name))
+            )
+        })
+        .collect()
+}
+
+fn to_tables(document: &Document) -> Tables {
+    let mut tables = Tables::default();
+    for (position, team) in document.team.iter().enumerate() {
+        tables.teams.push(Team {
+            name: team.name.clone(),
+            description: team.description.clone(),
+            required_labels: team.required_labels.clone(),
+            allowed_labels: team.allowed_labels.clone(),
+            methods: team.methods.iter().map(ToString::to_string).collect(),
+            targets: team.targets.clone(),
+            runner_groups: team.runner_groups.as_ref().map(|groups| json!(groups)),
+            max_runners: team.max_runners,
+            requests_per_minute: team.requests_per_minute,
+            active: true,
+            position: position as i32,
+        });
+        tables.team_members.extend(team.member.iter().enumerate().map(|(position, member)| TeamMember {
+            team: team.name.clone(),
+            position: position as i32,
+            issuer: member.issuer.clone(),
+            claims: json!(member.claims),
+        }));
+    }
+    tables.team_members.sort_by(|a, b| (&a.team, a.position).cmp(&(&b.team, b.position)));
+    for (role, members) in [(Role::Admin, &document.admin), (Role::Auditor, &document.auditor)] {
+        tables.role_members.extend(members.iter().enumerate().map(|(position, member)| RoleMember {
+            role: role.to_string(),
+            position: position as i32,
+            issuer: member.issuer.clone(),
+            claims: json!(member.claims),
+        }));
+    }
+    tables
+}
+
+fn from_tables(tables: Tables) -> Result<Document, Error> {
+    let row = |what: &str| Error::Store(crate::store::Error::Row(what.to_owned()));
+    let claims = |value: Value| serde_json::from_value(value).map_err(|_| row("claims"));
+    let mut members: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+    for member in tables.team_members {
+        let entry = Member { issuer: member.issuer, claims: claims(member.claims)? };
+        members.entry(member.team).or_default().push(entry);
+    }
+    let mut document = Document::default();
+    for team in tables.teams {
+        let groups: Option<Vec<GroupRef>> =
+            team.runner_groups.map(serde_json::from_value).transpose().map_err(|_| row("runner_groups"))?;
+        let methods: Result<Vec<_>, _> = team.methods.iter().map(|method| method.parse()).collect();
+        document.team.push(TeamEntry {
+            member: members.remove(&team.name).unwrap_or_default(),
+            description: team.description,
+            required_labels: team.required_labels,
+            allowed_labels: team.allowed_labels,
+            methods: methods.map_err(|_| row("methods"))?,
+            targets: team.targets,
+            runner_groups: groups,
+            max_runners: team.max_runners,
+            requests_per_minute: team.requests_per_minute,
+            name: team.name,
+        });
+    }
+    for member in tables.role_members {
+        let entry = Member { issuer: member.issuer, claims: claims(member.claims)? };
+        match member.role.parse() {
+            Ok(Role::Admin) => document.admin.push(entry),
+            Ok(Role::Auditor) => document.auditor.push(entry),
+            Err(_) => return Err(row("role")),
+        }
+    }
+    Ok(document)
+}

@@ -1,0 +1,55 @@
+//! Who is let in, and as what: a verified token against the policy's rules.
+
+use std::sync::Arc;
+
+use super::{Broker, Error};
+use crate::auth::Verified;
+use crate::model::{Identity, Role};
+use crate::policy::Memberships;
+
+/// Somebody whose token was verified, with what the policy makes of him.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub identity: Identity,
+    pub memberships: Arc<Memberships>,
+    pub origin: Origin,
+}
+
+/// Where a request came from, for the audit log.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub request_id: String,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+impl Caller {
+    pub fn has(&self, role: Role) -> bool {
+        self.memberships.has(role)
+    }
+
+    /// The names of his teams.
+    pub fn teams(&self) -> impl Iterator<Item = &str> {
+        self.memberships.teams.iter().map(|membership| membership.team.name())
+    }
+
+    /// Neither team nor role: anybody on GitHub can be that, so what he does is logged in bulk.
+    pub fn is_stranger(&self) -> bool {
+        self.memberships.is_stranger()
+    }
+
+    pub fn needs(&self, role: Role) -> Result<(), Error> {
+        match self.has(role) {
+            true => Ok(()),
+            false => Err(Error::Forbidden),
+        }
+    }
+}
+
+impl Broker {
+    /// The caller that this token makes, by the policy as it stands now.
+    pub fn admit(&self, verified: Verified, origin: Origin) -> Caller {
+        let memberships = self.policy.load().rules.memberships(&verified.identity.issuer, &verified.claims);
+        Caller { identity: verified.identity, memberships: Arc::new(memberships), origin }
+    }
+}

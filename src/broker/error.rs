@@ -1,0 +1,94 @@
+//! Why a use case did not end as its caller wished. What this means in HTTP is `http::problem`'s to say.
+
+use chrono::{DateTime, Utc};
+
+use crate::policy::Denial;
+use crate::{github, store};
+
+/// Refusals (the caller's to mend) and failures (ours, GitHub's or Postgres').
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0}")]
+    Denied(#[source] Denial),
+    #[error("the team has used its provisions of this minute")]
+    TooManyRequests { until: DateTime<Utc> },
+    #[error("runner '{0}' is live already")]
+    NameTaken(String),
+    #[error("there is no runner '{0}', or it is not one of yours")]
+    RunnerNotFound(String),
+    #[error("runner '{0}' is busy with a job")]
+    RunnerBusy(String),
+    #[error("runner '{0}' is being provisioned at this moment; try again in some seconds")]
+    RunnerInFlight(String),
+    #[error("runner '{name}' is {status}: there is nothing to {verb}")]
+    RunnerGone { name: String, status: &'static str, verb: &'static str },
+    #[error("a JIT runner has no configuration to remove; delete it instead")]
+    NoRemoveTokenForJit,
+    #[error("a request with this idempotency key is in flight")]
+    KeyInProgress { until: DateTime<Utc> },
+    #[error("the runner that this idempotency key was used for has started or is gone; use a new key")]
+    KeySpent,
+    #[error("this idempotency key was used for another request")]
+    KeyReused,
+    #[error("your role does not allow this")]
+    Forbidden,
+    #[error("the database did not take the result in time; the runner was taken off GitHub again")]
+    TooLate,
+    #[error("GitHub did not answer whether it made the runner; what it made will be removed")]
+    AnswerLost(#[source] github::Error),
+    #[error("{0}")]
+    GitHub(#[source] github::Error),
+    #[error("{0}")]
+    Store(#[source] store::Error),
+    #[error("another replica leads now")]
+    LeaseLost,
+    #[error("a task panicked: {0}")]
+    Panicked(String),
+    #[error("the policy has faults:\n{0}")]
+    Policy(String),
+}
+
+impl From<github::Error> for Error {
+    fn from(err: github::Error) -> Error {
+        Error::GitHub(err)
+    }
+}
+
+impl From<store::Error> for Error {
+    fn from(err: store::Error) -> Error {
+        Error::Store(err)
+    }
+}
+
+impl From<Denial> for Error {
+    fn from(denial: Denial) -> Error {
+        Error::Denied(denial)
+    }
+}
+
+impl Error {
+    /// The stable code of the contract, for answers, events and metrics alike.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Error::Denied(denial) => denial.code(),
+            Error::TooManyRequests { .. } => "RATE_LIMITED",
+            Error::NameTaken(_) => "RUNNER_NAME_TAKEN",
+            Error::RunnerNotFound(_) => "RUNNER_NOT_FOUND",
+            Error::RunnerBusy(_) | Error::RunnerInFlight(_) => "RUNNER_BUSY",
+            Error::RunnerGone { .. } | Error::NoRemoveTokenForJit => "INVALID_REQUEST",
+            Error::KeyInProgress { .. } => "IDEMPOTENCY_KEY_IN_PROGRESS",
+            Error::KeySpent => "IDEMPOTENCY_KEY_SPENT",
+            Error::KeyReused => "IDEMPOTENCY_KEY_REUSED",
+            Error::Forbidden => "FORBIDDEN",
+            Error::TooLate | Error::Store(store::Error::Unavailable(_)) => "DATABASE_UNAVAILABLE",
+            Error::AnswerLost(_) => "GITHUB_UNAVAILABLE",
+            Error::GitHub(err) => match err {
+                github::Error::RateLimited { .. } => "GITHUB_RATE_LIMITED",
+                github::Error::PermissionMissing { .. } => "GITHUB_PERMISSION_MISSING",
+                github::Error::Unavailable { .. } => "GITHUB_UNAVAILABLE",
+                _ => "GITHUB_REFUSED",
+            },
+            Error::Store(_) | Error::LeaseLost | Error::Panicked(_) | Error::Policy(_) => "INTERNAL",
+        }
+    }
+}

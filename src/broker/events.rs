@@ -1,0 +1,167 @@
+//! What the audit log says: the kinds of events and who caused them.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::caller::Caller;
+use super::{Broker, Error};
+use crate::store::Conn;
+use crate::store::audit::{self, NewEvent};
+use crate::store::runners::Runner;
+
+/// The kinds of events, as `event_type` spells them, with their usual severity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    ProvisionRequested,
+    Provisioned,
+    ProvisionRefused,
+    ProvisionFailed,
+    DeprovisionRequested,
+    Deprovisioned,
+    DeprovisionRefused,
+    DeprovisionFailed,
+    RemoveTokenIssued,
+    RemoveTokenFailed,
+    RunnerStateChanged,
+    OrphanRemoved,
+    PolicyApplied,
+    TokenRefused,
+    CallerRefused,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::ProvisionRequested => "provision_requested",
+            Kind::Provisioned => "provisioned",
+            Kind::ProvisionRefused => "provision_refused",
+            Kind::ProvisionFailed => "provision_failed",
+            Kind::DeprovisionRequested => "deprovision_requested",
+            Kind::Deprovisioned => "deprovisioned",
+            Kind::DeprovisionRefused => "deprovision_refused",
+            Kind::DeprovisionFailed => "deprovision_failed",
+            Kind::RemoveTokenIssued => "remove_token_issued",
+            Kind::RemoveTokenFailed => "remove_token_failed",
+            Kind::RunnerStateChanged => "runner_state_changed",
+            Kind::OrphanRemoved => "orphan_removed",
+            Kind::PolicyApplied => "policy_applied",
+            Kind::TokenRefused => "token_refused",
+            Kind::CallerRefused => "caller_refused",
+        }
+    }
+
+    fn severity(self) -> &'static str {
+        match self {
+            Kind::ProvisionRefused
+            | Kind::ProvisionFailed
+            | Kind::DeprovisionFailed
+            | Kind::RemoveTokenFailed
+            | Kind::OrphanRemoved
+            | Kind::TokenRefused
+            | Kind::CallerRefused => "warning",
+            _ => "info",
+        }
+    }
+
+    fn success(self) -> bool {
+        !matches!(
+            self,
+            Kind::ProvisionRefused
+                | Kind::ProvisionFailed
+                | Kind::DeprovisionRefused
+                | Kind::DeprovisionFailed
+                | Kind::RemoveTokenFailed
+                | Kind::TokenRefused
+                | Kind::CallerRefused
+        )
+    }
+}
+
+/// Who does something: a caller, or a job of the broker's own.
+#[derive(Clone, Copy, Debug)]
+pub enum Actor<'a> {
+    Caller(&'a Caller),
+    System(&'static str),
+}
+
+/// An event by `actor`, about nothing yet.
+pub(super) fn event_at(timestamp: DateTime<Utc>, kind: Kind, actor: Actor<'_>) -> NewEvent {
+    let mut event = NewEvent {
+        timestamp,
+        event_type: kind.as_str(),
+        severity: kind.severity(),
+        success: kind.success(),
+        user_identity: String::new(),
+        issuer: None,
+        subject: None,
+        team: None,
+        runner_id: None,
+        runner_name: None,
+        target: None,
+        request_id: None,
+        request_ip: None,
+        user_agent: None,
+        policy_rule: None,
+        event_data: json!({}),
+        error_code: None,
+        error_message: None,
+    };
+    match actor {
+        Actor::System(job) => event.user_identity = format!("system:{job}"),
+        Actor::Caller(caller) => {
+            event.user_identity = caller.identity.display_name.clone();
+            event.issuer = Some(caller.identity.issuer.clone());
+            event.subject = Some(caller.identity.subject.clone());
+            event.request_id = Some(caller.origin.request_id.clone());
+            event.request_ip = caller.origin.address.clone();
+            event.user_agent = caller.origin.user_agent.clone();
+        }
+    }
+    event
+}
+
+impl Broker {
+    /// An event that happens now.
+    pub(super) fn event(&self, kind: Kind, actor: Actor<'_>) -> NewEvent {
+        event_at(self.clock.now(), kind, actor)
+    }
+}
+
+/// Fills an event in, in the order in which one would say it.
+pub(super) trait About: Sized {
+    fn about(self, runner: &Runner) -> Self;
+    fn about_new(self, id: Uuid, name: &str) -> Self;
+    fn with(self, data: Value) -> Self;
+    fn because(self, err: &Error) -> Self;
+}
+
+impl About for NewEvent {
+    fn about(mut self, runner: &Runner) -> NewEvent {
+        self.team = Some(runner.team.clone());
+        self.target = Some(runner.target.to_string());
+        self.about_new(runner.id, &runner.name)
+    }
+
+    fn about_new(mut self, id: Uuid, name: &str) -> NewEvent {
+        self.runner_id = Some(id);
+        self.runner_name = Some(name.to_owned());
+        self
+    }
+
+    fn with(mut self, data: Value) -> NewEvent {
+        self.event_data = data;
+        self
+    }
+
+    fn because(mut self, err: &Error) -> NewEvent {
+        self.error_code = Some(err.code().to_owned());
+        self.error_message = Some(err.to_string());
+        self
+    }
+}
+
+/// Adds `event` in the transaction of what it records.
+pub(super) async fn record(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
+    Ok(audit::append(conn, &event).await?)
+}

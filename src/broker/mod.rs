@@ -1,0 +1,176 @@
+//! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
+
+pub mod administer;
+pub mod caller;
+mod error;
+pub mod events;
+pub mod explain;
+mod lost;
+pub mod provision;
+pub mod read;
+pub mod refusals;
+pub mod remove;
+mod repeat;
+pub mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use chrono::TimeDelta;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use url::Url;
+
+pub use error::Error;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::github::{Deadline, GitHub};
+use crate::model::{Role, Target};
+use crate::policy::{Defaults, Rules};
+use crate::store::Store;
+use crate::store::audit;
+use crate::store::runners::Scope;
+use caller::Caller;
+
+/// The policy as this replica knows it. Never older than `POLICY_REFRESH`.
+struct Policy {
+    revision: i64,
+    rules: Rules,
+}
+
+/// How often a replica looks whether the policy has changed; a change takes effect within that everywhere.
+pub const POLICY_REFRESH: Duration = Duration::from_secs(2);
+
+/// Everything that a use case needs; one per process.
+pub struct Broker {
+    config: config::Broker,
+    org: Target,
+    github_url: Url,
+    github_timeout: Duration,
+    store: Store,
+    github: GitHub,
+    policy: ArcSwap<Policy>,
+    refusals: refusals::Refusals,
+    clock: Clock,
+    /// What has begun and must end before the process does.
+    tasks: TaskTracker,
+    runtime: Handle,
+    wake: Notify,
+}
+
+impl Broker {
+    /// A broker without any policy; call `refresh_policy` next. Must be called on the runtime that is to
+    /// outlive the HTTP workers.
+    pub fn new(
+        config: config::Broker,
+        github_config: &config::GitHub,
+        store: Store,
+        github: GitHub,
+        clock: Clock,
+    ) -> Arc<Broker> {
+        Arc::new(Broker {
+            config,
+            org: github_config.org.clone(),
+            github_url: github_config.url.clone(),
+            github_timeout: github_config.timeout,
+            store,
+            github,
+            policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
+            refusals: refusals::Refusals::default(),
+            clock,
+            tasks: TaskTracker::new(),
+            runtime: Handle::current(),
+            wake: Notify::new(),
+        })
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub fn github(&self) -> &GitHub {
+        &self.github
+    }
+
+    pub fn config(&self) -> &config::Broker {
+        &self.config
+    }
+
+    /// Where people see a target on GitHub.
+    pub fn url_of(&self, target: &Target) -> String {
+        format!("{}/{target}", self.github_url.as_str().trim_end_matches('/'))
+    }
+
+    fn defaults(&self) -> Defaults {
+        Defaults { target: self.org.clone(), group_id: self.config.default_runner_group_id }
+    }
+
+    /// The longest that a use case may take as a whole: a provision may ask GitHub three times.
+    pub fn longest(&self) -> Duration {
+        3 * self.github_timeout
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::within(self.longest())
+    }
+
+    /// When a `requested` row's own request can no longer be at work.
+    fn interrupted_after(&self) -> TimeDelta {
+        TimeDelta::from_std(self.longest() + Duration::from_secs(2)).unwrap_or(TimeDelta::MAX)
+    }
+
+    /// Runs `work` to its end even if the caller hangs up, on the runtime that ends last.
+    async fn to_the_end<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let task = self.tasks.spawn_on(work.in_current_span(), &self.runtime);
+        task.await.unwrap_or_else(|err| Err(Error::Panicked(err.to_string())))
+    }
+
+    /// Returns when something happened that the sweep should look at.
+    pub async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Waits until everything that has begun has ended, but no longer than `patience`; whether it has.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        self.tasks.close();
+        tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
+    }
+}
+
+/// Whose runners this caller may see: his teams', or all for admins and auditors.
+fn runner_scope(caller: &Caller) -> Scope {
+    match caller.has(Role::Admin) || caller.has(Role::Auditor) {
+        true => Scope::All,
+        false => Scope::Teams(caller.teams().map(str::to_owned).collect()),
+    }
+}
+
+/// Whose runners this caller may change: his teams', or all for admins.
+fn change_scope(caller: &Caller) -> Scope {
+    match caller.has(Role::Admin) {
+        true => Scope::All,
+        false => Scope::Teams(caller.teams().map(str::to_owned).collect()),
+    }
+}
+
+fn audit_scope(caller: &Caller) -> audit::Scope {
+    match caller.has(Role::Admin) || caller.has(Role::Auditor) {
+        true => audit::Scope::All,
+        false => audit::Scope::Own {
+            issuer: caller.identity.issuer.clone(),
+            subject: caller.identity.subject.clone(),
+            teams: caller.teams().map(str::to_owned).collect(),
+        },
+    }
+}

@@ -1,0 +1,143 @@
+//! Looking: runners, their events, the log, what a caller is and may. Changes nothing.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::caller::Caller;
+use super::{Broker, Error, audit_scope, runner_scope};
+use crate::store::Store;
+use crate::store::audit::{self, Event};
+use crate::store::runners::{self, Filter, Runner};
+
+/// Where `total` stops counting.
+pub const MOST_COUNTED: i64 = 10_000;
+
+/// How many events a single runner shows.
+const EVENTS_SHOWN: i64 = 100;
+
+/// One page of runners, newest first.
+#[derive(Debug)]
+pub struct RunnerPage {
+    pub runners: Vec<Runner>,
+    /// Of all pages; at most `MOST_COUNTED`.
+    pub total: i64,
+    /// Where the next page begins; `None`: this is the last.
+    pub next: Option<Uuid>,
+}
+
+/// One page of the log, newest first.
+#[derive(Debug)]
+pub struct EventPage {
+    pub events: Vec<Event>,
+    pub next: Option<i64>,
+}
+
+/// One team of a caller's with what it has used.
+#[derive(Debug)]
+pub struct TeamUse {
+    pub team: std::sync::Arc<crate::policy::Team>,
+    pub live_runners: i64,
+}
+
+impl Broker {
+    pub async fn runners(
+        &self,
+        caller: &Caller,
+        filter: &Filter,
+        before: Option<Uuid>,
+        limit: i64,
+    ) -> Result<RunnerPage, Error> {
+        let scope = runner_scope(caller);
+        let mut conn = self.store.conn().await?;
+        let mut runners = runners::page(&mut conn, &scope, filter, before, limit + 1).await?;
+        let total = runners::count(&mut conn, &scope, filter, MOST_COUNTED).await?;
+        let more = runners.len() as i64 > limit;
+        runners.truncate(limit as usize);
+        let next = runners.last().filter(|_| more).map(|runner| runner.id);
+        Ok(RunnerPage { runners, total, next })
+    }
+
+    pub async fn runner(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
+        let mut conn = self.store.conn().await?;
+        let Some(runner) = runners::find(&mut conn, id_or_name, &runner_scope(caller)).await? else {
+            return Err(Error::RunnerNotFound(id_or_name.to_owned()));
+        };
+        let events = audit::of_runner(&mut conn, runner.id, EVENTS_SHOWN).await?;
+        Ok((runner, events))
+    }
+
+    pub async fn events(
+        &self,
+        caller: &Caller,
+        filter: &audit::Filter,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<EventPage, Error> {
+        let mut conn = self.store.conn().await?;
+        let mut events = audit::page(&mut conn, &audit_scope(caller), filter, before, limit + 1).await?;
+        let more = events.len() as i64 > limit;
+        events.truncate(limit as usize);
+        let next = events.last().filter(|_| more).map(|event| event.id);
+        Ok(EventPage { events, next })
+    }
+
+    /// The caller's teams with what each has used of its quota.
+    pub async fn teams_of(&self, caller: &Caller) -> Result<Vec<TeamUse>, Error> {
+        let mut conn = self.store.conn().await?;
+        let now = self.clock.now();
+        let mut teams = Vec::new();
+        for membership in &caller.memberships.teams {
+            let live_runners = runners::count_for_quota(&mut conn, membership.team.name(), now).await?;
+            teams.push(TeamUse { team: membership.team.clone(), live_runners });
+        }
+        Ok(teams)
+    }
+}
+
+/// All runners for an operator at the machine, newest first, given to `each` page by page.
+pub async fn all_runners(
+    store: &Store,
+    filter: &Filter,
+    mut each: impl FnMut(&Runner) -> std::io::Result<()>,
+) -> Result<std::io::Result<()>, Error> {
+    let mut conn = store.conn().await?;
+    let mut before = None;
+    loop {
+        let page = runners::page(&mut conn, &runners::Scope::All, filter, before, 1_000).await?;
+        for runner in &page {
+            if let Err(err) = each(runner) {
+                return Ok(Err(err));
+            }
+        }
+        match page.last() {
+            Some(last) => before = Some(last.id),
+            None => return Ok(Ok(())),
+        }
+    }
+}
+
+/// The log from `since` up to `until`, oldest first, given to `each`; memory stays flat.
+pub async fn export(
+    store: &Store,
+    since: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+    mut started: impl FnMut(u64),
+    mut each: impl FnMut(&Event) -> std::io::Result<()>,
+) -> Result<std::io::Result<()>, Error> {
+    let mut conn = store.conn().await?;
+    let filter = audit::Filter { since: Some(since), until, ..audit::Filter::default() };
+    started(audit::count(&mut conn, &filter).await?.unsigned_abs());
+    let mut after = 0;
+    loop {
+        let events = audit::next(&mut conn, &filter, after, 1_000).await?;
+        for event in &events {
+            if let Err(err) = each(event) {
+                return Ok(Err(err));
+            }
+        }
+        match events.last() {
+            Some(last) => after = last.id,
+            None => return Ok(Ok(())),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Refusals of tokens and of strangers, counted rather than listed: anybody can mint a token for our
+//! audience, and the log cannot be pruned.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::json;
+
+use super::caller::{Caller, Origin};
+use super::events::{About, Actor, Kind, record};
+use super::{Broker, Error};
+
+/// What is counted together. All unknown issuers share one bucket, so that nobody can make more of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Bucket {
+    kind: &'static str,
+    issuer: Option<String>,
+    code: &'static str,
+}
+
+/// Those since the last flush: written at once the first time, then only counted.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    counts: Mutex<HashMap<Bucket, u64>>,
+}
+
+impl Refusals {
+    /// Whether this is the first of its bucket since the last flush.
+    fn is_first(&self, bucket: Bucket) -> bool {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(bucket).or_insert(0);
+        *count += 1;
+        *count == 1
+    }
+
+    /// What came after the first of each bucket. Buckets stay known while something comes.
+    fn drain(&self) -> Vec<(Bucket, u64)> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let drained = std::mem::take(&mut *counts);
+        drained
+            .into_iter()
+            .filter(|(_, count)| *count > 1)
+            .map(|(bucket, count)| (bucket, count - 1))
+            .collect()
+    }
+}
+
+impl Broker {
+    /// Notes a token that was refused. The event is written in the background: a refusal must not be
+    /// slower, nor fail, for being logged.
+    pub fn note_refused_token(
+        self: &std::sync::Arc<Self>,
+        issuer: Option<String>,
+        why: String,
+        origin: &Origin,
+    ) {
+        let bucket =
+            Bucket { kind: Kind::TokenRefused.as_str(), issuer: issuer.clone(), code: "INVALID_TOKEN" };
+        if !self.refusals.is_first(bucket) {
+            return;
+        }
+        let mut event = self.event(Kind::TokenRefused, Actor::System("authentication"));
+        event.issuer = issuer;
+        event.request_id = Some(origin.request_id.clone());
+        event.request_ip = origin.address.clone();
+        event.user_agent = origin.user_agent.clone();
+        event.error_code = Some("INVALID_TOKEN".into());
+        event.error_message = Some(why);
+        let broker = self.clone();
+        self.tasks.spawn_on(
+            async move {
+                let written = broker.store.transaction(async |conn| record(conn, event).await).await;
+                if let Err(err) = written {
+                    tracing::warn!(error = %err, "a refused token could not be written to the audit log");
+                }
+            },
+            &self.runtime,
+        );
+    }
+
+    /// Writes the refusal of a caller with neither team nor role, once a minute for each issuer and code.
+    pub(super) async fn note_refused_stranger(&self, caller: &Caller, err: &Error) -> Result<(), Error> {
+        let issuer = Some(caller.identity.issuer.clone());
+        let bucket = Bucket { kind: Kind::CallerRefused.as_str(), issuer, code: err.code() };
+        if !self.refusals.is_first(bucket) {
+            return Ok(());
+        }
+        let event = self.event(Kind::CallerRefused, Actor::Caller(caller)).because(err);
+        self.store.transaction(async |conn| record(conn, event).await).await
+    }
+
+    /// Writes how many refusals came after the first of each bucket; called once a minute and at the end.
+    pub async fn flush_refusals(&self) -> Result<(), Error> {
+        for (bucket, count) in self.refusals.drain() {
+            let kind = match bucket.kind == Kind::TokenRefused.as_str() {
+                true => Kind::TokenRefused,
+                false => Kind::CallerRefused,
+            };
+            let mut event =
+                self.event(kind, Actor::System("authentication")).with(json!({ "further": count }));
+            event.issuer = bucket.issuer;
+            event.error_code = Some(bucket.code.into());
+            self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+        }
+        Ok(())
+    }
+}

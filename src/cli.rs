@@ -1,0 +1,147 @@
+//! The commands: each reads its part of the configuration, calls one verb of the broker's, and prints.
+
+mod audit;
+mod policy;
+mod runners;
+pub mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Faults;
+use crate::{broker, store};
+
+/// One GitHub self-hosted runner for an OpenID Connect token, by policy, audited.
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the API
+    #[command(after_help = "Example:\n  runner-broker migrate && runner-broker serve")]
+    Serve,
+    /// Bring the database's schema up to date
+    #[command(
+        visible_alias = "init-db",
+        after_help = "Example:\n  DATABASE_URL=postgres://… runner-broker migrate"
+    )]
+    Migrate,
+    /// Try everything on this machine: Postgres, an OpenID provider and a GitHub of its own
+    #[cfg(feature = "dev")]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  runner-broker dev\n  runner-broker dev token --sub alice --claim team=blue"
+    )]
+    Dev(crate::dev::command::Dev),
+    /// List runners, newest first
+    #[command(after_help = "Example:\n  runner-broker list-runners --status active --team ml")]
+    ListRunners(runners::List),
+    /// Remove runners that have been offline for long
+    #[command(after_help = "Example:\n  runner-broker cleanup-stale-runners --hours 24 --dry-run")]
+    CleanupStaleRunners(runners::Cleanup),
+    /// Write the audit log to a file
+    #[command(
+        after_help = "Example:\n  runner-broker export-audit-log --since 2026-01-01 --output audit.json"
+    )]
+    ExportAuditLog(audit::Export),
+    /// Check, apply or show the policy
+    #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
+    Policy(policy::Policy),
+    /// Print the OpenAPI document
+    #[command(after_help = "Example:\n  runner-broker openapi > openapi.json")]
+    Openapi,
+}
+
+/// Why a command did not do what it should; the exit code follows from it.
+#[derive(Debug)]
+pub enum Failure {
+    /// 2: called or configured wrongly.
+    Usage(String),
+    /// 1: tried, and failed.
+    Failed(String),
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Failure {
+        Failure::Usage(faults.to_string())
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(err: store::Error) -> Failure {
+        match err {
+            store::Error::Url(why) => Failure::Usage(format!("DATABASE_URL: {why}, wanted postgres://…")),
+            err => Failure::Failed(with_causes(&err)),
+        }
+    }
+}
+
+impl From<broker::Error> for Failure {
+    fn from(err: broker::Error) -> Failure {
+        match err {
+            broker::Error::Store(err) => err.into(),
+            err => Failure::Failed(with_causes(&err)),
+        }
+    }
+}
+
+/// An error with its causes, none of them twice.
+pub fn with_causes(err: &dyn std::error::Error) -> String {
+    let mut text = err.to_string();
+    let mut source = err.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+pub type Done = Result<(), Failure>;
+
+/// Runs one command.
+pub async fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve => serve::serve().await,
+        Command::Migrate => serve::migrate().await,
+        #[cfg(feature = "dev")]
+        Command::Dev(dev) => dev.run().await,
+        Command::ListRunners(list) => list.run().await,
+        Command::CleanupStaleRunners(cleanup) => cleanup.run().await,
+        Command::ExportAuditLog(export) => export.run().await,
+        Command::Policy(policy) => policy.run().await,
+        Command::Openapi => print_openapi(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Usage(why)) => {
+            eprintln!("runner-broker: {why}");
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(why)) => {
+            eprintln!("runner-broker: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print_openapi() -> Done {
+    let text = crate::http::openapi().to_pretty_json().map_err(|err| Failure::Failed(err.to_string()))?;
+    print(&format!("{text}\n"))
+}
+
+/// Prints to standard output; a reader that has gone (`… | head`) is no failure.
+fn print(text: &str) -> Done {
+    use std::io::Write;
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Failed(err.to_string())),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,29 @@
+//! The calls on the audit log.
+
+use actix_web::web::Data;
+use actix_web::{HttpResponse, get};
+
+use super::State;
+use super::body::Query;
+use super::caller::Caller;
+use super::problem::Problem;
+use super::query::AuditQuery;
+use super::views::EventList;
+
+/// Read the audit log, newest first
+///
+/// One's own events and one's teams'; all for admins and auditors.
+#[utoipa::path(tag = "audit", params(AuditQuery), responses(
+    (status = OK, description = "One page", body = EventList),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[get("/audit")]
+pub async fn list(
+    caller: Caller,
+    state: Data<State>,
+    Query(query): Query<AuditQuery>,
+) -> Result<HttpResponse, Problem> {
+    let (filter, before, limit) = query.parse()?;
+    let page = state.broker.events(&caller, &filter, before, limit).await?;
+    Ok(HttpResponse::Ok().json(EventList::from(page)))
+}

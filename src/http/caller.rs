@@ -1,0 +1,106 @@
+//! Authentication around the whole scope, so that it refuses by default; handlers name what they need in
+//! their signature.
+
+use std::future::{Ready, ready};
+use std::net::IpAddr;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::middleware::Next;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError};
+use ipnet::IpNet;
+
+use super::State;
+use super::problem::{Problem, REQUEST_ID};
+use crate::auth;
+use crate::broker::caller::Origin;
+
+pub use crate::broker::caller::Caller;
+
+/// Lets nobody in without a token that the verifier accepts.
+pub async fn authenticate(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    match admit(req.request()).await {
+        Ok(caller) => {
+            req.extensions_mut().insert(caller);
+            Ok(next.call(req).await?.map_into_boxed_body())
+        }
+        // A response, not an error: the middleware outside counts and logs it like any other.
+        Err(problem) => Ok(req.into_response(problem.error_response())),
+    }
+}
+
+async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
+    let state = req.app_data::<Data<State>>().ok_or_else(|| Problem::not_found(req.path()))?;
+    let origin = origin(req, &state.trusted_proxies);
+    let unverified = bearer(req).ok_or_else(Problem::missing_token)?;
+    match state.verifier.verify(unverified).await {
+        Ok(verified) => Ok(state.broker.admit(verified, origin)),
+        Err(err) => {
+            if let auth::Error::Invalid { known_issuer, .. } = &err {
+                state.broker.note_refused_token(known_issuer.clone(), err.to_string(), &origin);
+            }
+            Err(err.into())
+        }
+    }
+}
+
+/// The token of `Authorization: Bearer …`; the scheme is compared without case (RFC 9110).
+fn bearer(req: &HttpRequest) -> Option<&str> {
+    let value = req.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
+    // Whatever a caller writes here ends up in front of an auditor.
+    let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
+    Origin {
+        request_id: REQUEST_ID.try_with(Clone::clone).unwrap_or_default(),
+        address: address(req, trusted).map(|ip| ip.to_string()),
+        user_agent: req
+            .headers()
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .map(printable),
+    }
+}
+
+/// The address of whoever connected or, behind trusted proxies, of the last one that is none of them.
+fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
+    let peer = req.peer_addr()?.ip();
+    if !is_trusted(&peer) {
+        return Some(peer);
+    }
+    let forwarded: Vec<&str> = req
+        .headers()
+        .get_all("x-forwarded-for")
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    let mut address = peer;
+    for hop in forwarded.iter().rev() {
+        // What cannot be read ends the chain: nothing before it can be believed.
+        let Ok(ip) = hop.trim().parse() else { break };
+        address = ip;
+        if !is_trusted(&ip) {
+            break;
+        }
+    }
+    Some(address)
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Ready<Result<Caller, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(req.extensions().get::<Caller>().cloned().ok_or_else(Problem::missing_token))
+    }
+}

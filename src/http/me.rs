@@ -1,0 +1,53 @@
+//! Who am I, what may I ask for, and what would I be told.
+
+use actix_web::web::Data;
+use actix_web::{HttpResponse, get, post};
+
+use super::State;
+use super::ask::ExplainRequest;
+use super::body::Body;
+use super::caller::Caller;
+use super::problem::Problem;
+use super::views::{Explained, Me, MyLabelPolicy, MyTeam, TeamPolicy};
+
+type Answer = Result<HttpResponse, Problem>;
+
+/// Who am I
+#[utoipa::path(tag = "me", responses(
+    (status = OK, description = "The caller", body = Me),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[get("/auth/me")]
+pub async fn me(caller: Caller, state: Data<State>) -> Answer {
+    let teams = state.broker.teams_of(&caller).await?;
+    Ok(HttpResponse::Ok().json(Me {
+        issuer: caller.identity.issuer,
+        subject: caller.identity.subject,
+        display_name: caller.identity.display_name,
+        roles: caller.memberships.roles.keys().map(|role| role.as_str()).collect(),
+        teams: teams.into_iter().map(MyTeam::from).collect(),
+    }))
+}
+
+/// What may I ask for
+#[utoipa::path(tag = "me", responses(
+    (status = OK, description = "The rules of the caller's teams", body = MyLabelPolicy),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[get("/auth/my-label-policy")]
+pub async fn my_label_policy(caller: Caller) -> HttpResponse {
+    let teams =
+        caller.memberships.teams.iter().map(|membership| TeamPolicy::from(&*membership.team)).collect();
+    HttpResponse::Ok().json(MyLabelPolicy { teams })
+}
+
+/// Decide a provision without doing it
+#[utoipa::path(tag = "me", request_body = ExplainRequest, responses(
+    (status = OK, description = "The decision", body = Explained),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[post("/policy/explain")]
+pub async fn explain(caller: Caller, state: Data<State>, Body(request): Body<ExplainRequest>) -> Answer {
+    let ask = request.parse()?;
+    Ok(HttpResponse::Ok().json(Explained::from(state.broker.explain(&caller, &ask).await?)))
+}

@@ -1,0 +1,110 @@
+//! HTTP in, HTTP out. The only user of actix; knows no SQL and no GitHub.
+
+mod ask;
+mod audit;
+mod body;
+mod caller;
+mod command;
+mod health;
+mod idempotency;
+mod me;
+mod observe;
+mod openapi;
+mod problem;
+mod query;
+mod runners;
+mod tls;
+mod views;
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::middleware::from_fn;
+use actix_web::web::Data;
+use actix_web::{App, HttpServer};
+use ipnet::IpNet;
+use utoipa_actix_web::AppExt;
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use crate::auth::Verifier;
+use crate::broker::Broker;
+use crate::config;
+
+pub use openapi::openapi;
+pub use query::time;
+
+/// What handlers work with.
+pub struct State {
+    pub broker: Arc<Broker>,
+    pub verifier: Verifier,
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// How long a slow caller may take to send his request's head.
+const SLOWEST_HEAD: Duration = Duration::from_secs(10);
+
+/// A server that listens already; it serves once it is awaited.
+pub struct Listening {
+    pub server: Server,
+    pub address: SocketAddr,
+}
+
+/// Binds and builds the server. It stops when its handle says so: signals are the caller's.
+pub fn listen(config: &config::Http, broker: Arc<Broker>, verifier: Verifier) -> Result<Listening, String> {
+    let patience = broker.longest() + Duration::from_secs(5);
+    let trusted_proxies = config.trusted_proxies.clone();
+    let state = Data::new(State { broker, verifier, trusted_proxies });
+    let api = openapi();
+    let known = Data::new(openapi::Known::of(&api));
+    let server = HttpServer::new(move || {
+        let (app, _) = App::new()
+            .into_utoipa_app()
+            .app_data(state.clone())
+            .app_data(known.clone())
+            .configure(routes)
+            .default_service(actix_web::web::to(openapi::unknown))
+            .split_for_parts();
+        app.configure(openapi::pages(&api)).wrap(from_fn(observe::observe))
+    })
+    .disable_signals()
+    .client_request_timeout(SLOWEST_HEAD)
+    .shutdown_timeout(patience.as_secs());
+    let place = (config.host.as_str(), config.port);
+    let refused = |err: std::io::Error| format!("cannot listen on {}:{}: {err}", place.0, place.1);
+    let listener = TcpListener::bind(place).map_err(refused)?;
+    listener.set_nonblocking(true).map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
+    let server = match &config.tls {
+        None => server.listen(listener),
+        Some(tls) => server.listen_rustls_0_23(listener, tls::server_config(tls)?),
+    };
+    Ok(Listening { server: server.map_err(refused)?.run(), address })
+}
+
+/// Every route, for the server, the tests and the OpenAPI document alike.
+fn routes(config: &mut ServiceConfig<'_>) {
+    config
+        .service(health::overall)
+        .service(health::live)
+        .service(health::ready)
+        .service(health::metrics)
+        .service(
+            utoipa_actix_web::scope("/api/v1")
+                .wrap(from_fn(caller::authenticate))
+                .service(runners::provision)
+                .service(runners::provision_jit)
+                .service(runners::create)
+                .service(runners::list)
+                .service(runners::get)
+                .service(runners::refresh)
+                .service(runners::remove_token)
+                .service(runners::remove)
+                .service(audit::list)
+                .service(me::me)
+                .service(me::my_label_policy)
+                .service(me::explain)
+                .default_service(actix_web::web::to(openapi::unknown)),
+        );
+}

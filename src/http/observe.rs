@@ -1,0 +1,66 @@
+//! Around every request: its id, its span, its metrics, its line in the log.
+
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use metrics::{counter, histogram};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::problem::REQUEST_ID;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Gives each request an id (its own, if it brings a well-formed one) that its answer, its errors, its log
+/// lines and its audit events carry.
+pub async fn observe(
+    req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let id = own_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
+    let method = req.method().clone();
+    let span = tracing::info_span!("request", request_id = %id, %method, path = req.path());
+    let started = Instant::now();
+    let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
+    let mut answer = match answered {
+        Ok(answer) => answer.map_into_boxed_body(),
+        Err(err) => return Err(err),
+    };
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        answer.headers_mut().insert(HEADER, value);
+    }
+    let (status, took) = (answer.status().as_u16(), started.elapsed());
+    // The pattern, not the path: the number of series must not grow with what callers send.
+    let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
+    let _entered = span.enter();
+    tracing::info!(status, milliseconds = took.as_millis() as u64, "answered");
+    histogram!("http_request_duration_seconds", "method" => method_label(&method), "route" => route.clone())
+        .record(took.as_secs_f64());
+    counter!("http_requests_total", "method" => method_label(&method), "route" => route, "status" => status.to_string())
+        .increment(1);
+    Ok(answer)
+}
+
+fn own_id(req: &ServiceRequest) -> Option<String> {
+    let id = req.headers().get(HEADER)?.to_str().ok()?;
+    let well_formed =
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    well_formed.then(|| id.to_owned())
+}
+
+/// Callers may invent methods; metrics may not.
+fn method_label(method: &actix_web::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

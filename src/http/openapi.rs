@@ -1,0 +1,97 @@
+//! The OpenAPI document made from the routes, its page, and what is said where no route is.
+
+use actix_web::web::Data;
+use actix_web::{App, HttpRequest, HttpResponse, Responder, ResponseError};
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem};
+use utoipa_actix_web::AppExt;
+use utoipa_swagger_ui::SwaggerUi;
+
+use super::problem::Problem;
+
+/// The document as served and as committed.
+pub fn openapi() -> OpenApi {
+    let license =
+        LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
+    let info = InfoBuilder::new()
+        .title("runner-broker")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some("One GitHub self-hosted runner for an OpenID Connect token, by policy, audited."))
+        .license(Some(license))
+        .build();
+    let bearer =
+        SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+    let mut components = Components::new();
+    components.add_security_scheme("oidc", bearer);
+    let base = OpenApiBuilder::new()
+        .info(info)
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new("oidc", Vec::<String>::new())]))
+        .build();
+    let (_, api) = App::new().into_utoipa_app().openapi(base).configure(super::routes).split_for_parts();
+    api
+}
+
+/// The document and a page that shows it, with nothing loaded from elsewhere.
+pub fn pages(api: &OpenApi) -> impl FnOnce(&mut actix_web::web::ServiceConfig) + use<> {
+    let ui = SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", api.clone());
+    |config| {
+        config
+            .route("/docs", actix_web::web::get().to(async || actix_web::web::Redirect::to("/docs/")))
+            .service(ui);
+    }
+}
+
+/// The paths and methods that there are, to tell a wrong method from a wrong path.
+pub struct Known(Vec<(Vec<String>, Vec<&'static str>)>);
+
+impl Known {
+    pub fn of(api: &OpenApi) -> Known {
+        let pages = [("/openapi.json".to_owned(), vec!["GET"]), ("/docs".to_owned(), vec!["GET"])];
+        let routes = api.paths.paths.iter().map(|(path, item)| (path.clone(), methods(item)));
+        Known(routes.chain(pages).map(|(path, methods)| (segments(&path), methods)).collect())
+    }
+
+    fn methods(&self, path: &str) -> Vec<&'static str> {
+        let asked = segments(path);
+        let fits = |known: &[String]| {
+            known.len() == asked.len()
+                && known.iter().zip(&asked).all(|(known, asked)| known.starts_with('{') || known == asked)
+        };
+        let mut methods: Vec<&'static str> =
+            self.0.iter().filter(|(known, _)| fits(known)).flat_map(|(_, methods)| methods.clone()).collect();
+        methods.sort_unstable();
+        methods.dedup();
+        methods
+    }
+}
+
+fn segments(path: &str) -> Vec<String> {
+    path.split('/').map(str::to_owned).collect()
+}
+
+fn methods(item: &PathItem) -> Vec<&'static str> {
+    let has = |operation: &Option<Operation>, name| operation.as_ref().map(|_| name);
+    [
+        has(&item.get, "GET"),
+        has(&item.post, "POST"),
+        has(&item.put, "PUT"),
+        has(&item.patch, "PATCH"),
+        has(&item.delete, "DELETE"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// What nobody serves: 405 where another method would do, else 404.
+pub async fn unknown(req: HttpRequest, known: Option<Data<Known>>) -> impl Responder + use<> {
+    let methods = known.map(|known| known.methods(req.path())).unwrap_or_default();
+    let problem = match methods.is_empty() {
+        true => Problem::not_found(req.path()),
+        false => Problem::method_not_allowed(req.method().as_str(), methods.join(", ")),
+    };
+    let answer: HttpResponse = problem.error_response();
+    answer
+}

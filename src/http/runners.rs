@@ -1,0 +1,164 @@
+//! The calls on runners: provision, list, get, refresh, delete, remove-token.
+
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::web::{Data, Path};
+use actix_web::{HttpResponse, HttpResponseBuilder, delete, get, post};
+use uuid::Uuid;
+
+use super::State;
+use super::ask::{JitRequest, ProvisionRequest};
+use super::body::{Body, Query};
+use super::caller::Caller;
+use super::idempotency::IdempotencyKey;
+use super::problem::Problem;
+use super::query::{ListQuery, RemoveQuery};
+use super::views::{JitRunner, RegistrationRunner, RemoveToken, Removed, RunnerDetail, RunnerList};
+use crate::broker::remove::Outcome;
+
+type Answer = Result<HttpResponse, Problem>;
+
+/// Provision a runner with a registration token
+///
+/// Answers with a token for `config.sh`. GitHub binds that token neither to the name nor to the labels;
+/// prefer `/runners/jit`, which does both.
+#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+    (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[post("/runners/provision")]
+pub async fn provision(
+    caller: Caller,
+    key: IdempotencyKey,
+    state: Data<State>,
+    body: Body<ProvisionRequest>,
+) -> Answer {
+    register(caller, key, state, body).await
+}
+
+/// Provision a runner with a registration token (the same as `/runners/provision`)
+#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+    (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[post("/runners")]
+pub async fn create(
+    caller: Caller,
+    key: IdempotencyKey,
+    state: Data<State>,
+    body: Body<ProvisionRequest>,
+) -> Answer {
+    register(caller, key, state, body).await
+}
+
+async fn register(
+    caller: Caller,
+    key: IdempotencyKey,
+    state: Data<State>,
+    Body(request): Body<ProvisionRequest>,
+) -> Answer {
+    let key = key.for_request("registration_token", &request);
+    let (ask, os) = (request.parse()?, request.os);
+    let made = state.broker.provision(&caller, ask, key).await?;
+    let url = state.broker.url_of(made.grant.target());
+    Ok(created(made.runner.id).json(RegistrationRunner::new(made, url, os)))
+}
+
+/// Provision a just-in-time runner
+///
+/// Labels, group and ephemeral mode are fixed by GitHub before the runner starts. The runner must connect
+/// before `expires_at`; one that has not is removed from GitHub.
+#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = JitRequest, responses(
+    (status = CREATED, description = "The configuration, shown this once", body = JitRunner),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[post("/runners/jit")]
+pub async fn provision_jit(
+    caller: Caller,
+    key: IdempotencyKey,
+    state: Data<State>,
+    Body(request): Body<JitRequest>,
+) -> Answer {
+    let key = key.for_request("jit", &request);
+    let (ask, os) = (request.parse()?, request.os);
+    let made = state.broker.provision(&caller, ask, key).await?;
+    Ok(created(made.runner.id).json(JitRunner::new(made, os)))
+}
+
+/// An answer with a credential: never stored by anything between us and the caller.
+fn created(id: Uuid) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::Created();
+    answer.insert_header((CACHE_CONTROL, "no-store"));
+    answer.insert_header((LOCATION, format!("/api/v1/runners/{id}")));
+    answer
+}
+
+/// List runners, newest first
+#[utoipa::path(tag = "runners", params(ListQuery), responses(
+    (status = OK, description = "One page", body = RunnerList),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[get("/runners")]
+pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQuery>) -> Answer {
+    let (filter, before, limit) = query.parse()?;
+    let page = state.broker.runners(&caller, &filter, before, limit).await?;
+    Ok(HttpResponse::Ok().json(RunnerList::from(page)))
+}
+
+/// One runner with its latest events
+#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
+    (status = OK, description = "The runner", body = RunnerDetail),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[get("/runners/{id_or_name}")]
+pub async fn get(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+    let (runner, events) = state.broker.runner(&caller, &id_or_name).await?;
+    Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
+}
+
+/// Ask GitHub about a runner now
+#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
+    (status = OK, description = "The runner as GitHub has it now", body = RunnerDetail),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[post("/runners/{id_or_name}/refresh")]
+pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+    let (runner, events) = state.broker.refresh(&caller, &id_or_name).await?;
+    Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
+}
+
+/// Remove a runner from GitHub
+///
+/// A busy runner is left alone (409), or removed once it is idle (202) with `force_when_idle=true`.
+#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
+    (status = OK, description = "It is gone", body = Removed),
+    (status = ACCEPTED, description = "It is busy, and will be removed once idle", body = Removed),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[delete("/runners/{id_or_name}")]
+pub async fn remove(
+    caller: Caller,
+    state: Data<State>,
+    id_or_name: Path<String>,
+    Query(query): Query<RemoveQuery>,
+) -> Answer {
+    let (runner, outcome) = state.broker.remove(&caller, &id_or_name, query.force_when_idle).await?;
+    let mut answer = match outcome {
+        Outcome::Deleted | Outcome::AlreadyGone => HttpResponse::Ok(),
+        Outcome::WhenIdle => HttpResponse::Accepted(),
+    };
+    Ok(answer.json(Removed::new(runner, &outcome)))
+}
+
+/// A token for `config.sh remove`
+///
+/// Only for runners of the registration flow. The token is good for any runner of the target: use it on the
+/// machine that the runner is on.
+#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
+    (status = CREATED, description = "The token, shown this once", body = RemoveToken),
+    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
+    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+#[post("/runners/{id_or_name}/remove-token")]
+pub async fn remove_token(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+    let (runner, issued) = state.broker.remove_token(&caller, &id_or_name).await?;
+    Ok(created(runner.id).json(RemoveToken::from(issued)))
+}

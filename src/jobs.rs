@@ -1,0 +1,136 @@
+//! The loops: woken by the clock or a signal, each calls one broker verb. What only one replica may do runs
+//! under the leader's lease.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::Verifier;
+use crate::broker::{Broker, POLICY_REFRESH};
+use crate::store::leases::Lease;
+
+/// How often refused tokens and strangers are written as a count.
+const REFUSALS: Duration = Duration::from_secs(60);
+
+/// How often the verifier looks whether keys have come of age.
+const KEYS: Duration = Duration::from_secs(30);
+
+/// Runs every loop until `stop`; the lease is given up at the end.
+pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
+    let mut loops = JoinSet::new();
+    loops.spawn(lead(broker.clone(), stop.clone()));
+    loops.spawn(every(POLICY_REFRESH, stop.clone(), {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            async move { report("refreshing the policy", broker.refresh_policy().await) }
+        }
+    }));
+    loops.spawn(every(REFUSALS, stop.clone(), {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            async move { report("writing refusals", broker.flush_refusals().await) }
+        }
+    }));
+    loops.spawn(every(KEYS, stop, move || {
+        let verifier = verifier.clone();
+        async move { verifier.refresh().await }
+    }));
+    while loops.join_next().await.is_some() {}
+    report("writing refusals", broker.flush_refusals().await);
+}
+
+async fn every<F: Future<Output = ()>>(period: Duration, stop: CancellationToken, work: impl Fn() -> F) {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => work().await,
+        }
+    }
+}
+
+/// Holds the lease as long as it can, and sweeps while it does.
+async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
+    let replica = Uuid::now_v7();
+    // Three tries before the lease ends.
+    let renewal = broker.config().lease / 3;
+    while !stop.is_cancelled() {
+        match broker.lead(replica).await {
+            Ok(Some(lease)) => {
+                tracing::info!(epoch = lease.epoch, "this replica leads");
+                metrics::gauge!("broker_leader").set(1);
+                let lost = stop.child_token();
+                let sweeping = tokio::spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                prolong(&broker, replica, &lease, renewal, &stop).await;
+                lost.cancel();
+                if let Err(err) = sweeping.await {
+                    tracing::error!(error = %err, "the sweep ended abnormally");
+                }
+                metrics::gauge!("broker_leader").set(0);
+                report("giving up the lease", broker.step_down(&lease).await);
+            }
+            Ok(None) => {}
+            Err(err) => tracing::warn!(error = %err, "the leader's lease could not be asked for"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(renewal) => {}
+        }
+    }
+}
+
+/// Returns when the lease is lost, or at the end.
+async fn prolong(broker: &Broker, replica: Uuid, lease: &Lease, renewal: Duration, stop: &CancellationToken) {
+    let mut failures = 0;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(renewal) => {}
+        }
+        match broker.lead(replica).await {
+            Ok(Some(held)) if held.epoch == lease.epoch => failures = 0,
+            Ok(_) => {
+                tracing::warn!(epoch = lease.epoch, "the lease went to another replica");
+                return;
+            }
+            Err(err) => {
+                tracing::warn!(error = %err, "the leader's lease could not be prolonged");
+                failures += 1;
+                // After three periods it has ended; writes are refused by their fence in any case.
+                if failures >= 3 {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Sweeps at once, then by the clock or when woken.
+async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    // Many wakes in a row make one sweep a second, not one each.
+    const BREATH: Duration = Duration::from_secs(1);
+    loop {
+        match broker.sync(&lease).await {
+            Ok(done) => tracing::debug!(?done, "swept"),
+            Err(err) => tracing::warn!(error = %err, "the sweep ended early"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(broker.config().sync_interval) => {}
+            () = async { broker.woken().await; sleep(BREATH).await } => {}
+        }
+    }
+}
+
+fn report<E: std::fmt::Display>(doing: &str, result: Result<(), E>) {
+    if let Err(err) = result {
+        tracing::warn!(error = %err, "{doing} failed");
+    }
+}

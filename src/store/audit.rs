@@ -1,0 +1,163 @@
+//! The table `audit_log`: rows are added and read, never changed; triggers refuse anything else.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::schema::audit_log;
+use super::{Conn, Error};
+
+/// An event to be.
+#[derive(Clone, Debug, PartialEq, Insertable)]
+#[diesel(table_name = audit_log, treat_none_as_default_value = false)]
+pub struct NewEvent {
+    pub timestamp: DateTime<Utc>,
+    pub event_type: &'static str,
+    pub severity: &'static str,
+    pub success: bool,
+    pub user_identity: String,
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+    pub team: Option<String>,
+    pub runner_id: Option<Uuid>,
+    pub runner_name: Option<String>,
+    pub target: Option<String>,
+    pub request_id: Option<String>,
+    pub request_ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub policy_rule: Option<String>,
+    pub event_data: Value,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+/// An event as the log has it.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = audit_log, check_for_backend(Pg))]
+pub struct Event {
+    pub id: i64,
+    pub timestamp: DateTime<Utc>,
+    pub event_type: String,
+    pub severity: String,
+    pub success: bool,
+    pub user_identity: String,
+    pub issuer: Option<String>,
+    pub subject: Option<String>,
+    pub team: Option<String>,
+    pub runner_id: Option<Uuid>,
+    pub runner_name: Option<String>,
+    pub target: Option<String>,
+    pub request_id: Option<String>,
+    pub request_ip: Option<String>,
+    pub user_agent: Option<String>,
+    pub policy_rule: Option<String>,
+    pub event_data: Value,
+    pub error_code: Option<String>,
+    pub error_message: Option<String>,
+}
+
+/// Adds one event; call it in the transaction of the change that it records.
+pub async fn append(conn: &mut Conn, event: &NewEvent) -> Result<(), Error> {
+    diesel::insert_into(audit_log::table).values(event).execute(conn).await?;
+    Ok(())
+}
+
+/// Whose events a caller may read: everyone's, or his own and his teams'.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    All,
+    Own { issuer: String, subject: String, teams: Vec<String> },
+}
+
+/// What a page shows; `None` filters nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub event_type: Option<String>,
+    /// By id or name.
+    pub runner: Option<String>,
+    pub team: Option<String>,
+    /// By display name or subject.
+    pub user: Option<String>,
+    pub success: Option<bool>,
+    pub since: Option<DateTime<Utc>>,
+    pub until: Option<DateTime<Utc>>,
+}
+
+fn matching<'a>(scope: &Scope, filter: &Filter) -> audit_log::BoxedQuery<'a, Pg> {
+    let mut query = audit_log::table.into_boxed();
+    if let Scope::Own { issuer, subject, teams } = scope {
+        let own = audit_log::subject.eq(subject.clone()).and(audit_log::issuer.eq(issuer.clone()));
+        query = query.filter(own.or(audit_log::team.eq_any(teams.clone())).assume_not_null());
+    }
+    if let Some(event_type) = &filter.event_type {
+        query = query.filter(audit_log::event_type.eq(event_type.clone()));
+    }
+    if let Some(runner) = &filter.runner {
+        query = match runner.parse::<Uuid>() {
+            Ok(id) => query.filter(audit_log::runner_id.eq(id)),
+            Err(_) => query.filter(audit_log::runner_name.eq(runner.clone())),
+        };
+    }
+    if let Some(team) = &filter.team {
+        query = query.filter(audit_log::team.eq(team.clone()));
+    }
+    if let Some(user) = &filter.user {
+        let by_name = audit_log::user_identity.nullable().eq(user.clone());
+        query = query.filter(by_name.or(audit_log::subject.eq(user.clone())));
+    }
+    if let Some(success) = filter.success {
+        query = query.filter(audit_log::success.eq(success));
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(audit_log::timestamp.ge(since));
+    }
+    if let Some(until) = filter.until {
+        query = query.filter(audit_log::timestamp.lt(until));
+    }
+    query
+}
+
+/// Newest first, those with a smaller id than `before`.
+pub async fn page(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Event>, Error> {
+    let mut query = matching(scope, filter).order(audit_log::id.desc()).limit(limit);
+    if let Some(before) = before {
+        query = query.filter(audit_log::id.lt(before));
+    }
+    Ok(query.select(Event::as_select()).load(conn).await?)
+}
+
+/// Oldest first, those with a greater id than `after`: what an export walks along.
+pub async fn next(conn: &mut Conn, filter: &Filter, after: i64, limit: i64) -> Result<Vec<Event>, Error> {
+    Ok(matching(&Scope::All, filter)
+        .filter(audit_log::id.gt(after))
+        .order(audit_log::id)
+        .limit(limit)
+        .select(Event::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// The newest events of a runner, newest first.
+pub async fn of_runner(conn: &mut Conn, runner: Uuid, limit: i64) -> Result<Vec<Event>, Error> {
+    Ok(audit_log::table
+        .filter(audit_log::runner_id.eq(runner))
+        .order(audit_log::id.desc())
+        .limit(limit)
+        .select(Event::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// How many events a filter matches: for a progress bar.
+pub async fn count(conn: &mut Conn, filter: &Filter) -> Result<i64, Error> {
+    Ok(matching(&Scope::All, filter).count().get_result(conn).await?)
+}

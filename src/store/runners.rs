@@ -1,0 +1,518 @@
+//! The table `runners`: a row is written before GitHub hears of the runner, and moves only from the state
+//! that its caller saw.
+
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use diesel::deserialize::{self, Queryable};
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::schema::{idempotency_keys, runners};
+use super::{Conn, Error};
+use crate::model::{Identity, Method, RunnerName, Status, Target};
+use crate::policy::Grant;
+
+/// A runner as the table has it.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = runners, check_for_backend(Pg))]
+pub struct Runner {
+    pub id: Uuid,
+    pub name: String,
+    pub target: Target,
+    pub team: String,
+    pub status: Status,
+    pub method: Method,
+    /// All of them, lower-cased: the system's, the team's and those asked for.
+    pub labels: Vec<String>,
+    pub ephemeral: bool,
+    pub busy: bool,
+    pub runner_group_id: i64,
+    pub github_runner_id: Option<i64>,
+    /// Grows by one with each repeat of an idempotency key.
+    pub generation: i32,
+    pub issuer: String,
+    pub subject: String,
+    pub provisioned_by: String,
+    /// The status that `deleting` goes back to when GitHub says busy.
+    pub deleting_from: Option<String>,
+    pub delete_attempts: i32,
+    pub delete_after: Option<DateTime<Utc>>,
+    pub missed_sweeps: i32,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    pub requested_at: DateTime<Utc>,
+    pub expires_at: Option<DateTime<Utc>>,
+    pub facts_at: Option<DateTime<Utc>>,
+    pub registered_at: Option<DateTime<Utc>>,
+    pub last_seen_at: Option<DateTime<Utc>>,
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// Lets diesel read a word of the model from a text column.
+macro_rules! read_as_text {
+    ($($word:ty),+) => { $(
+        impl Queryable<Text, Pg> for $word {
+            type Row = String;
+            fn build(text: String) -> deserialize::Result<$word> {
+                Ok(<$word>::from_str(&text)?)
+            }
+        }
+    )+ };
+}
+read_as_text!(Status, Method, Target);
+
+/// What a fresh row says.
+#[derive(Insertable)]
+#[diesel(table_name = runners, treat_none_as_default_value = false)]
+struct NewRunner<'a> {
+    id: Uuid,
+    name: &'a str,
+    target: String,
+    team: &'a str,
+    status: &'static str,
+    method: &'static str,
+    labels: Vec<&'a str>,
+    ephemeral: bool,
+    runner_group_id: i64,
+    issuer: &'a str,
+    subject: &'a str,
+    provisioned_by: &'a str,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    requested_at: DateTime<Utc>,
+}
+
+/// Takes the name before GitHub hears of it. `None`: a live runner already has it.
+pub async fn claim(
+    conn: &mut Conn,
+    id: Uuid,
+    name: &RunnerName,
+    grant: &Grant,
+    caller: &Identity,
+    now: DateTime<Utc>,
+) -> Result<Option<Runner>, Error> {
+    let row = NewRunner {
+        id,
+        name: name.as_str(),
+        target: grant.target().to_string(),
+        team: grant.team(),
+        status: Status::Requested.as_str(),
+        method: grant.method().as_str(),
+        labels: grant.labels().iter().map(|label| label.as_str()).collect(),
+        ephemeral: grant.ephemeral(),
+        runner_group_id: grant.group_id(),
+        issuer: &caller.issuer,
+        subject: &caller.subject,
+        provisioned_by: &caller.display_name,
+        created_at: now,
+        updated_at: now,
+        requested_at: now,
+    };
+    Ok(diesel::insert_into(runners::table)
+        .values(row)
+        .on_conflict_do_nothing()
+        .returning(Runner::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// The generation of a row that a provision works on; a later one makes its answers stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub id: Uuid,
+    pub generation: i32,
+}
+
+impl Runner {
+    pub fn claim(&self) -> Claim {
+        Claim { id: self.id, generation: self.generation }
+    }
+
+    /// The row as `settle` left it.
+    pub fn settled(&self, issued: Issued<'_>, now: DateTime<Utc>) -> Runner {
+        Runner {
+            status: Status::Pending,
+            github_runner_id: issued.github_runner_id,
+            expires_at: Some(issued.expires_at),
+            updated_at: now,
+            facts_at: Some(now),
+            registered_at: issued.github_runner_id.map(|_| now),
+            missed_sweeps: 0,
+            ..self.clone()
+        }
+    }
+}
+
+/// What GitHub gave for a claim.
+#[derive(Clone, Copy, Debug)]
+pub struct Issued<'a> {
+    /// `None` for registration tokens: GitHub knows no runner yet.
+    pub github_runner_id: Option<i64>,
+    pub credential_sha256: &'a str,
+    pub expires_at: DateTime<Utc>,
+}
+
+/// `requested → pending`. `false`: the claim is no longer ours to settle.
+pub async fn settle(
+    conn: &mut Conn,
+    claim: Claim,
+    issued: Issued<'_>,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
+    // diesel prepares an UPDATE of its own anew each time; this text never changes, so it is prepared once.
+    struct Settle<'a> {
+        claim: Claim,
+        issued: Issued<'a>,
+        /// A JIT runner is registered from the moment that GitHub makes it.
+        registered_at: Option<DateTime<Utc>>,
+        now: DateTime<Utc>,
+    }
+    impl diesel::query_builder::QueryId for Settle<'_> {
+        type QueryId = Settle<'static>;
+        const HAS_STATIC_QUERY_ID: bool = true;
+    }
+    impl diesel::query_builder::QueryFragment<Pg> for Settle<'_> {
+        fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+            let Settle { claim, issued, registered_at, now } = self;
+            out.push_sql("UPDATE runners SET status = 'pending', deleting_from = NULL, missed_sweeps = 0");
+            out.push_sql(", github_runner_id = ");
+            out.push_bind_param::<Nullable<BigInt>, _>(&issued.github_runner_id)?;
+            out.push_sql(", credential_sha256 = ");
+            out.push_bind_param::<Text, _>(issued.credential_sha256)?;
+            out.push_sql(", registered_at = ");
+            out.push_bind_param::<Nullable<Timestamptz>, _>(registered_at)?;
+            out.push_sql(", expires_at = ");
+            out.push_bind_param::<Timestamptz, _>(&issued.expires_at)?;
+            for column in [", updated_at = ", ", facts_at = "] {
+                out.push_sql(column);
+                out.push_bind_param::<Timestamptz, _>(now)?;
+            }
+            out.push_sql(" WHERE status = 'requested' AND id = ");
+            out.push_bind_param::<SqlUuid, _>(&claim.id)?;
+            out.push_sql(" AND generation = ");
+            out.push_bind_param::<Integer, _>(&claim.generation)
+        }
+    }
+    let registered_at = issued.github_runner_id.map(|_| now);
+    Ok(Settle { claim, issued, registered_at, now }.execute(conn).await? == 1)
+}
+
+/// `requested → failed`, and the idempotency key is free again. `false`: no longer ours to settle.
+pub async fn fail(conn: &mut Conn, claim: Claim, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+    let failed = diesel::update(runners::table)
+        .filter(runners::id.eq(claim.id))
+        .filter(runners::generation.eq(claim.generation))
+        .filter(runners::status.eq(Status::Requested.as_str()))
+        .set((
+            runners::status.eq(Status::Failed.as_str()),
+            runners::failure.eq(why),
+            runners::updated_at.eq(now),
+            runners::deleted_at.eq(now),
+        ))
+        .execute(conn)
+        .await?;
+    free_key(conn, claim.id).await?;
+    Ok(failed == 1)
+}
+
+/// Frees the idempotency key, if any, that this runner was made for.
+pub async fn free_key(conn: &mut Conn, id: Uuid) -> Result<(), Error> {
+    diesel::delete(idempotency_keys::table.filter(idempotency_keys::runner_id.eq(id))).execute(conn).await?;
+    Ok(())
+}
+
+/// `pending → requested`, one generation on: the repeat of an idempotency key. The policy has decided anew,
+/// so labels and group are the new grant's.
+pub async fn reclaim(
+    conn: &mut Conn,
+    claim: Claim,
+    grant: &Grant,
+    now: DateTime<Utc>,
+) -> Result<Option<Runner>, Error> {
+    let labels: Vec<&str> = grant.labels().iter().map(|label| label.as_str()).collect();
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq(claim.id))
+        .filter(runners::generation.eq(claim.generation))
+        .filter(runners::status.eq(Status::Pending.as_str()))
+        .set((
+            runners::status.eq(Status::Requested.as_str()),
+            runners::generation.eq(runners::generation + 1),
+            runners::labels.eq(labels),
+            runners::runner_group_id.eq(grant.group_id()),
+            runners::updated_at.eq(now),
+            runners::requested_at.eq(now),
+        ))
+        .returning(Runner::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// `requested → pending` with what it had before: the repeat changed nothing on GitHub.
+pub async fn unclaim(conn: &mut Conn, claim: Claim, now: DateTime<Utc>) -> Result<bool, Error> {
+    let restored = diesel::update(runners::table)
+        .filter(runners::id.eq(claim.id))
+        .filter(runners::generation.eq(claim.generation))
+        .filter(runners::status.eq(Status::Requested.as_str()))
+        .set((runners::status.eq(Status::Pending.as_str()), runners::updated_at.eq(now)))
+        .execute(conn)
+        .await?;
+    Ok(restored == 1)
+}
+
+/// A move of one row. The row changes only if it is still as the caller saw it.
+#[derive(Clone, Debug, Default, AsChangeset)]
+#[diesel(table_name = runners)]
+pub struct Change {
+    pub status: Option<&'static str>,
+    pub busy: Option<bool>,
+    pub github_runner_id: Option<i64>,
+    pub deleting_from: Option<Option<&'static str>>,
+    pub delete_attempts: Option<i32>,
+    pub delete_after: Option<Option<DateTime<Utc>>>,
+    pub missed_sweeps: Option<i32>,
+    pub failure: Option<String>,
+    pub updated_at: Option<DateTime<Utc>>,
+    pub facts_at: Option<DateTime<Utc>>,
+    pub registered_at: Option<DateTime<Utc>>,
+    pub last_seen_at: Option<DateTime<Utc>>,
+    pub deleted_at: Option<DateTime<Utc>>,
+}
+
+/// Applies `change` to the row if it still has the status and generation of `seen`.
+pub async fn change(conn: &mut Conn, seen: &Runner, change: &Change) -> Result<Option<Runner>, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq(seen.id))
+        .filter(runners::generation.eq(seen.generation))
+        .filter(runners::status.eq(seen.status.as_str()))
+        .set(change)
+        .returning(Runner::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+/// Those that GitHub showed online in a whole sweep: one statement however many they are.
+pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq_any(ids))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set((runners::last_seen_at.eq(at), runners::facts_at.eq(at), runners::missed_sweeps.eq(0)))
+        .execute(conn)
+        .await?)
+}
+
+/// How many count in the team's quota: live ones, and registration tokens that have not ended although
+/// their runner is gone, since GitHub cannot take a token back.
+pub async fn count_for_quota(conn: &mut Conn, team: &str, now: DateTime<Utc>) -> Result<i64, Error> {
+    let live: i64 = runners::table
+        .filter(runners::team.eq(team))
+        .filter(sql::<Bool>(LIVE))
+        .count()
+        .get_result(conn)
+        .await?;
+    let tokens: i64 = runners::table
+        .filter(runners::team.eq(team))
+        .filter(sql::<Bool>("method = 'registration_token' AND status = 'deleted'"))
+        .filter(runners::expires_at.gt(now))
+        .count()
+        .get_result(conn)
+        .await?;
+    Ok(live + tokens)
+}
+
+/// As in the partial indexes, to the letter, so that Postgres uses them.
+const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
+
+/// Whose runners a caller may see.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    All,
+    Teams(Vec<String>),
+}
+
+/// A runner by its id, or by name: the live one, else the newest of that name.
+pub async fn find(conn: &mut Conn, id_or_name: &str, scope: &Scope) -> Result<Option<Runner>, Error> {
+    let mut query = runners::table.select(Runner::as_select()).into_boxed();
+    query = match id_or_name.parse::<Uuid>() {
+        Ok(id) => query.filter(runners::id.eq(id)),
+        Err(_) => query
+            .filter(sql::<Bool>("lower(name) = ").bind::<Text, _>(id_or_name.to_ascii_lowercase()))
+            .order((sql::<Bool>(LIVE).desc(), runners::id.desc())),
+    };
+    if let Scope::Teams(teams) = scope {
+        query = query.filter(runners::team.eq_any(teams.clone()));
+    }
+    Ok(query.first(conn).await.optional()?)
+}
+
+/// A row by its id.
+pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
+    Ok(runners::table.find(id).select(Runner::as_select()).first(conn).await.optional()?)
+}
+
+/// What a list shows; `None` filters nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub status: Option<Status>,
+    pub team: Option<String>,
+    pub label: Option<String>,
+    pub ephemeral: Option<bool>,
+    /// Part of the name, without case.
+    pub q: Option<String>,
+}
+
+type Boxed<'a> = runners::BoxedQuery<'a, Pg>;
+
+fn matching<'a>(scope: &Scope, filter: &Filter) -> Boxed<'a> {
+    let mut query = runners::table.into_boxed();
+    if let Scope::Teams(teams) = scope {
+        query = query.filter(runners::team.eq_any(teams.clone()));
+    }
+    if let Some(status) = filter.status {
+        query = query.filter(runners::status.eq(status.as_str()));
+    }
+    if let Some(team) = &filter.team {
+        query = query.filter(runners::team.eq(team.clone()));
+    }
+    if let Some(label) = &filter.label {
+        query = query.filter(runners::labels.contains(vec![label.to_ascii_lowercase()]));
+    }
+    if let Some(ephemeral) = filter.ephemeral {
+        query = query.filter(runners::ephemeral.eq(ephemeral));
+    }
+    if let Some(q) = &filter.q {
+        let escaped = q.to_ascii_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        query = query.filter(sql::<Bool>("lower(name) LIKE ").bind::<Text, _>(format!("%{escaped}%")));
+    }
+    query
+}
+
+/// Newest first (ids are UUID v7), those older than `before`.
+pub async fn page(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Runner>, Error> {
+    let mut query = matching(scope, filter).order(runners::id.desc()).limit(limit);
+    if let Some(before) = before {
+        query = query.filter(runners::id.lt(before));
+    }
+    Ok(query.select(Runner::as_select()).load(conn).await?)
+}
+
+/// How many match, counted to `most` and no further.
+pub async fn count(conn: &mut Conn, scope: &Scope, filter: &Filter, most: i64) -> Result<i64, Error> {
+    // A count over a limited subselect is beyond the query builder; fetching `most` ids is cheap enough.
+    let ids: Vec<Uuid> = matching(scope, filter).select(runners::id).limit(most).load(conn).await?;
+    Ok(ids.len() as i64)
+}
+
+/// Live runners of a target, read after the list of GitHub's that they are compared with.
+pub async fn live_on(conn: &mut Conn, target: &Target) -> Result<Vec<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::target.eq(target.to_string()))
+        .filter(sql::<Bool>(LIVE))
+        .select(Runner::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Targets with live rows, or with failed ones that are still watched.
+pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Vec<Target>, Error> {
+    let live: Vec<Target> =
+        runners::table.filter(sql::<Bool>(LIVE)).select(runners::target).distinct().load(conn).await?;
+    let watched: Vec<Target> = runners::table
+        .filter(runners::status.eq(Status::Failed.as_str()))
+        .filter(runners::updated_at.gt(watched_since))
+        .select(runners::target)
+        .distinct()
+        .load(conn)
+        .await?;
+    let all: std::collections::BTreeSet<Target> = live.into_iter().chain(watched).collect();
+    Ok(all.into_iter().collect())
+}
+
+/// Failed JIT rows of a target that changed after `since`: a lost request may still make their runner.
+pub async fn watched_on(
+    conn: &mut Conn,
+    target: &Target,
+    since: DateTime<Utc>,
+) -> Result<Vec<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::target.eq(target.to_string()))
+        .filter(runners::status.eq(Status::Failed.as_str()))
+        .filter(runners::method.eq(Method::Jit.as_str()))
+        .filter(runners::updated_at.gt(since))
+        .select(Runner::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Whether any row, of whatever state, already knows this runner of GitHub's as `id`.
+pub async fn knows(conn: &mut Conn, target: &Target, github_runner_id: i64) -> Result<Option<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::target.eq(target.to_string()))
+        .filter(runners::github_runner_id.eq(github_runner_id))
+        .order(runners::id.desc())
+        .select(Runner::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+/// Rows whose request can no longer be running.
+pub async fn interrupted(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::status.eq(Status::Requested.as_str()))
+        .filter(runners::requested_at.lt(before))
+        .order(runners::id)
+        .limit(limit)
+        .select(Runner::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Rows in `deleting` whose next attempt is due.
+pub async fn deleting(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::status.eq(Status::Deleting.as_str()))
+        .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
+        .order(runners::id)
+        .limit(limit)
+        .select(Runner::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Pending rows past their start deadline (JIT) or past the end of their token (registration).
+pub async fn overdue(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::status.eq(Status::Pending.as_str()))
+        .filter(runners::expires_at.le(now))
+        .order(runners::id)
+        .limit(limit)
+        .select(Runner::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Rows offline since before `since`.
+pub async fn stale(conn: &mut Conn, since: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
+    Ok(runners::table
+        .filter(runners::status.eq(Status::Offline.as_str()))
+        .filter(diesel::dsl::sql::<Timestamptz>("coalesce(last_seen_at, updated_at)").lt(since))
+        .order(runners::id)
+        .limit(limit)
+        .select(Runner::as_select())
+        .load(conn)
+        .await?)
+}

@@ -1,0 +1,145 @@
+//! The tables as diesel sees them, in the order of the migrations; a test holds them against Postgres.
+//! `audit_log.xid` is left out: only Postgres writes it and only the sealer reads it.
+
+diesel::table! {
+    teams (name) {
+        name -> Text,
+        description -> Text,
+        required_labels -> Array<Text>,
+        allowed_labels -> Array<Text>,
+        methods -> Array<Text>,
+        targets -> Nullable<Array<Text>>,
+        runner_groups -> Nullable<Jsonb>,
+        max_runners -> Nullable<Int8>,
+        requests_per_minute -> Nullable<Int8>,
+        active -> Bool,
+        position -> Int4,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    team_members (id) {
+        id -> Int8,
+        team -> Text,
+        position -> Int4,
+        issuer -> Text,
+        claims -> Jsonb,
+    }
+}
+
+diesel::table! {
+    role_members (id) {
+        id -> Int8,
+        role -> Text,
+        position -> Int4,
+        issuer -> Text,
+        claims -> Jsonb,
+    }
+}
+
+diesel::table! {
+    policy_versions (id) {
+        id -> Int8,
+        sha256 -> Text,
+        source -> Text,
+        applied_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    team_requests (team, at) {
+        team -> Text,
+        at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    runners (id) {
+        id -> Uuid,
+        name -> Text,
+        target -> Text,
+        team -> Text,
+        status -> Text,
+        method -> Text,
+        labels -> Array<Text>,
+        ephemeral -> Bool,
+        busy -> Bool,
+        runner_group_id -> Int8,
+        github_runner_id -> Nullable<Int8>,
+        generation -> Int4,
+        issuer -> Text,
+        subject -> Text,
+        provisioned_by -> Text,
+        credential_sha256 -> Nullable<Text>,
+        deleting_from -> Nullable<Text>,
+        delete_attempts -> Int4,
+        delete_after -> Nullable<Timestamptz>,
+        failure -> Nullable<Text>,
+        missed_sweeps -> Int4,
+        created_at -> Timestamptz,
+        updated_at -> Timestamptz,
+        requested_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
+        facts_at -> Nullable<Timestamptz>,
+        registered_at -> Nullable<Timestamptz>,
+        last_seen_at -> Nullable<Timestamptz>,
+        deleted_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    github_runners_cache (target, page) {
+        target -> Text,
+        page -> Int4,
+        etag -> Nullable<Text>,
+        has_next -> Bool,
+        runners -> Jsonb,
+        fetched_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (issuer, subject, key) {
+        issuer -> Text,
+        subject -> Text,
+        key -> Text,
+        fingerprint -> Text,
+        runner_id -> Uuid,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    leases (name) {
+        name -> Text,
+        holder -> Uuid,
+        epoch -> Int8,
+        expires_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    audit_log (id) {
+        id -> Int8,
+        timestamp -> Timestamptz,
+        event_type -> Text,
+        severity -> Text,
+        success -> Bool,
+        user_identity -> Text,
+        issuer -> Nullable<Text>,
+        subject -> Nullable<Text>,
+        team -> Nullable<Text>,
+        runner_id -> Nullable<Uuid>,
+        runner_name -> Nullable<Text>,
+        target -> Nullable<Text>,
+        request_id -> Nullable<Text>,
+        request_ip -> Nullable<Text>,
+        user_agent -> Nullable<Text>,
+        policy_rule -> Nullable<Text>,
+        event_data -> Jsonb,
+        error_code -> Nullable<Text>,
+        error_message -> Nullable<Text>,
+    }
+}
