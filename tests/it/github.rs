@@ -12,7 +12,7 @@ use runner_broker::clock::Clock;
 use runner_broker::config;
 use runner_broker::dev::github::{Fault, GitHub as Fake, Settings};
 use runner_broker::github::{Deadline, Error, GitHub, JitRunner};
-use runner_broker::model::{Arch, GroupRef, Method, NameAsk, Os, RunnerName, Target};
+use runner_broker::model::{Arch, GroupRef, Method, NameAsk, Os, Target};
 use runner_broker::policy::{Ask, Defaults, Document, Grant, Usage, consider};
 use serde_json::json;
 
@@ -53,7 +53,7 @@ impl World {
     }
 
     async fn jit(&self, name: &str) -> Result<JitRunner, Error> {
-        self.github.generate_jitconfig(&grant(Method::Jit, "octo-org", 1), &named(name), soon()).await
+        self.github.generate_jitconfig(&grant(Method::Jit, "octo-org", 1), name, soon()).await
     }
 
     fn fail(&self, fault: Fault) -> &World {
@@ -87,10 +87,6 @@ fn org() -> Target {
     "octo-org".parse().unwrap()
 }
 
-fn named(name: &str) -> RunnerName {
-    name.parse().unwrap()
-}
-
 fn soon() -> Deadline {
     Deadline::within(Duration::from_secs(10))
 }
@@ -109,7 +105,7 @@ fn grant(method: Method, target: &str, group: i64) -> Grant {
     let (_, rules) = Document::read(&toml, &defaults).unwrap_or_else(|faults| panic!("{faults:?}"));
     let ask = Ask {
         method,
-        name: NameAsk::Exact(named("unused")),
+        name: NameAsk::Exact("unused".parse().unwrap()),
         labels: ["gpu".parse().unwrap()].into(),
         team: None,
         target: Some(target.parse().unwrap()),

@@ -7,7 +7,7 @@ use runner_broker::dev::github::{Action, Fault, Limits, Settings};
 use runner_broker::github::{Error, Removal};
 use runner_broker::model::Method;
 
-use super::{World, grant, named, org, soon};
+use super::{World, grant, org, soon};
 
 fn limited(limits: Limits) -> World {
     World::with(Settings { limits: Some(limits), ..Settings::default() }, |_| ())
@@ -58,7 +58,7 @@ async fn an_exhausted_registration_budget_stops_provisions_alone() {
     let grant = grant(Method::Jit, "octo-org", 1);
     let mut made = 0;
     let refused = loop {
-        match world.github.generate_jitconfig(&grant, &named(&format!("r-{made}")), soon()).await {
+        match world.github.generate_jitconfig(&grant, &format!("r-{made}"), soon()).await {
             Ok(_) => made += 1,
             Err(refused) => break refused,
         }

@@ -8,7 +8,7 @@ use runner_broker::dev::github::{Action, Canned, Fault, Settings};
 use runner_broker::github::{Error, GitHub, Removal};
 use runner_broker::model::Method;
 
-use super::{World, config, grant, millis, named, org, soon};
+use super::{World, config, grant, millis, org, soon};
 
 const JIT: &str = "generate-jitconfig";
 
@@ -56,7 +56,7 @@ async fn no_answer_in_time_is_a_lost_one() {
         let world = World::warm().await;
         world.fail(Fault::new("POST", JIT, action));
         let grant = grant(Method::Jit, "octo-org", 1);
-        let error = world.github.generate_jitconfig(&grant, &named("a"), millis(300)).await.unwrap_err();
+        let error = world.github.generate_jitconfig(&grant, "a", millis(300)).await.unwrap_err();
         assert!(error.lost_answer(), "{error}");
         assert_eq!(world.asked("POST", JIT), 1);
     }
@@ -79,7 +79,7 @@ async fn what_was_not_sent_was_not_done() {
     config.api_url = "http://127.0.0.1:9/".parse().unwrap();
     let github = GitHub::new(&config, Clock::default()).unwrap();
     let jit = grant(Method::Jit, "octo-org", 1);
-    let refused = github.generate_jitconfig(&jit, &named("a"), soon()).await.unwrap_err();
+    let refused = github.generate_jitconfig(&jit, "a", soon()).await.unwrap_err();
     assert!(
         matches!(&refused, Error::Unavailable { maybe_done: false, why } if why.contains("refused")),
         "{refused}"
@@ -88,7 +88,7 @@ async fn what_was_not_sent_was_not_done() {
     // GitHub goes away between the token and the call.
     let World { fake, github, .. } = World::warm().await;
     drop(fake);
-    let refused = github.generate_jitconfig(&jit, &named("a"), soon()).await.unwrap_err();
+    let refused = github.generate_jitconfig(&jit, "a", soon()).await.unwrap_err();
     assert!(matches!(&refused, Error::Unavailable { maybe_done: false, .. }), "{refused:?}");
     let registration = grant(Method::RegistrationToken, "octo-org", 1);
     let refused = github.registration_token(&registration, soon()).await.unwrap_err();
@@ -99,11 +99,11 @@ async fn what_was_not_sent_was_not_done() {
 async fn a_call_that_never_left_the_queue_was_not_done() {
     let world = World::warm().await;
     world.fail(Fault::new("GET", "/actions/runners/", Action::Hang).always());
-    let (target, jit, name) = (org(), grant(Method::Jit, "octo-org", 1), named("a"));
+    let (target, jit, name) = (org(), grant(Method::Jit, "octo-org", 1), "a");
     let hung = join_all((0..80).map(|id| world.github.runner(&target, id, millis(700))));
     let queued = async {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        world.github.generate_jitconfig(&jit, &name, millis(200)).await.unwrap_err()
+        world.github.generate_jitconfig(&jit, name, millis(200)).await.unwrap_err()
     };
     let (_, queued) = tokio::join!(hung, queued);
     assert!(matches!(&queued, Error::Unavailable { maybe_done: false, .. }), "{queued:?}");
@@ -173,7 +173,7 @@ async fn a_taken_name_is_a_conflict_and_an_unknown_group_is_not_found() {
     let taken = world.jit("A").await.unwrap_err();
     assert!(matches!(&taken, Error::Conflict { message } if message.contains("exists")), "{taken:?}");
     let stray = grant(Method::Jit, "octo-org", 99);
-    let unknown = world.github.generate_jitconfig(&stray, &named("b"), soon()).await.unwrap_err();
+    let unknown = world.github.generate_jitconfig(&stray, "b", soon()).await.unwrap_err();
     assert!(matches!(&unknown, Error::NotFound { what } if what.contains("runner group 99")), "{unknown:?}");
 }
 

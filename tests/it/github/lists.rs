@@ -121,6 +121,17 @@ async fn a_group_is_found_by_name_on_any_page_and_remembered() {
 }
 
 #[tokio::test]
+async fn a_group_is_found_by_id_in_the_same_list() {
+    let world = World::new();
+    let id = world.fake.add_group("octo-org", "GPU nodes").unwrap();
+    assert_eq!(world.github.group_id(&org(), "gpu nodes", soon()).await.unwrap(), Some(id));
+    assert_eq!(world.github.group_name(&org(), id, soon()).await.unwrap().as_deref(), Some("GPU nodes"));
+    assert_eq!(world.github.group_name(&org(), 999, soon()).await.unwrap(), None);
+    assert_eq!(world.github.group_name(&org(), 1, soon()).await.unwrap(), None, "the default group");
+    assert_eq!(world.asked("GET", "/runner-groups"), 1);
+}
+
+#[tokio::test]
 async fn a_repository_has_only_the_default_group() {
     let world = World::new();
     let repo = "octo-org/hello".parse().unwrap();

@@ -13,7 +13,7 @@ use runner_broker::github::{Error, GitHub};
 use runner_broker::model::Method;
 use secrecy::SecretString;
 
-use super::{World, config, grant, millis, named, org, soon};
+use super::{World, config, grant, millis, org, soon};
 
 const MINT: &str = "/access_tokens";
 const JIT: &str = "generate-jitconfig";
@@ -46,7 +46,7 @@ async fn a_hundred_at_once_share_one_lookup_and_one_token() {
     world.fake.set_latency(Duration::from_millis(50));
     let (target, grant) = (org(), grant(Method::Jit, "octo-org", 1));
     let gets = join_all((0..80).map(|id| world.github.runner(&target, id, soon())));
-    let names: Vec<_> = (0..20).map(|i| named(&format!("r-{i}"))).collect();
+    let names: Vec<_> = (0..20).map(|i| format!("r-{i}")).collect();
     let posts = join_all(names.iter().map(|name| world.github.generate_jitconfig(&grant, name, soon())));
     let (gets, posts) = tokio::join!(gets, posts);
     assert!(gets.iter().all(Result::is_ok) && posts.iter().all(Result::is_ok));
@@ -58,8 +58,8 @@ async fn all_who_wait_for_a_token_share_its_failure_and_nothing_was_done() {
     let world = World::new();
     world.fake.set_latency(Duration::from_millis(100));
     world.fail(Fault::new("POST", MINT, Action::Respond(Canned::status(502))));
-    let (grant, name) = (grant(Method::Jit, "octo-org", 1), named("a"));
-    let all = join_all((0..20).map(|_| world.github.generate_jitconfig(&grant, &name, soon()))).await;
+    let (grant, name) = (grant(Method::Jit, "octo-org", 1), "a");
+    let all = join_all((0..20).map(|_| world.github.generate_jitconfig(&grant, name, soon()))).await;
     assert!(all.iter().all(|made| matches!(made, Err(Error::Unavailable { maybe_done: false, .. }))));
     assert_eq!((world.asked("POST", MINT), world.asked("POST", JIT)), (1, 0));
     assert!(world.jit("a").await.is_ok());
@@ -201,7 +201,7 @@ async fn an_app_that_was_installed_anew_is_found_again() {
     let world = World::warm().await;
     world.fake.uninstall("octo-org");
     world.fake.install("octo-org").unwrap();
-    let (grant, names) = (grant(Method::Jit, "octo-org", 1), ["a", "b", "c"].map(named));
+    let (grant, names) = (grant(Method::Jit, "octo-org", 1), ["a", "b", "c"]);
     let all = join_all(names.iter().map(|name| world.github.generate_jitconfig(&grant, name, soon()))).await;
     assert!(all.iter().all(Result::is_ok), "{all:?}");
 }
