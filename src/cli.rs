@@ -3,7 +3,7 @@
 mod audit;
 mod policy;
 mod runners;
-mod serve;
+pub mod serve;
 
 use std::process::ExitCode;
 
@@ -26,7 +26,10 @@ enum Command {
     #[command(after_help = "Example:\n  runner-broker migrate && runner-broker serve")]
     Serve,
     /// Bring the database's schema up to date
-    #[command(visible_alias = "init-db", after_help = "Example:\n  DATABASE_URL=postgres://… runner-broker migrate")]
+    #[command(
+        visible_alias = "init-db",
+        after_help = "Example:\n  DATABASE_URL=postgres://… runner-broker migrate"
+    )]
     Migrate,
     /// Try everything on this machine: Postgres, an OpenID provider and a GitHub of its own
     #[cfg(feature = "dev")]
@@ -42,7 +45,9 @@ enum Command {
     #[command(after_help = "Example:\n  runner-broker cleanup-stale-runners --hours 24 --dry-run")]
     CleanupStaleRunners(runners::Cleanup),
     /// Write the audit log to a file
-    #[command(after_help = "Example:\n  runner-broker export-audit-log --since 2026-01-01 --output audit.json")]
+    #[command(
+        after_help = "Example:\n  runner-broker export-audit-log --since 2026-01-01 --output audit.json"
+    )]
     ExportAuditLog(audit::Export),
     /// Check, apply or show the policy
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
@@ -53,6 +58,7 @@ enum Command {
 }
 
 /// Why a command did not do what it should; the exit code follows from it.
+#[derive(Debug)]
 pub enum Failure {
     /// 2: called or configured wrongly.
     Usage(String),
@@ -84,7 +90,8 @@ impl From<broker::Error> for Failure {
     }
 }
 
-fn with_causes(err: &dyn std::error::Error) -> String {
+/// An error with its causes, none of them twice.
+pub fn with_causes(err: &dyn std::error::Error) -> String {
     let mut text = err.to_string();
     let mut source = err.source();
     while let Some(cause) = source {
@@ -97,7 +104,7 @@ fn with_causes(err: &dyn std::error::Error) -> String {
     text
 }
 
-type Done = Result<(), Failure>;
+pub type Done = Result<(), Failure>;
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> ExitCode {
@@ -105,7 +112,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Serve => serve::serve().await,
         Command::Migrate => serve::migrate().await,
         #[cfg(feature = "dev")]
-        Command::Dev(dev) => dev.run().await.map_err(Failure::Failed),
+        Command::Dev(dev) => dev.run().await,
         Command::ListRunners(list) => list.run().await,
         Command::CleanupStaleRunners(cleanup) => cleanup.run().await,
         Command::ExportAuditLog(export) => export.run().await,

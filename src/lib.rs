@@ -1,6 +1,7 @@
 //! A token broker for GitHub self-hosted runners. The modules in reading order; each may use only those
 //! below it (`tests/it/layers.rs` holds the arrows).
 
+pub mod cli;
 pub mod http;
 pub mod jobs;
 
@@ -15,8 +16,8 @@ pub mod policy;
 pub mod config;
 pub mod telemetry;
 
-pub mod model;
 pub mod clock;
+pub mod model;
 
 #[cfg(feature = "dev")]
 pub mod dev;

@@ -11,8 +11,8 @@ use super::{Broker, Error, Policy};
 use crate::clock::Clock;
 use crate::model::{GroupRef, Role};
 use crate::policy::{Document, Fault, Member, Rules, TeamEntry};
-use crate::store::policies::{self, RoleMember, Tables, Team, TeamMember};
 use crate::store::Store;
+use crate::store::policies::{self, RoleMember, Tables, Team, TeamMember};
 
 /// What applying a document did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +54,8 @@ pub async fn apply(
             let now = clock.now();
             let revision = policies::replace(conn, &new, &sha256, source, now).await?;
             let event = event_at(now, Kind::PolicyApplied, Actor::System("policy"));
-            let data = json!({ "source": source, "sha256": sha256, "revision": revision, "changes": changes });
+            let data =
+                json!({ "source": source, "sha256": sha256, "revision": revision, "changes": changes });
             record(conn, event.with(data)).await?;
             Ok(Applied::Changed(changes))
         })
@@ -69,7 +70,12 @@ pub async fn current(store: &Store) -> Result<Document, Error> {
 
 impl Broker {
     /// Applies a document and uses it here at once.
-    pub async fn apply_policy(&self, document: &Document, source: &str, only_if_new: bool) -> Result<Applied, Error> {
+    pub async fn apply_policy(
+        &self,
+        document: &Document,
+        source: &str,
+        only_if_new: bool,
+    ) -> Result<Applied, Error> {
         document.check(&self.defaults()).map_err(|faults| Error::Policy(listed(&faults)))?;
         let applied = apply(&self.store, &self.clock, document, source, only_if_new, false).await?;
         self.refresh_policy().await?;
@@ -83,10 +89,13 @@ impl Broker {
             return Ok(());
         }
         drop(conn);
-        let (revision, tables) = self.store.transaction::<_, Error, _>(async |conn| {
-            // The revision first: should the policy change in between, the next look sees it.
-            Ok((policies::revision(conn).await?, policies::load(conn).await?))
-        }).await?;
+        let (revision, tables) = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                // The revision first: should the policy change in between, the next look sees it.
+                Ok((policies::revision(conn).await?, policies::load(conn).await?))
+            })
+            .await?;
         let rules = Rules::compile(&from_tables(tables)?, &self.defaults())
             .map_err(|faults| Error::Policy(listed(&faults)))?;
         self.policy.store(std::sync::Arc::new(Policy { revision, rules }));
@@ -113,7 +122,12 @@ fn difference(old: &Document, new: &Document) -> Vec<String> {
             Some(_) => {}
         }
     }
-    changes.extend(before.keys().filter(|name| !after.contains_key(*name)).map(|name| format!("team {name}: deactivated")));
+    changes.extend(
+        before
+            .keys()
+            .filter(|name| !after.contains_key(*name))
+            .map(|name| format!("team {name}: deactivated")),
+    );
     if old.admin != new.admin {
         changes.push(format!("admin: {} → {} rule(s)", old.admin.len(), new.admin.len()));
     }
@@ -135,7 +149,12 @@ fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
         .into_iter()
         .filter(|name| was_fields.get(*name) != is_fields.get(*name))
         .map(|name| {
-            format!("team {}: {name}: {} → {}", is.name, shown(was_fields.get(name)), shown(is_fields.get(name)))
+            format!(
+                "team {}: {name}: {} → {}",
+                is.name,
+                shown(was_fields.get(name)),
+                shown(is_fields.get(name))
+            )
         })
         .collect()
 }

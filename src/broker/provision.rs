@@ -65,13 +65,19 @@ impl Broker {
     ) -> Result<Provisioned, Error> {
         let (broker, caller) = (self.clone(), caller.clone());
         let method = ask.method;
-        let outcome = self.to_the_end(async move { broker.provision_now(&caller, &ask, key.as_ref()).await }).await;
+        let outcome =
+            self.to_the_end(async move { broker.provision_now(&caller, &ask, key.as_ref()).await }).await;
         let label = outcome.as_ref().map_or_else(Error::code, |_| "granted");
         counter!("broker_decisions_total", "method" => method.as_str(), "outcome" => label).increment(1);
         outcome
     }
 
-    async fn provision_now(&self, caller: &Caller, ask: &Ask, key: Option<&Key>) -> Result<Provisioned, Error> {
+    async fn provision_now(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        key: Option<&Key>,
+    ) -> Result<Provisioned, Error> {
         let deadline = self.deadline();
         let placed = match self.place(caller, ask, deadline).await {
             Ok(placed) => placed,
@@ -96,7 +102,12 @@ impl Broker {
     }
 
     /// The permit with its runner group settled; GitHub is asked only for names that nobody knows yet.
-    pub(super) async fn place(&self, caller: &Caller, ask: &Ask, deadline: Deadline) -> Result<Placed, Error> {
+    pub(super) async fn place(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        deadline: Deadline,
+    ) -> Result<Placed, Error> {
         let permit = policy::consider(&caller.memberships, ask)?;
         let mut ids = BTreeMap::new();
         for name in permit.group_names() {
@@ -128,7 +139,8 @@ impl Broker {
             "labels": ask.labels,
         }));
         // Only a team of the caller's own: its members may read this event.
-        event.team = caller.teams().find(|team| ask.team.as_deref().is_none_or(|t| t == *team)).map(str::to_owned);
+        event.team =
+            caller.teams().find(|team| ask.team.as_deref().is_none_or(|t| t == *team)).map(str::to_owned);
         event.target = ask.target.as_ref().map(ToString::to_string);
         event.runner_name = match &ask.name {
             NameAsk::Exact(name) => Some(name.to_string()),
@@ -273,12 +285,13 @@ impl Broker {
     }
 
     fn intent_event(&self, caller: &Caller, grant: &Grant, runner: &Runner) -> crate::store::audit::NewEvent {
-        let mut event = self.event(Kind::ProvisionRequested, Actor::Caller(caller)).about(runner).with(json!({
-            "method": grant.method(),
-            "labels": grant.labels(),
-            "runner_group_id": grant.group_id(),
-            "generation": runner.generation,
-        }));
+        let mut event =
+            self.event(Kind::ProvisionRequested, Actor::Caller(caller)).about(runner).with(json!({
+                "method": grant.method(),
+                "labels": grant.labels(),
+                "runner_group_id": grant.group_id(),
+                "generation": runner.generation,
+            }));
         event.policy_rule = Some(grant.rule().to_owned());
         event
     }
@@ -340,7 +353,8 @@ impl Broker {
         match grant.method() {
             Method::Jit => {
                 let jit = self.github.generate_jitconfig(grant, &runner.name, deadline).await?;
-                let start = TimeDelta::from_std(self.config.jit_start_deadline).unwrap_or(TimeDelta::hours(1));
+                let start =
+                    TimeDelta::from_std(self.config.jit_start_deadline).unwrap_or(TimeDelta::hours(1));
                 Ok(Made {
                     github_runner_id: Some(jit.runner.id),
                     credential: jit.encoded_jit_config,
@@ -401,7 +415,13 @@ impl Broker {
 
     /// `requested → pending`. If that cannot be written, the runner is taken off GitHub again: nothing is
     /// handed out that the table does not know.
-    async fn settle(&self, caller: &Caller, grant: &Grant, runner: &Runner, made: &Made) -> Result<Runner, Error> {
+    async fn settle(
+        &self,
+        caller: &Caller,
+        grant: &Grant,
+        runner: &Runner,
+        made: &Made,
+    ) -> Result<Runner, Error> {
         let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
         let mut event = self.event(Kind::Provisioned, Actor::Caller(caller)).about(runner).with(json!({
             "method": grant.method(),
@@ -457,4 +477,3 @@ impl Broker {
         }
     }
 }
-

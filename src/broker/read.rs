@@ -5,9 +5,9 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::{Broker, Error, audit_scope, runner_scope};
+use crate::store::Store;
 use crate::store::audit::{self, Event};
 use crate::store::runners::{self, Filter, Runner};
-use crate::store::Store;
 
 /// Where `total` stops counting.
 pub const MOST_COUNTED: i64 = 10_000;

@@ -37,15 +37,25 @@ impl Refusals {
     fn drain(&self) -> Vec<(Bucket, u64)> {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let drained = std::mem::take(&mut *counts);
-        drained.into_iter().filter(|(_, count)| *count > 1).map(|(bucket, count)| (bucket, count - 1)).collect()
+        drained
+            .into_iter()
+            .filter(|(_, count)| *count > 1)
+            .map(|(bucket, count)| (bucket, count - 1))
+            .collect()
     }
 }
 
 impl Broker {
     /// Notes a token that was refused. The event is written in the background: a refusal must not be
     /// slower, nor fail, for being logged.
-    pub fn note_refused_token(self: &std::sync::Arc<Self>, issuer: Option<String>, why: String, origin: &Origin) {
-        let bucket = Bucket { kind: Kind::TokenRefused.as_str(), issuer: issuer.clone(), code: "INVALID_TOKEN" };
+    pub fn note_refused_token(
+        self: &std::sync::Arc<Self>,
+        issuer: Option<String>,
+        why: String,
+        origin: &Origin,
+    ) {
+        let bucket =
+            Bucket { kind: Kind::TokenRefused.as_str(), issuer: issuer.clone(), code: "INVALID_TOKEN" };
         if !self.refusals.is_first(bucket) {
             return;
         }
@@ -86,7 +96,8 @@ impl Broker {
                 true => Kind::TokenRefused,
                 false => Kind::CallerRefused,
             };
-            let mut event = self.event(kind, Actor::System("authentication")).with(json!({ "further": count }));
+            let mut event =
+                self.event(kind, Actor::System("authentication")).with(json!({ "further": count }));
             event.issuer = bucket.issuer;
             event.error_code = Some(bucket.code.into());
             self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;

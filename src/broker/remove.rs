@@ -11,7 +11,7 @@ use super::caller::Caller;
 use super::events::{About, Actor, Kind, record};
 use super::sync::plan;
 use super::{Broker, Error, change_scope, runner_scope};
-use crate::github::{self, Deadline, IssuedToken, Removal};
+use crate::github::{self, IssuedToken, Removal};
 use crate::model::{Method, Status};
 use crate::store::audit::Event;
 use crate::store::leases::{self, Lease};
@@ -88,9 +88,13 @@ impl Broker {
             Status::Deleted | Status::Failed => return Ok((runner, Outcome::AlreadyGone)),
             Status::Requested => return Err(Error::RunnerInFlight(runner.name)),
             // A repair has claimed it; what is left of it on GitHub is the sweep's.
-            Status::Deleting if runner.deleting_from.is_none() => return Err(Error::RunnerInFlight(runner.name)),
+            Status::Deleting if runner.deleting_from.is_none() => {
+                return Err(Error::RunnerInFlight(runner.name));
+            }
             Status::Deleting => {}
-            Status::Pending if runner.github_runner_id.is_none() => return self.remove_unseen(by, runner).await,
+            Status::Pending if runner.github_runner_id.is_none() => {
+                return self.remove_unseen(by, runner).await;
+            }
             Status::Pending | Status::Active | Status::Offline => {}
         }
         let runner = match runner.status {

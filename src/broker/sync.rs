@@ -285,7 +285,8 @@ impl Broker {
                 for row in &plan.gone {
                     if runners::change(conn, row, &gone(Status::Deleted, now)).await?.is_some() {
                         let event = self.event(Kind::RunnerStateChanged, Actor::System("sync")).about(row);
-                        let data = json!({ "from": row.status, "to": Status::Deleted, "reason": "not on GitHub" });
+                        let data =
+                            json!({ "from": row.status, "to": Status::Deleted, "reason": "not on GitHub" });
                         record(conn, event.with(data)).await?;
                     }
                 }

@@ -160,7 +160,8 @@ impl Shared<'_> {
         let group = self.group(&mut errors);
         let target = self.target(&mut errors);
         if !is_inside(self.work_folder) {
-            let message = "1 to 255 characters, a relative path without '..', backslash or control characters";
+            let message =
+                "1 to 255 characters, a relative path without '..', backslash or control characters";
             errors.push(FieldError::new("work_folder", message));
         }
         match name {
@@ -209,7 +210,8 @@ impl Shared<'_> {
                 Some(GroupRef::Name(name.clone()))
             }
             (None, Some(_)) => {
-                errors.push(FieldError::new("runner_group", "1 to 256 characters without control characters"));
+                errors
+                    .push(FieldError::new("runner_group", "1 to 256 characters without control characters"));
                 None
             }
             (Some(_), Some(_)) => {
@@ -236,7 +238,10 @@ impl Shared<'_> {
                 None
             }
             Ok(_) => {
-                errors.push(FieldError::new(field, "the name of an organisation; a repository goes into 'repository'"));
+                errors.push(FieldError::new(
+                    field,
+                    "the name of an organisation; a repository goes into 'repository'",
+                ));
                 None
             }
             Err(err) => {
@@ -272,7 +277,10 @@ fn default_work_folder() -> String {
 }
 
 /// The schema of one of the model's enumerations, with its default.
-pub fn one_of(words: impl IntoIterator<Item = &'static str>, default: Option<&'static str>) -> utoipa::openapi::Object {
+pub fn one_of(
+    words: impl IntoIterator<Item = &'static str>,
+    default: Option<&'static str>,
+) -> utoipa::openapi::Object {
     utoipa::openapi::ObjectBuilder::new()
         .schema_type(utoipa::openapi::Type::String)
         .enum_values(Some(words))

@@ -18,7 +18,11 @@ use super::views::EventList;
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
 #[get("/audit")]
-pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<AuditQuery>) -> Result<HttpResponse, Problem> {
+pub async fn list(
+    caller: Caller,
+    state: Data<State>,
+    Query(query): Query<AuditQuery>,
+) -> Result<HttpResponse, Problem> {
     let (filter, before, limit) = query.parse()?;
     let page = state.broker.events(&caller, &filter, before, limit).await?;
     Ok(HttpResponse::Ok().json(EventList::from(page)))

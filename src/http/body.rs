@@ -55,7 +55,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
 
 fn content_type_is_json(req: &HttpRequest) -> bool {
     let value = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+    let essence =
+        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 

@@ -63,7 +63,11 @@ fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
     Origin {
         request_id: REQUEST_ID.try_with(Clone::clone).unwrap_or_default(),
         address: address(req, trusted).map(|ip| ip.to_string()),
-        user_agent: req.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(printable),
+        user_agent: req
+            .headers()
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .map(printable),
     }
 }
 

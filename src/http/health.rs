@@ -1,9 +1,9 @@
 //! What load balancers and Prometheus ask, without a token.
 
+use ::metrics::gauge;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
 use chrono::{DateTime, Utc};
-use metrics::gauge;
 use serde::Serialize;
 use utoipa::ToSchema;
 

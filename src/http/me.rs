@@ -36,7 +36,8 @@ pub async fn me(caller: Caller, state: Data<State>) -> Answer {
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
 #[get("/auth/my-label-policy")]
 pub async fn my_label_policy(caller: Caller) -> HttpResponse {
-    let teams = caller.memberships.teams.iter().map(|membership| TeamPolicy::from(&*membership.team)).collect();
+    let teams =
+        caller.memberships.teams.iter().map(|membership| TeamPolicy::from(&*membership.team)).collect();
     HttpResponse::Ok().json(MyLabelPolicy { teams })
 }
 

@@ -12,14 +12,16 @@ use super::problem::Problem;
 
 /// The document as served and as committed.
 pub fn openapi() -> OpenApi {
-    let license = LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
+    let license =
+        LicenseBuilder::new().name("MIT OR Apache-2.0").identifier(Some("MIT OR Apache-2.0")).build();
     let info = InfoBuilder::new()
         .title("runner-broker")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some("One GitHub self-hosted runner for an OpenID Connect token, by policy, audited."))
         .license(Some(license))
         .build();
-    let bearer = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+    let bearer =
+        SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
     let mut components = Components::new();
     components.add_security_scheme("oidc", bearer);
     let base = OpenApiBuilder::new()

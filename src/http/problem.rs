@@ -90,7 +90,8 @@ impl Problem {
     pub fn invalid(errors: Vec<FieldError>) -> Problem {
         let named: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("not acceptable: {}", named.join(", "));
-        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_REQUEST", "Invalid request", detail);
+        let problem =
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "INVALID_REQUEST", "Invalid request", detail);
         Problem { errors, ..problem }
     }
 
@@ -159,8 +160,9 @@ impl From<auth::Error> for Problem {
             auth::Error::Invalid { .. } => {
                 let detail = err.to_string();
                 let quoted = detail.replace(['"', '\\'], "'");
-                let header =
-                    format!(r#"Bearer realm="runner-broker", error="invalid_token", error_description="{quoted}""#);
+                let header = format!(
+                    r#"Bearer realm="runner-broker", error="invalid_token", error_description="{quoted}""#
+                );
                 Problem::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "Token refused", detail)
                     .with_header(header::WWW_AUTHENTICATE, header)
             }

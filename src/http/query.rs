@@ -136,7 +136,8 @@ impl Faults {
 
     /// Postgres knows no NUL in a text.
     fn text(&mut self, field: &'static str, text: Option<String>) -> Option<String> {
-        let is_plain = text.as_ref().is_none_or(|text| !text.chars().any(char::is_control) && text.len() <= 1_024);
+        let is_plain =
+            text.as_ref().is_none_or(|text| !text.chars().any(char::is_control) && text.len() <= 1_024);
         if !is_plain {
             self.0.push(FieldError::new(field, "at most 1,024 characters, none of them a control character"));
         }

@@ -38,16 +38,19 @@ impl RegistrationRunner {
         let token = made.credential.expose_secret();
         let custom: Vec<String> =
             made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label)).cloned().collect();
-        let configuration_command = command::configure(os, &Registration {
-            url: &github_url,
-            token,
-            name: &made.runner.name,
-            labels: &custom,
-            group: made.group_name.as_deref(),
-            work_folder: made.grant.work_folder(),
-            ephemeral: made.grant.ephemeral(),
-            disable_update: made.grant.disable_update(),
-        });
+        let configuration_command = command::configure(
+            os,
+            &Registration {
+                url: &github_url,
+                token,
+                name: &made.runner.name,
+                labels: &custom,
+                group: made.group_name.as_deref(),
+                work_folder: made.grant.work_folder(),
+                ephemeral: made.grant.ephemeral(),
+                disable_update: made.grant.disable_update(),
+            },
+        );
         RegistrationRunner {
             runner_id: made.runner.id,
             registration_token: token.to_owned(),

@@ -165,7 +165,8 @@ impl Store {
     /// to be kept is therefore an `Ok(Err(refusal))`.
     pub async fn transaction<R, E, F>(&self, work: F) -> Result<R, E>
     where
-        for<'c> F: AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
+        for<'c> F:
+            AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
         E: From<Error>,
     {
         type Manager = <Conn as AsyncConnection>::TransactionManager;

@@ -33,17 +33,18 @@ where
 {
     type Stream = Stream<S>;
     type TlsConnect = Handshake;
-    type Error = rustls::pki_types::InvalidDnsNameError;
+    type Error = io::Error;
 
-    fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, Self::Error> {
-        Ok(Handshake { config: self.0.clone(), name: ServerName::try_from(domain.to_owned())? })
+    fn make_tls_connect(&mut self, domain: &str) -> io::Result<Handshake> {
+        // Asked for sockets as well, whose name is empty and which then do without TLS.
+        Ok(Handshake { config: self.0.clone(), name: ServerName::try_from(domain.to_owned()).ok() })
     }
 }
 
 /// One session to be.
 pub struct Handshake {
     config: Arc<ClientConfig>,
-    name: ServerName<'static>,
+    name: Option<ServerName<'static>>,
 }
 
 impl<S> TlsConnect<S> for Handshake
@@ -55,7 +56,10 @@ where
     type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
 
     fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move { TlsConnector::from(self.config).connect(self.name, stream).await.map(Stream) })
+        Box::pin(async move {
+            let name = self.name.ok_or_else(|| io::Error::other("TLS needs a host name to verify"))?;
+            TlsConnector::from(self.config).connect(name, stream).await.map(Stream)
+        })
     }
 }
 

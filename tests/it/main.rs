@@ -1,9 +1,9 @@
 //! Our own tests, in one binary: sentences about behaviour, against real Postgres, a real OpenID provider
 //! and the `dev` GitHub.
 
-mod policy;
-mod verifier;
-mod dev_github;
 mod database;
+mod dev_github;
+mod github;
+mod policy;
 mod postgres;
-mod postgres_binaries;
+mod verifier;

@@ -1,0 +1,165 @@
+//! `export-audit-log`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
+
+use super::runners::progress;
+use super::{Done, Failure, print};
+use crate::broker::read;
+use crate::config;
+use crate::store::Store;
+use crate::store::audit::Event;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One array
+    Json,
+    /// One object a line
+    Jsonl,
+    Csv,
+}
+
+#[derive(Args)]
+pub struct Export {
+    /// A date or a time (RFC 3339); from then on
+    #[arg(long, value_parser = crate::http::time)]
+    since: DateTime<Utc>,
+    /// A date or a time (RFC 3339); before then
+    #[arg(long, value_parser = crate::http::time)]
+    until: Option<DateTime<Utc>>,
+    #[arg(long, value_enum, default_value = "json")]
+    format: Format,
+    /// The file to write
+    #[arg(long)]
+    output: PathBuf,
+}
+
+/// The columns of CSV, in order; JSON has the same names.
+const COLUMNS: [&str; 19] = [
+    "id",
+    "timestamp",
+    "event_type",
+    "severity",
+    "success",
+    "user_identity",
+    "issuer",
+    "subject",
+    "team",
+    "runner_id",
+    "runner_name",
+    "target",
+    "request_id",
+    "request_ip",
+    "user_agent",
+    "policy_rule",
+    "event_data",
+    "error_code",
+    "error_message",
+];
+
+impl Export {
+    pub async fn run(self) -> Done {
+        let store = Store::new(&config::database_url()?, 1)?;
+        let failed = |err: std::io::Error| Failure::Failed(format!("{}: {err}", self.output.display()));
+        // Under another name until it is whole: half an export must not look like one.
+        let mut partial = self.output.clone().into_os_string();
+        partial.push(".partial");
+        let file = File::create(&partial).map_err(failed)?;
+        let mut writer = Writer::new(self.format, BufWriter::new(file));
+        let bar = progress(0);
+        let started = |events| bar.set_length(events);
+        let written = read::export(&store, self.since, self.until, started, |event| {
+            bar.inc(1);
+            writer.event(event)
+        })
+        .await?;
+        bar.finish_and_clear();
+        let count = writer.count;
+        written.and_then(|()| writer.finish()).map_err(failed)?;
+        std::fs::rename(&partial, &self.output).map_err(failed)?;
+        print(&format!("{count} event(s) in {}\n", self.output.display()))
+    }
+}
+
+/// Writes events in one format.
+struct Writer {
+    format: Format,
+    out: BufWriter<File>,
+    count: u64,
+}
+
+impl Writer {
+    fn new(format: Format, out: BufWriter<File>) -> Writer {
+        Writer { format, out, count: 0 }
+    }
+
+    fn event(&mut self, event: &Event) -> std::io::Result<()> {
+        let first = self.count == 0;
+        self.count += 1;
+        match self.format {
+            Format::Jsonl => writeln!(self.out, "{}", as_json(event)),
+            Format::Json => write!(self.out, "{}{}", if first { "[\n" } else { ",\n" }, as_json(event)),
+            Format::Csv => {
+                let mut csv = csv::Writer::from_writer(&mut self.out);
+                if first {
+                    csv.write_record(COLUMNS)?;
+                }
+                let fields = as_json(event);
+                csv.write_record(COLUMNS.map(|column| as_field(&fields[column])))?;
+                csv.flush()
+            }
+        }
+    }
+
+    fn finish(mut self) -> std::io::Result<()> {
+        match self.format {
+            Format::Json if self.count == 0 => writeln!(self.out, "[]")?,
+            Format::Json => writeln!(self.out, "\n]")?,
+            Format::Csv if self.count == 0 => {
+                csv::Writer::from_writer(&mut self.out).write_record(COLUMNS)?;
+            }
+            Format::Csv | Format::Jsonl => {}
+        }
+        self.out.flush()?;
+        self.out.get_ref().sync_all()
+    }
+}
+
+fn as_json(event: &Event) -> Value {
+    json!({
+        "id": event.id,
+        "timestamp": event.timestamp,
+        "event_type": event.event_type,
+        "severity": event.severity,
+        "success": event.success,
+        "user_identity": event.user_identity,
+        "issuer": event.issuer,
+        "subject": event.subject,
+        "team": event.team,
+        "runner_id": event.runner_id,
+        "runner_name": event.runner_name,
+        "target": event.target,
+        "request_id": event.request_id,
+        "request_ip": event.request_ip,
+        "user_agent": event.user_agent,
+        "policy_rule": event.policy_rule,
+        "event_data": event.event_data,
+        "error_code": event.error_code,
+        "error_message": event.error_message,
+    })
+}
+
+/// A field of CSV. What a spreadsheet would take for a formula is quoted: callers choose some of these texts.
+fn as_field(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

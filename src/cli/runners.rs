@@ -1,0 +1,139 @@
+//! `list-runners` and `cleanup-stale-runners`.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{Done, Failure, print};
+use crate::broker::{Broker, read};
+use crate::clock::Clock;
+use crate::github::GitHub;
+use crate::model::Status;
+use crate::store::Store;
+use crate::store::runners::{Filter, Runner};
+use crate::{config, telemetry};
+
+#[derive(Args)]
+pub struct List {
+    /// requested, pending, active, offline, deleting, deleted or failed
+    #[arg(long)]
+    status: Option<Status>,
+    #[arg(long)]
+    team: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    pub async fn run(self) -> Done {
+        let store = Store::new(&config::database_url()?, 1)?;
+        let filter = Filter { status: self.status, team: self.team, ..Filter::default() };
+        let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+        if !self.json {
+            let _ = writeln!(
+                out,
+                "{:<36}  {:<32}  {:<9}  {:<16}  {:<24}  LABELS",
+                "ID", "NAME", "STATUS", "TEAM", "TARGET"
+            );
+        }
+        let json = self.json;
+        let written = read::all_runners(&store, &filter, |runner| match json {
+            true => writeln!(out, "{}", as_json(runner)),
+            false => writeln!(
+                out,
+                "{}  {:<32}  {:<9}  {:<16}  {:<24}  {}",
+                runner.id,
+                runner.name,
+                runner.status.as_str(),
+                runner.team,
+                runner.target.to_string(),
+                runner.labels.join(",")
+            ),
+        })
+        .await?;
+        match written.and_then(|()| out.flush()) {
+            Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Failed(err.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn as_json(runner: &Runner) -> serde_json::Value {
+    json!({
+        "runner_id": runner.id,
+        "runner_name": runner.name,
+        "status": runner.status,
+        "github_runner_id": runner.github_runner_id,
+        "labels": runner.labels,
+        "ephemeral": runner.ephemeral,
+        "busy": runner.busy,
+        "method": runner.method,
+        "team": runner.team,
+        "target": runner.target.to_string(),
+        "provisioned_by": runner.provisioned_by,
+        "created_at": runner.created_at,
+        "last_seen_at": runner.last_seen_at,
+    })
+}
+
+#[derive(Args)]
+pub struct Cleanup {
+    /// Runners offline for longer are removed
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=8760))]
+    hours: u64,
+    /// Only say which
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Cleanup {
+    pub async fn run(self) -> Done {
+        telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
+        let (database_url, github_config, broker_config) = config::without_http()?;
+        let clock = Clock::default();
+        let github =
+            GitHub::new(&github_config, clock.clone()).map_err(|err| Failure::Usage(err.to_string()))?;
+        let store = Store::new(&database_url, 2)?;
+        let broker = Broker::new(broker_config, &github_config, store, github, clock);
+        let stale = broker.stale(Duration::from_secs(3600 * self.hours)).await?;
+        if self.dry_run {
+            let lines: String = stale
+                .iter()
+                .map(|runner| format!("would remove {} ({})\n", runner.name, runner.id))
+                .collect();
+            return print(&format!("{lines}{} stale runner(s)\n", stale.len()));
+        }
+        let bar = progress(stale.len() as u64);
+        let (mut removed, mut failed) = (0, 0);
+        for runner in stale {
+            let named = format!("{} ({})", runner.name, runner.id);
+            match broker.remove_stale_runner(None, runner).await {
+                Ok(()) => removed += 1,
+                Err(err) => {
+                    failed += 1;
+                    bar.suspend(|| eprintln!("{named}: {err}"));
+                }
+            }
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        print(&format!("removed {removed} stale runner(s), {failed} failed\n"))?;
+        match failed {
+            0 => Ok(()),
+            _ => Err(Failure::Failed("not all could be removed; run it again".into())),
+        }
+    }
+}
+
+/// A bar on a terminal, nothing elsewhere.
+pub fn progress(length: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,292 @@
+//! `runner-broker dev`: everything that the broker needs, on this machine, and what to paste next.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use super::github::{self, GitHub, Limits};
+use super::issuer::{self, Issuer};
+use super::postgres::{Options, Postgres};
+use crate::cli::serve::{start, stop_on_signal};
+use crate::cli::{Done, Failure, with_causes};
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::policy::Document;
+use crate::store::Store;
+use crate::telemetry;
+
+/// The audience of `dev`'s tokens, and the organisation of `dev`'s GitHub.
+const AUDIENCE: &str = "runner-broker";
+const ORG: &str = "octo-org";
+const REPO: &str = "octo-org/octo-repo";
+
+#[derive(Args)]
+pub struct Dev {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Where the broker listens; its OpenID provider and its GitHub take the two ports above
+    #[arg(long, default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..65_534))]
+    port: u16,
+    /// Keep the database here; without it nothing is left behind
+    #[arg(long)]
+    data_dir: Option<PathBuf>,
+    /// GitHub without rate limits, for benchmarks
+    #[arg(long)]
+    no_limits: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print a token of the running `dev`'s provider
+    #[command(
+        after_help = "Example:\n  runner-broker dev token --sub alice --claim team=blue --claim groups='[\"ops\"]'"
+    )]
+    Token(Token),
+}
+
+#[derive(Args)]
+struct Token {
+    /// Whose token
+    #[arg(long)]
+    sub: String,
+    /// A claim; a value that is JSON is taken as such, any other as text
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, Value)>,
+    /// The port that `dev` was given
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+}
+
+fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("a claim is NAME=VALUE")?;
+    let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_owned()));
+    Ok((name.to_owned(), value))
+}
+
+impl Dev {
+    pub async fn run(self) -> Done {
+        match self.command {
+            Some(Command::Token(token)) => token.print().await,
+            None => self.serve().await,
+        }
+    }
+
+    async fn serve(self) -> Done {
+        let failed = |what: &str, err: &dyn std::error::Error| {
+            Failure::Failed(format!("{what}: {}", with_causes(err)))
+        };
+        telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
+        let stop = stop_on_signal()?;
+        let (postgres, database_url) = self.postgres().await?;
+        let clock = Clock::default();
+        let issuer = Issuer::start(issuer::Settings {
+            port: self.port + 1,
+            audience: AUDIENCE.into(),
+            clock: clock.clone(),
+        })
+        .map_err(|err| {
+            failed(&format!("the OpenID provider cannot listen on port {}", self.port + 1), &err)
+        })?;
+        let github = GitHub::start(github::Settings {
+            port: self.port + 2,
+            clock: clock.clone(),
+            limits: (!self.no_limits).then(Limits::generous),
+            record_calls: !self.no_limits,
+            ..github::Settings::default()
+        })
+        .map_err(|err| failed(&format!("GitHub cannot listen on port {}", self.port + 2), &err))?;
+        github.add_org(ORG);
+        github.add_repo(REPO);
+
+        let config = config_for(self.port, &database_url, issuer.url(), &github)?;
+        let store = Store::new(&config.database_url, 1)?;
+        store.migrate().await?;
+        drop(store);
+        let started = start(config, clock).await?;
+        let document = Document::parse(&sample_policy(issuer.url()))
+            .map_err(|faults| Failure::Failed(crate::broker::administer::listed(&faults)))?;
+        started.broker.apply_policy(&document, "dev", true).await?;
+        eprintln!("{}", welcome(self.port, &issuer, &github, self.data_dir.is_some()));
+        let done = started.run(stop).await;
+        // Servers first, so that nobody asks a Postgres that is stopping.
+        drop((issuer, github));
+        if let Some(postgres) = postgres {
+            let stopped = tokio::task::spawn_blocking(move || drop(postgres)).await;
+            stopped.map_err(|err| failed("stopping Postgres", &err))?;
+        }
+        done
+    }
+
+    /// `DATABASE_URL`, or a private Postgres.
+    async fn postgres(&self) -> Result<(Option<Postgres>, SecretString), Failure> {
+        if std::env::var("DATABASE_URL").is_ok_and(|url| !url.is_empty()) {
+            return Ok((None, config::database_url()?));
+        }
+        let options = match &self.data_dir {
+            Some(folder) => Options::kept(folder),
+            None => Options::temporary(),
+        };
+        let started = tokio::task::spawn_blocking(move || Postgres::start(&options)).await;
+        let postgres = started
+            .map_err(|err| Failure::Failed(err.to_string()))?
+            .map_err(|err| Failure::Failed(with_causes(&err)))?;
+        let url = postgres.url("postgres").into();
+        Ok((Some(postgres), url))
+    }
+}
+
+/// As `serve` would read it from the environment.
+fn config_for(
+    port: u16,
+    database_url: &SecretString,
+    issuer: &str,
+    github: &GitHub,
+) -> Result<Config, Failure> {
+    let url = |text: &str| Url::parse(text).map_err(|err| Failure::Failed(format!("{text}: {err}")));
+    let org = ORG.parse().map_err(|err: crate::model::Invalid| Failure::Failed(err.to_string()))?;
+    Ok(Config {
+        http: config::Http {
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            port,
+            public_url: url(&format!("http://127.0.0.1:{port}"))?,
+            tls: None,
+            trusted_proxies: Vec::new(),
+        },
+        database_url: database_url.clone(),
+        github: config::GitHub {
+            app_id: github.app_id(),
+            private_key: github.private_key_pem().into(),
+            org,
+            installation_id: None,
+            api_url: url(github.url())?,
+            url: url("https://github.com")?,
+            timeout: Duration::from_secs(10),
+        },
+        oidc: config::Oidc {
+            issuers: vec![config::Issuer {
+                issuer: issuer.to_owned(),
+                audience: AUDIENCE.into(),
+                jwks_url: None,
+            }],
+            leeway: Duration::from_secs(60),
+        },
+        broker: config::Broker {
+            default_runner_group_id: 1,
+            jit_start_deadline: Duration::from_secs(3600),
+            sync_enabled: true,
+            sync_interval: Duration::from_secs(10),
+            lease: Duration::from_secs(10),
+            stale_after: Duration::from_secs(24 * 3600),
+        },
+        policy_file: None,
+    })
+}
+
+/// Two teams, an admin and an auditor.
+fn sample_policy(issuer: &str) -> String {
+    format!(
+        r#"[[team]]
+name = "blue"
+description = "Anything on Linux, in small numbers"
+required_labels = ["blue"]
+allowed_labels = ["linux-.*", "docker"]
+methods = ["jit", "registration_token"]
+targets = ["{ORG}", "{ORG}/*"]
+max_runners = 10
+
+[[team.member]]
+issuer = "{issuer}"
+claims = {{ team = "blue" }}
+
+[[team]]
+name = "ml"
+description = "GPU runners"
+required_labels = ["ml"]
+allowed_labels = ["gpu", "cuda-[0-9]+"]
+requests_per_minute = 60
+
+[[team.member]]
+issuer = "{issuer}"
+claims = {{ team = "ml" }}
+
+[[admin]]
+issuer = "{issuer}"
+claims = {{ groups = "admins" }}
+
+[[auditor]]
+issuer = "{issuer}"
+claims = {{ groups = "auditors" }}
+"#
+    )
+}
+
+fn welcome(port: u16, issuer: &Issuer, github: &GitHub, kept: bool) -> String {
+    let token = issuer.mint(json!({ "sub": "alice", "team": "blue" }));
+    let me = std::env::args().next().unwrap_or_else(|| "runner-broker".into());
+    let port_flag = if port == 8000 { String::new() } else { format!(" --port {port}") };
+    let fate = if kept { "the database stays where you said" } else { "nothing is left behind" };
+    format!(
+        r#"
+runner-broker is up. Ctrl-C ends it; {fate}.
+
+  broker   http://127.0.0.1:{port}        API page: http://127.0.0.1:{port}/docs/
+  issuer   {issuer_url}
+  GitHub   {github_url}        its runners: curl {github_url}/_dev/runners?target={ORG}
+
+Paste this into another terminal. Alice of team blue, for an hour:
+
+  TOKEN='{token}'
+
+A JIT runner:
+
+  curl -sS http://127.0.0.1:{port}/api/v1/runners/jit -H "Authorization: Bearer $TOKEN" \
+    -H 'Content-Type: application/json' -d '{{"runner_name_prefix": "ci", "labels": ["docker"]}}'
+
+The team's runners:
+
+  curl -sS http://127.0.0.1:{port}/api/v1/runners -H "Authorization: Bearer $TOKEN"
+
+One that the policy refuses:
+
+  curl -sS http://127.0.0.1:{port}/api/v1/runners/jit -H "Authorization: Bearer $TOKEN" \
+    -H 'Content-Type: application/json' -d '{{"runner_name_prefix": "ci", "labels": ["gpu"]}}'
+
+Tokens for other people (team ml may have gpu; groups admins and auditors see everything):
+
+  TOKEN=$({me} dev token{port_flag} --sub bob --claim team=ml)
+  TOKEN=$({me} dev token{port_flag} --sub carol --claim 'groups=["admins"]')
+"#,
+        issuer_url = issuer.url(),
+        github_url = github.url(),
+    )
+}
+
+impl Token {
+    async fn print(self) -> Done {
+        let url = format!("http://127.0.0.1:{}{}", self.port + 1, issuer::TOKEN);
+        let claims: Map<String, Value> = self.claims.into_iter().collect();
+        let asked = reqwest::Client::new()
+            .post(&url)
+            .json(&json!({ "sub": self.sub, "claims": claims }))
+            .send()
+            .await;
+        let answer = asked.map_err(|err| {
+            Failure::Failed(format!(
+                "no 'runner-broker dev' answers at {url} ({err}); start it, or give its --port"
+            ))
+        })?;
+        let answer: Value = answer.json().await.map_err(|err| Failure::Failed(err.to_string()))?;
+        match answer["access_token"].as_str() {
+            Some(token) => {
+                println!("{token}");
+                Ok(())
+            }
+            None => Err(Failure::Failed(format!("the provider refused: {answer}"))),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The App as itself: its key, the JSON Web Token that it signs, the calls that want one.
+
+use std::sync::{Mutex, PoisonError};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::StatusCode;
+use http::header::HeaderValue;
+use octocrab::jsonwebtoken::{self, Algorithm, EncodingKey, Header};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+
+use super::GitHub;
+use super::call::Call;
+use super::deadline::Deadline;
+use super::error::Error;
+use super::wire::Answer;
+
+/// Before now, for clocks that are ahead of GitHub's.
+const ISSUED_AGO: i64 = 60;
+/// GitHub's limit is 600; the rest is for clocks that differ.
+const LIVES: i64 = 540;
+/// How long one token is used.
+const USED: TimeDelta = TimeDelta::minutes(5);
+/// A difference of clocks that is worth telling.
+const SKEW: i64 = 30;
+
+/// Who signs. The key never leaves it.
+pub(super) struct App {
+    id: u64,
+    key: EncodingKey,
+    /// The last token, as a header, and when it was signed.
+    signed: Mutex<Option<(HeaderValue, DateTime<Utc>)>>,
+}
+
+/// Source: <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app>.
+#[derive(Serialize)]
+struct Claims {
+    iat: i64,
+    exp: i64,
+    iss: String,
+}
+
+impl App {
+    /// Parses the key and signs once with it, so that a bad one is found at start.
+    pub fn new(id: u64, pem: &SecretString, now: DateTime<Utc>) -> Result<App, Error> {
+        let pem = pem.expose_secret();
+        let bad = |why: &str| Error::BadKey { why: why.to_owned() };
+        for (mark, why) in [
+            ("ENCRYPTED", "it is encrypted: give it without its passphrase"),
+            ("BEGIN EC PRIVATE KEY", "it is an elliptic-curve key: an App's key is RSA"),
+            ("BEGIN OPENSSH PRIVATE KEY", "it is an OpenSSH key: an App's key is PKCS#1 or PKCS#8"),
+        ] {
+            if pem.contains(mark) {
+                return Err(bad(why));
+            }
+        }
+        if !pem.contains("PRIVATE KEY-----") {
+            return Err(bad(
+                "it has no '-----BEGIN … PRIVATE KEY-----': a public key, a certificate or no PEM",
+            ));
+        }
+        let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| {
+            bad("it is no whole RSA key in PKCS#1 or PKCS#8 PEM: cut short, or of another kind")
+        })?;
+        let app = App { id, key, signed: Mutex::default() };
+        app.bearer(now)?;
+        Ok(app)
+    }
+
+    /// `Bearer …`, the same for some minutes.
+    pub fn bearer(&self, now: DateTime<Utc>) -> Result<HeaderValue, Error> {
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((bearer, at)) = &*signed
+            && (*at..*at + USED).contains(&now)
+        {
+            return Ok(bearer.clone());
+        }
+        let claims = Claims {
+            iat: now.timestamp() - ISSUED_AGO,
+            exp: now.timestamp() + LIVES,
+            iss: self.id.to_string(),
+        };
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key)
+            .map_err(|err| Error::BadKey { why: format!("it does not sign ({err})") })?;
+        let bearer = bearer(&token)?;
+        *signed = Some((bearer.clone(), now));
+        Ok(bearer)
+    }
+
+    fn forget(&self) {
+        *self.signed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// What a 401 may mean: GitHub does not say which of key, id and clock is wrong.
+    fn diagnosis(&self, answer: &Answer, now: DateTime<Utc>) -> Error {
+        let message = answer.message();
+        let theirs = answer.header("date").and_then(|text| DateTime::parse_from_rfc2822(text).ok());
+        let ahead = theirs.map_or(0, |theirs| (now - theirs.to_utc()).num_seconds());
+        let id = self.id;
+        let cause = match ahead {
+            _ if ahead > SKEW => format!("this machine's clock is {ahead} s ahead of GitHub's: set it right"),
+            _ if ahead < -SKEW => {
+                format!("this machine's clock is {} s behind GitHub's: set it right", -ahead)
+            }
+            _ if message.contains("ntegration not found") => {
+                format!("GitHub has no App {id}: GITHUB_APP_ID or GITHUB_API_URL is wrong")
+            }
+            _ => format!("the private key is not one of App {id}'s, or GITHUB_APP_ID is another App's"),
+        };
+        Error::Unauthorized { why: format!("«{message}»; {cause}") }
+    }
+}
+
+/// An authorization header that no `Debug` shows.
+pub(super) fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Unavailable {
+        maybe_done: false,
+        why: "it issued a token that fits into no header".into(),
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
+}
+
+impl GitHub {
+    /// Makes a call with the App's own signature.
+    pub(super) async fn as_app(&self, call: &Call<'_>, deadline: Deadline) -> Result<Answer, Error> {
+        let bearer = self.app().bearer(self.clock().now())?;
+        let answer = self.send(self.app_quota(), &bearer, call, deadline).await?;
+        if answer.status == StatusCode::UNAUTHORIZED {
+            self.app().forget();
+            return Err(self.app().diagnosis(&answer, self.clock().now()));
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,156 @@
+//! How a call is made: its place in the quota, the time it may take, what is repeated and what is not.
+
+use std::time::Duration;
+
+use http::header::HeaderValue;
+use http::{Method, StatusCode};
+use metrics::{counter, histogram};
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::GitHub;
+use super::budget::Quota;
+use super::deadline::Deadline;
+use super::error::{self, Error};
+use super::wire::{Answer, Outgoing};
+
+/// What is asked of GitHub, as metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Operation {
+    GenerateJitconfig,
+    RegistrationToken,
+    RemoveToken,
+    GetRunner,
+    ListRunners,
+    DeleteRunner,
+    ListRunnerGroups,
+    FindInstallation,
+    InstallationToken,
+}
+
+impl Operation {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::GenerateJitconfig => "generate_jitconfig",
+            Operation::RegistrationToken => "registration_token",
+            Operation::RemoveToken => "remove_token",
+            Operation::GetRunner => "get_runner",
+            Operation::ListRunners => "list_runners",
+            Operation::DeleteRunner => "delete_runner",
+            Operation::ListRunnerGroups => "list_runner_groups",
+            Operation::FindInstallation => "find_installation",
+            Operation::InstallationToken => "installation_token",
+        }
+    }
+
+    fn method(self) -> Method {
+        match self {
+            Operation::GenerateJitconfig
+            | Operation::RegistrationToken
+            | Operation::RemoveToken
+            | Operation::InstallationToken => Method::POST,
+            Operation::DeleteRunner => Method::DELETE,
+            Operation::GetRunner
+            | Operation::ListRunners
+            | Operation::ListRunnerGroups
+            | Operation::FindInstallation => Method::GET,
+        }
+    }
+
+    pub fn is_delete(self) -> bool {
+        self == Operation::DeleteRunner
+    }
+}
+
+/// One call, ready to be sent any number of times.
+pub(super) struct Call<'a> {
+    pub operation: Operation,
+    /// Below the API's URL, with its query.
+    pub path: String,
+    pub body: Option<&'a [u8]>,
+    pub etag: Option<&'a str>,
+}
+
+impl Call<'_> {
+    pub fn new(operation: Operation, path: String) -> Call<'static> {
+        Call { operation, path, body: None, etag: None }
+    }
+}
+
+const ATTEMPTS: u32 = 3;
+/// After so long nothing is begun anew.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+impl GitHub {
+    /// Sends a call until an answer comes that is neither a failure of GitHub's nor a limit; only a GET or
+    /// DELETE is sent more than once. The deadline is of all attempts together.
+    pub(super) async fn send(
+        &self,
+        quota: &Quota,
+        bearer: &HeaderValue,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        let attempts = if call.operation.method() == Method::POST { 1 } else { ATTEMPTS };
+        let begun = Instant::now();
+        let mut attempt = 1;
+        loop {
+            let outcome = self.send_once(quota, bearer, call, deadline).await;
+            let pause = Duration::from_millis(rand::random_range(50..200) * u64::from(attempt * attempt));
+            let again = matches!(outcome, Err(Error::Unavailable { .. }))
+                && attempt < attempts
+                && begun.elapsed() < PATIENCE
+                && pause < deadline.remaining();
+            if !again {
+                return outcome;
+            }
+            attempt += 1;
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    async fn send_once(
+        &self,
+        quota: &Quota,
+        bearer: &HeaderValue,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        let operation = call.operation;
+        let admission = quota.admit(operation, || self.clock().now(), deadline).await?;
+        let method = operation.method();
+        let changes = method != Method::GET;
+        let out = Outgoing { method, path: &call.path, body: call.body, etag: call.etag };
+        let begun = Instant::now();
+        let outcome = self.wire().exchange(&out, bearer, deadline).await;
+        let now = self.clock().now();
+        if let Ok(answer) = &outcome {
+            quota.note(operation, answer, now);
+        }
+        drop(admission);
+
+        let status = match &outcome {
+            Ok(answer) => answer.status.as_str().to_owned(),
+            Err(lost) if !lost.sent => "unsent".to_owned(),
+            Err(lost) => if lost.timed_out { "timeout" } else { "dropped" }.to_owned(),
+        };
+        let took = begun.elapsed();
+        debug!(operation = operation.as_str(), path = call.path, status, ?took, "asked GitHub");
+        histogram!("github_request_duration_seconds", "operation" => operation.as_str()).record(took);
+        counter!("github_requests_total", "operation" => operation.as_str(), "status" => status).increment(1);
+
+        let answer =
+            outcome.map_err(|lost| Error::Unavailable { maybe_done: changes && lost.sent, why: lost.why })?;
+        if answer.status.is_server_error() || answer.status == StatusCode::REQUEST_TIMEOUT {
+            let why = format!("it answered {}: {}", answer.status.as_u16(), answer.message());
+            return Err(Error::Unavailable { maybe_done: changes, why });
+        }
+        if let Some(limit) = error::limit(&answer, now) {
+            if limit.secondary {
+                quota.pause(limit.until);
+            }
+            return Err(Error::RateLimited { until: limit.until });
+        }
+        Ok(answer)
+    }
+}

@@ -1,0 +1,108 @@
+//! Runner groups: people give names, GitHub wants ids.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Deserialize;
+
+use super::call::{Call, Operation};
+use super::deadline::Deadline;
+use super::error::Error;
+use super::runners::{actions, refused};
+use super::{GitHub, PAGES_AT_MOST};
+use crate::model::Target;
+
+/// How long a list that has the name is believed.
+const KNOWN: TimeDelta = TimeDelta::minutes(5);
+/// How long one is that has not.
+const UNKNOWN: TimeDelta = TimeDelta::minutes(1);
+/// The group that every repository's runners are in: repositories have no groups of their own.
+const REPOSITORY_GROUP: (&str, i64) = ("default", 1);
+
+/// An organisation's groups, at a time.
+#[derive(Clone)]
+pub(super) struct Groups {
+    groups: Arc<[Group]>,
+    at: DateTime<Utc>,
+}
+
+#[derive(Deserialize)]
+struct Group {
+    id: i64,
+    name: String,
+}
+
+impl Groups {
+    fn id(&self, name: &str) -> Option<i64> {
+        self.groups.iter().find(|group| group.name.eq_ignore_ascii_case(name)).map(|group| group.id)
+    }
+
+    fn name(&self, id: i64) -> Option<&str> {
+        self.groups.iter().find(|group| group.id == id).map(|group| group.name.as_str())
+    }
+}
+
+impl GitHub {
+    /// The id of the runner group of this name, compared without case. `None`: the target has none.
+    pub async fn group_id(
+        &self,
+        target: &Target,
+        name: &str,
+        deadline: Deadline,
+    ) -> Result<Option<i64>, Error> {
+        let Target::Organization(org) = target else {
+            let (only, id) = REPOSITORY_GROUP;
+            return Ok(name.eq_ignore_ascii_case(only).then_some(id));
+        };
+        let flight = self.groups().entry(org.clone()).or_default().clone();
+        let now = self.clock().now();
+        let holds = |known: &Groups| {
+            let age = if known.id(name).is_some() { KNOWN } else { UNKNOWN };
+            now - known.at < age
+        };
+        let groups = flight.get(holds, || self.clone().list_groups(target.clone()), deadline).await?;
+        Ok(groups.id(name))
+    }
+
+    /// The name of the runner group with this id. `None`: the target has none, or it is the default group.
+    pub async fn group_name(
+        &self,
+        target: &Target,
+        id: i64,
+        deadline: Deadline,
+    ) -> Result<Option<String>, Error> {
+        let Target::Organization(org) = target else { return Ok(None) };
+        if id == REPOSITORY_GROUP.1 {
+            return Ok(None);
+        }
+        let flight = self.groups().entry(org.clone()).or_default().clone();
+        let now = self.clock().now();
+        let holds = |known: &Groups| now - known.at < if known.name(id).is_some() { KNOWN } else { UNKNOWN };
+        let groups = flight.get(holds, || self.clone().list_groups(target.clone()), deadline).await?;
+        Ok(groups.name(id).map(str::to_owned))
+    }
+
+    async fn list_groups(self, target: Target) -> Result<Groups, Error> {
+        #[derive(Deserialize)]
+        struct Page {
+            runner_groups: Vec<Group>,
+        }
+        let at = self.clock().now();
+        // Several pages: each has a call's time, all of them three times that.
+        let deadline = Deadline::within(self.timeout() * 3);
+        let mut groups = Vec::new();
+        for page in 1..=PAGES_AT_MOST {
+            let path = format!("{}/runner-groups?per_page=100&page={page}", actions(&target));
+            let call = Call::new(Operation::ListRunnerGroups, path);
+            let answer = self.as_installation(&target, &call, deadline).await?;
+            if !answer.status.is_success() {
+                return Err(refused(&answer, &target, &format!("{target}")));
+            }
+            groups.extend(answer.decode::<Page>(false)?.runner_groups);
+            if answer.has_next() != Some(true) {
+                return Ok(Groups { groups: groups.into(), at });
+            }
+        }
+        Err(Error::endless())
+    }
+}

@@ -1,0 +1,282 @@
+//! The App's installations: which one serves a target, the tokens that it acts with, the calls made with them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use http::StatusCode;
+use http::header::HeaderValue;
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::GitHub;
+use super::app::bearer;
+use super::budget::Quota;
+use super::call::{Call, Operation};
+use super::deadline::Deadline;
+use super::error::{Error, refusal};
+use super::flight::Flight;
+use super::wire::Answer;
+use crate::model::Target;
+
+/// A token is renewed this long before its end, while it still serves.
+const EARLY: TimeDelta = TimeDelta::minutes(5);
+/// With less than this left it does not serve any more.
+const SPARE: TimeDelta = TimeDelta::minutes(1);
+/// For so long GitHub may refuse a token because not all of it has heard of it.
+const SPREADS: Duration = Duration::from_secs(6);
+/// How long it is believed that there is no installation.
+const ABSENT: TimeDelta = TimeDelta::minutes(1);
+/// More lookups than this are not remembered: names that nobody uses would add up.
+const LOOKUPS: usize = 1000;
+
+/// The one permission that a call rests on; a token is asked for with only this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permission {
+    OrganizationRunners,
+    Administration,
+}
+
+impl Permission {
+    pub fn of(target: &Target) -> Permission {
+        match target {
+            Target::Organization(_) => Permission::OrganizationRunners,
+            Target::Repository { .. } => Permission::Administration,
+        }
+    }
+
+    /// As GitHub names it in `x-accepted-github-permissions`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Permission::OrganizationRunners => "organization_self_hosted_runners=write",
+            Permission::Administration => "administration=write",
+        }
+    }
+
+    fn body(self) -> &'static [u8] {
+        match self {
+            Permission::OrganizationRunners => {
+                br#"{"permissions":{"organization_self_hosted_runners":"write"}}"#
+            }
+            Permission::Administration => br#"{"permissions":{"administration":"write"}}"#,
+        }
+    }
+}
+
+/// One installation: its id, its quota and its tokens, one for each permission.
+pub(super) struct Installation {
+    id: u64,
+    pub quota: Quota,
+    organization_runners: Arc<Flight<Token>>,
+    administration: Arc<Flight<Token>>,
+}
+
+impl Installation {
+    pub fn new(id: u64) -> Installation {
+        Installation {
+            id,
+            quota: Quota::new(id.to_string()),
+            organization_runners: Arc::default(),
+            administration: Arc::default(),
+        }
+    }
+
+    fn tokens(&self, permission: Permission) -> &Arc<Flight<Token>> {
+        match permission {
+            Permission::OrganizationRunners => &self.organization_runners,
+            Permission::Administration => &self.administration,
+        }
+    }
+
+    pub fn forget_tokens(&self) {
+        self.organization_runners.forget(|_| true);
+        self.administration.forget(|_| true);
+    }
+}
+
+/// An installation token, only as the header that it is used in, which no `Debug` shows.
+#[derive(Clone)]
+struct Token {
+    bearer: HeaderValue,
+    expires_at: DateTime<Utc>,
+    minted: Instant,
+}
+
+impl Token {
+    fn may_be_unknown_yet(&self) -> bool {
+        self.minted.elapsed() < SPREADS
+    }
+}
+
+/// What a lookup found, and when.
+#[derive(Clone)]
+pub(super) struct Found {
+    id: Option<u64>,
+    at: DateTime<Utc>,
+}
+
+impl GitHub {
+    /// The id of the installation that serves a target: as configured, as remembered, or as GitHub says.
+    pub async fn installation_id(&self, target: &Target, deadline: Deadline) -> Result<u64, Error> {
+        Ok(self.installation(target, deadline).await?.id)
+    }
+
+    /// Makes a call with a token for the target's permission. A refusal that a token's age explains is waited
+    /// out or answered with another token; a refused call was not made, so this holds for a POST as well.
+    /// Success, 404, 409, 422 and the like come back as the answer.
+    pub(super) async fn as_installation(
+        &self,
+        target: &Target,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
+        let deadline = deadline.sooner(self.timeout());
+        let permission = Permission::of(target);
+        let (mut looked_again, mut replaced) = (false, false);
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let installation = self.installation(target, deadline).await?;
+            let token = match self.token(&installation, permission, deadline).await {
+                Err(Error::NotFound { .. })
+                    if !looked_again && self.forget_installation(target, installation.id) =>
+                {
+                    looked_again = true;
+                    continue;
+                }
+                token => token?,
+            };
+            let answer = self.send(&installation.quota, &token.bearer, call, deadline).await?;
+            if !matches!(answer.status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                return Ok(answer);
+            }
+            let refused = refusal(&answer, permission.as_str(), "such thing");
+            let may_pass = match &refused {
+                Error::Unauthorized { .. } => true,
+                Error::PermissionMissing { message, .. } => message.contains("not accessible by integration"),
+                _ => false,
+            };
+            let waits = may_pass && token.may_be_unknown_yet() && pause < deadline.remaining();
+            if waits {
+                let jittered = pause.mul_f64(rand::random_range(0.5..1.0));
+                tokio::time::sleep(jittered).await;
+                pause = (pause * 2).min(Duration::from_secs(2));
+                replaced = true;
+                continue;
+            }
+            if answer.status != StatusCode::UNAUTHORIZED {
+                return Err(refused);
+            }
+            installation.tokens(permission).forget(|kept| kept.minted == token.minted);
+            if replaced {
+                return Err(refused);
+            }
+            replaced = true;
+        }
+    }
+
+    /// The token in use; renewed ahead of its end by one fetch, however many want it.
+    async fn token(
+        &self,
+        installation: &Arc<Installation>,
+        permission: Permission,
+        deadline: Deadline,
+    ) -> Result<Token, Error> {
+        let now = self.clock().now();
+        let flight = installation.tokens(permission);
+        let serves = |token: &Token| token.expires_at - now > SPARE;
+        let mint = || self.clone().mint(installation.id, permission);
+        let Some(token) = flight.peek(serves) else { return flight.get(serves, mint, deadline).await };
+        if token.expires_at - now <= EARLY {
+            flight.refresh(mint);
+        }
+        Ok(token)
+    }
+
+    async fn mint(self, id: u64, permission: Permission) -> Result<Token, Error> {
+        #[derive(Deserialize)]
+        struct Minted {
+            token: String,
+            expires_at: DateTime<Utc>,
+        }
+        let call = Call {
+            body: Some(permission.body()),
+            ..Call::new(Operation::InstallationToken, format!("/app/installations/{id}/access_tokens"))
+        };
+        let deadline = Deadline::within(self.timeout());
+        let answer = self.as_app(&call, deadline).await.map_err(Error::before_the_call)?;
+        if !answer.status.is_success() {
+            let message = answer.message();
+            return Err(match answer.status {
+                // «The permissions requested are not granted to this installation.»
+                StatusCode::UNPROCESSABLE_ENTITY if message.contains("permission") => {
+                    Error::PermissionMissing { needed: permission.as_str().into(), message }
+                }
+                _ => refusal(&answer, permission.as_str(), &format!("installation {id} of the App")),
+            });
+        }
+        let minted: Minted = answer.decode(false)?;
+        Ok(Token { bearer: bearer(&minted.token)?, expires_at: minted.expires_at, minted: Instant::now() })
+    }
+
+    async fn installation(&self, target: &Target, deadline: Deadline) -> Result<Arc<Installation>, Error> {
+        if let Some(installation) = self.installations().get(target.owner()) {
+            return Ok(installation.clone());
+        }
+        let lookup = {
+            let mut lookups = self.lookups();
+            if lookups.len() >= LOOKUPS {
+                lookups.clear();
+            }
+            lookups.entry(target.clone()).or_default().clone()
+        };
+        let now = self.clock().now();
+        let holds = |found: &Found| found.id.is_some() || now - found.at < ABSENT;
+        let found = lookup.get(holds, || self.clone().look_up(target.clone()), deadline).await?;
+        let Some(id) = found.id else {
+            return Err(Error::NotFound { what: format!("installation of the App for {target}") });
+        };
+        let mut installations = self.installations();
+        let installation = installations.entry(target.owner().to_owned());
+        Ok(installation.or_insert_with(|| Arc::new(Installation::new(id))).clone())
+    }
+
+    async fn look_up(self, target: Target) -> Result<Found, Error> {
+        #[derive(Deserialize)]
+        struct Wire {
+            id: u64,
+        }
+        let path = match &target {
+            Target::Organization(org) => format!("/orgs/{org}/installation"),
+            Target::Repository { owner, name } => format!("/repos/{owner}/{name}/installation"),
+        };
+        let call = Call::new(Operation::FindInstallation, path);
+        let answer = self.as_app(&call, Deadline::within(self.timeout())).await?;
+        let id = match answer.status {
+            StatusCode::NOT_FOUND => None,
+            status if status.is_success() => Some(answer.decode::<Wire>(false)?.id),
+            _ => return Err(refusal(&answer, "metadata=read", "such target")),
+        };
+        Ok(Found { id, at: self.clock().now() })
+    }
+
+    /// Whether the installation may be another one by now; a configured one stays what it is.
+    fn forget_installation(&self, target: &Target, id: u64) -> bool {
+        let owner = target.owner();
+        if self.configured_installation() == Some((owner, id)) {
+            return false;
+        }
+        self.lookups().remove(target);
+        let mut installations = self.installations();
+        if installations.get(owner).is_some_and(|kept| kept.id == id) {
+            installations.remove(owner);
+        }
+        true
+    }
+
+    /// Drops the tokens of an owner's installation, as when he accepted new permissions.
+    pub fn forget_tokens(&self, owner: &str) {
+        if let Some(installation) = self.installations().get(&owner.to_ascii_lowercase()) {
+            installation.forget_tokens();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The whole list of a target's runners, or an error: never a part of it. Pages that did not change cost
+//! nothing of GitHub's budget.
+
+use chrono::{DateTime, Utc};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::call::{Call, Operation};
+use super::deadline::Deadline;
+use super::error::Error;
+use super::runner::Runner;
+use super::runners::{Page, actions, refused};
+use super::{GitHub, PAGES_AT_MOST};
+use crate::model::Target;
+
+/// A page as GitHub last sent it, kept until it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CachedPage {
+    /// From 1.
+    pub page: u32,
+    pub etag: Option<String>,
+    pub runners: Vec<Runner>,
+    pub has_next: bool,
+}
+
+/// All runners of a target.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    /// Before the first page was asked for: what was made later may be missing.
+    pub started_at: DateTime<Utc>,
+    /// In order, without gaps; to be given back as `known` next time.
+    pub pages: Vec<CachedPage>,
+    /// Whether any page differs from what was known.
+    pub changed: bool,
+}
+
+impl Listing {
+    pub fn runners(&self) -> impl Iterator<Item = &Runner> {
+        self.pages.iter().flat_map(|page| &page.runners)
+    }
+}
+
+impl GitHub {
+    /// Reads every page. `known` are the pages of the last listing, in any order, or none.
+    pub async fn list_runners(
+        &self,
+        target: &Target,
+        mut known: Vec<CachedPage>,
+        deadline: Deadline,
+    ) -> Result<Listing, Error> {
+        let started_at = self.clock().now();
+        let known_pages = known.len();
+        let mut pages = Vec::with_capacity(known_pages.max(1));
+        let mut changed = false;
+        for page in 1..=PAGES_AT_MOST {
+            let cached = known.iter().position(|cached| cached.page == page).map(|at| known.swap_remove(at));
+            let (read, same) = self.page(target, page, cached, deadline).await?;
+            changed |= !same;
+            let last = !read.has_next;
+            pages.push(read);
+            if last {
+                changed |= pages.len() != known_pages;
+                return Ok(Listing { started_at, pages, changed });
+            }
+        }
+        Err(Error::endless())
+    }
+
+    /// One page, and whether it is the cached one.
+    async fn page(
+        &self,
+        target: &Target,
+        page: u32,
+        cached: Option<CachedPage>,
+        deadline: Deadline,
+    ) -> Result<(CachedPage, bool), Error> {
+        let path = format!("{}/runners?per_page=100&page={page}", actions(target));
+        let etag = cached.as_ref().and_then(|cached| cached.etag.as_deref());
+        let call = Call { etag, ..Call::new(Operation::ListRunners, path) };
+        let answer = self.as_installation(target, &call, deadline).await?;
+        if let (StatusCode::NOT_MODIFIED, Some(cached)) = (answer.status, &cached) {
+            let has_next = answer.has_next().unwrap_or(cached.has_next);
+            return Ok((CachedPage { has_next, ..cached.clone() }, true));
+        }
+        if !answer.status.is_success() {
+            return Err(refused(&answer, target, &format!("{target}")));
+        }
+        let runners = answer.decode::<Page>(false)?.runners.into_iter().map(Runner::from).collect();
+        let etag = answer.etag().map(str::to_owned);
+        Ok((CachedPage { page, etag, runners, has_next: answer.has_next() == Some(true) }, false))
+    }
+}

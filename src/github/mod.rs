@@ -1,0 +1,131 @@
+//! GitHub as the App sees it: who it is, what it may still ask, the calls about runners. The only user of
+//! octocrab; knows neither callers nor the database.
+
+mod app;
+mod budget;
+mod call;
+mod deadline;
+mod error;
+mod flight;
+mod groups;
+mod installation;
+mod listing;
+mod runner;
+mod runners;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use budget::BudgetStatus;
+pub use deadline::Deadline;
+pub use error::Error;
+pub use listing::{CachedPage, Listing};
+pub use runner::Runner;
+pub use runners::{IssuedToken, JitRunner, Removal};
+
+use crate::clock::Clock;
+use crate::config;
+use crate::model::Target;
+use app::App;
+use budget::Quota;
+use flight::Flight;
+use groups::Groups;
+use installation::{Found, Installation};
+use wire::Wire;
+
+/// A list that has more pages has no end: 100,000 entries.
+const PAGES_AT_MOST: u32 = 1000;
+
+/// The App on one GitHub. Clones are the same App: they share connections, tokens and budgets.
+#[derive(Clone)]
+pub struct GitHub(Arc<Inner>);
+
+struct Inner {
+    clock: Clock,
+    timeout: Duration,
+    wire: Wire,
+    app: App,
+    app_quota: Quota,
+    /// Owner and id, if the configuration names the installation.
+    configured: Option<(String, u64)>,
+    /// By owner.
+    installations: Mutex<HashMap<String, Arc<Installation>>>,
+    lookups: Mutex<HashMap<Target, Arc<Flight<Found>>>>,
+    /// By organisation.
+    groups: Mutex<HashMap<String, Arc<Flight<Groups>>>>,
+}
+
+impl GitHub {
+    /// Reads the key and prepares the connections; asks GitHub nothing. Within a tokio runtime only.
+    /// `Error::BadKey` says what is wrong with the key.
+    pub fn new(config: &config::GitHub, clock: Clock) -> Result<GitHub, Error> {
+        let app = App::new(config.app_id, &config.private_key, clock.now())?;
+        let configured = config.installation_id.map(|id| (config.org.owner().to_owned(), id));
+        let installations =
+            configured.iter().map(|(owner, id)| (owner.clone(), Arc::new(Installation::new(*id)))).collect();
+        Ok(GitHub(Arc::new(Inner {
+            clock,
+            timeout: config.timeout,
+            wire: Wire::new(&config.api_url, config.timeout)?,
+            app,
+            app_quota: Quota::new("app".into()),
+            configured,
+            installations: Mutex::new(installations),
+            lookups: Mutex::default(),
+            groups: Mutex::default(),
+        })))
+    }
+
+    /// The hourly budgets that GitHub has told of so far.
+    pub fn budgets(&self) -> Vec<BudgetStatus> {
+        let mut statuses = self.0.app_quota.statuses();
+        self.installations().values().for_each(|installation| statuses.extend(installation.quota.statuses()));
+        statuses.sort_by(|a, b| (&a.installation, &a.resource).cmp(&(&b.installation, &b.resource)));
+        statuses
+    }
+
+    fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    fn timeout(&self) -> Duration {
+        self.0.timeout
+    }
+
+    fn wire(&self) -> &Wire {
+        &self.0.wire
+    }
+
+    fn app(&self) -> &App {
+        &self.0.app
+    }
+
+    fn app_quota(&self) -> &Quota {
+        &self.0.app_quota
+    }
+
+    fn configured_installation(&self) -> Option<(&str, u64)> {
+        self.0.configured.as_ref().map(|(owner, id)| (owner.as_str(), *id))
+    }
+
+    fn installations(&self) -> MutexGuard<'_, HashMap<String, Arc<Installation>>> {
+        self.0.installations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lookups(&self) -> MutexGuard<'_, HashMap<Target, Arc<Flight<Found>>>> {
+        self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn groups(&self) -> MutexGuard<'_, HashMap<String, Arc<Flight<Groups>>>> {
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for GitHub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitHub").finish_non_exhaustive()
+    }
+}

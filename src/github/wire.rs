@@ -1,0 +1,240 @@
+//! One exchange with GitHub through octocrab: a request out, a whole answer in. Knows no rule of repeating,
+//! but does know whether a request can have reached GitHub when no answer came.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK,
+    USER_AGENT,
+};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::deadline::Deadline;
+use super::error::{Basic, Error};
+
+const LARGEST_BODY: usize = 16 * 1024 * 1024;
+/// Shorter than the minute after which servers and middleboxes close an idle connection.
+const IDLE: Duration = Duration::from_secs(50);
+
+/// The connections to one GitHub.
+pub(super) struct Wire {
+    octocrab: Octocrab,
+    /// Without a slash at its end; `/api/v3` stays.
+    base: String,
+}
+
+/// What is sent.
+pub(super) struct Outgoing<'a> {
+    pub method: Method,
+    /// Below the API's URL, with its query.
+    pub path: &'a str,
+    pub body: Option<&'a [u8]>,
+    pub etag: Option<&'a str>,
+}
+
+/// A whole answer, of whatever status.
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+/// No whole answer came. `sent`: the request may have reached GitHub.
+pub(super) struct Lost {
+    pub sent: bool,
+    pub timed_out: bool,
+    pub why: String,
+}
+
+impl Wire {
+    /// No retries, no redirects, no shared credential: octocrab's own layers for these are left out.
+    pub fn new(api_url: &Url, timeout: Duration) -> Result<Wire, Error> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        // Shorter than a call may take, so that an unreachable GitHub is told from a lost answer.
+        tcp.set_connect_timeout(Some((timeout / 2).min(Duration::from_secs(5))));
+        tcp.set_keepalive(Some(Duration::from_secs(30)));
+        let connector = connector(tcp).map_err(|err| Error::Unavailable {
+            maybe_done: false,
+            why: format!("TLS cannot be set up: {err}"),
+        })?;
+        let client = legacy::Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(IDLE)
+            .pool_timer(TokioTimer::new())
+            .build::<_, OctoBody>(connector);
+        let octocrab =
+            match OctocrabBuilder::new_empty().with_service(client).with_auth(AuthState::None).build() {
+                Ok(octocrab) => octocrab,
+                Err(never) => match never {},
+            };
+        Ok(Wire { octocrab, base: api_url.as_str().trim_end_matches('/').to_owned() })
+    }
+
+    /// Sends once and reads the whole answer, or gives up at the deadline.
+    pub async fn exchange(
+        &self,
+        out: &Outgoing<'_>,
+        bearer: &HeaderValue,
+        deadline: Deadline,
+    ) -> Result<Answer, Lost> {
+        let sent = Arc::new(AtomicBool::new(false));
+        let request = match self.request(out, bearer, &sent) {
+            Ok(request) => request,
+            Err(err) => return Err(Lost { sent: false, timed_out: false, why: err.to_string() }),
+        };
+        match tokio::time::timeout_at(deadline.at(), self.answer(request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            // Without a body there is no telling how far the request got, except that it had no connection.
+            Ok(Err((connected, why))) => {
+                let sent = connected && (out.body.is_none() || sent.load(Ordering::Relaxed));
+                Err(Lost { sent, timed_out: false, why })
+            }
+            Err(_) => {
+                let sent = out.body.is_none() || sent.load(Ordering::Relaxed);
+                Err(Lost { sent, timed_out: true, why: "no answer in time".into() })
+            }
+        }
+    }
+
+    fn request(
+        &self,
+        out: &Outgoing<'_>,
+        bearer: &HeaderValue,
+        sent: &Arc<AtomicBool>,
+    ) -> Result<Request<OctoBody>, http::Error> {
+        let mut request = Request::builder()
+            .method(out.method.clone())
+            .uri(format!("{}{}", self.base, out.path))
+            .header(AUTHORIZATION, bearer)
+            .header(ACCEPT, HeaderValue::from_static("application/vnd.github+json"))
+            .header(
+                USER_AGENT,
+                HeaderValue::from_static(concat!("runner-broker/", env!("CARGO_PKG_VERSION"))),
+            )
+            .header("x-github-api-version", HeaderValue::from_static("2022-11-28"));
+        if let Some(etag) = out.etag {
+            request = request.header(IF_NONE_MATCH, etag);
+        }
+        match out.body {
+            None if out.method == Method::POST => request.header(CONTENT_LENGTH, 0).body(OctoBody::empty()),
+            None => request.body(OctoBody::empty()),
+            Some(body) => {
+                let sent = sent.clone();
+                // Hyper asks for the body just before it writes; until then nothing can have been done.
+                let watched = Full::from(body.to_vec()).map_frame(move |frame| {
+                    sent.store(true, Ordering::Relaxed);
+                    frame
+                });
+                request
+                    .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                    .header(CONTENT_LENGTH, body.len())
+                    .body(OctoBody::new(watched))
+            }
+        }
+    }
+
+    /// The error says whether there was a connection.
+    async fn answer(&self, request: Request<OctoBody>) -> Result<Answer, (bool, String)> {
+        let response = self.octocrab.execute(request).await.map_err(|err| {
+            let connected = !never_connected(&err);
+            (connected, chain(&err))
+        })?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, LARGEST_BODY).collect().await;
+        let body = body.map_err(|err| (true, format!("the answer broke off: {}", chain(err.as_ref()))))?;
+        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes().into() })
+    }
+}
+
+/// The system's roots, since an Enterprise Server's may be private; without any, Mozilla's.
+fn connector(tcp: HttpConnector) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = match HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone()) {
+        Ok(builder) => builder,
+        Err(_) => {
+            let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            let config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()?
+                .with_root_certificates(roots)
+                .with_no_client_auth();
+            HttpsConnectorBuilder::new().with_tls_config(config)
+        }
+    };
+    Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
+}
+
+fn never_connected(err: &octocrab::Error) -> bool {
+    let octocrab::Error::Service { source, .. } = err else { return false };
+    source.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
+}
+
+/// An error and its sources in one line, without what only repeats.
+fn chain(err: &(dyn std::error::Error + 'static)) -> String {
+    let mut line = String::new();
+    let mut next = Some(err);
+    while let Some(err) = next {
+        let text = err.to_string();
+        if !line.contains(&text) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&text);
+        }
+        next = err.source();
+    }
+    line
+}
+
+impl Answer {
+    /// A header's text; `None` also for one that is no text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    pub fn number(&self, name: &str) -> Option<i64> {
+        self.header(name)?.trim().parse().ok()
+    }
+
+    pub fn etag(&self) -> Option<&str> {
+        self.header(ETAG.as_str())
+    }
+
+    /// Whether `Link` names a next page; `None`: there is no such header.
+    pub fn has_next(&self) -> Option<bool> {
+        let links = self.header(LINK.as_str())?;
+        Some(links.split(',').any(|link| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\"")))
+    }
+
+    /// GitHub's own words about a refusal.
+    pub fn message(&self) -> String {
+        match serde_json::from_slice::<Basic>(&self.body) {
+            Ok(basic) => basic.sentence(),
+            Err(_) => "an answer without GitHub's words, perhaps of a proxy".to_owned(),
+        }
+    }
+
+    /// Decodes a success. The decoder's words are left out, since they can quote the answer, which can be a
+    /// secret. `maybe_done`: whether a deed may stand behind an answer that cannot be read.
+    pub fn decode<T: DeserializeOwned>(&self, maybe_done: bool) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|err| Error::Unavailable {
+            maybe_done,
+            why: format!(
+                "its answer ({}) cannot be decoded at line {}, column {}",
+                self.status.as_u16(),
+                err.line(),
+                err.column()
+            ),
+        })
+    }
+}

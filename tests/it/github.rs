@@ -1,0 +1,1 @@
+//! The App against the GitHub of `dev`.
