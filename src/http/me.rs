@@ -13,7 +13,7 @@ use super::views::{Explained, Me, MyLabelPolicy, MyTeam, TeamPolicy};
 type Answer = Result<HttpResponse, Problem>;
 
 /// Who am I
-#[utoipa::path(tag = "me", responses(
+#[utoipa::path(tag = "me", operation_id = "get_me", responses(
     (status = OK, description = "The caller", body = Me),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
@@ -30,7 +30,7 @@ pub async fn me(caller: Caller, state: Data<State>) -> Answer {
 }
 
 /// What may I ask for
-#[utoipa::path(tag = "me", responses(
+#[utoipa::path(tag = "me", operation_id = "get_my_label_policy", responses(
     (status = OK, description = "The rules of the caller's teams", body = MyLabelPolicy),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
@@ -42,7 +42,7 @@ pub async fn my_label_policy(caller: Caller) -> HttpResponse {
 }
 
 /// Decide a provision without doing it
-#[utoipa::path(tag = "me", request_body = ExplainRequest, responses(
+#[utoipa::path(tag = "me", operation_id = "explain_policy", request_body = ExplainRequest, responses(
     (status = OK, description = "The decision", body = Explained),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
