@@ -23,7 +23,7 @@ macro_rules! request {
             pub runner_name: Option<String>,
             /// A unique suffix (`-` and six of `a-z0-9`) is added.
             #[serde(default)]
-            #[schema(example = "ci-worker", min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+            #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")]
             pub runner_name_prefix: Option<String>,
             /// Custom labels; the system's and the team's required ones are added.
             #[serde(default)]
@@ -44,7 +44,6 @@ macro_rules! request {
             pub organization: Option<String>,
             /// `owner/name` of the repository to register with.
             #[serde(default)]
-            #[schema(example = "octo-org/octo-repo")]
             pub repository: Option<String>,
             /// With `arch` and `self-hosted` the runner's system labels.
             #[serde(default = "linux")]

@@ -42,7 +42,7 @@ pub async fn my_label_policy(caller: Caller) -> HttpResponse {
 }
 
 /// Decide a provision without doing it
-#[utoipa::path(tag = "me", operation_id = "explain_policy", request_body = ExplainRequest, responses(
+#[utoipa::path(tag = "me", operation_id = "explain_policy", request_body(content = ExplainRequest, example = json!({ "method": "jit", "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = OK, description = "The decision", body = Explained),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]

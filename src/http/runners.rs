@@ -21,7 +21,7 @@ type Answer = Result<HttpResponse, Problem>;
 ///
 /// Answers with a token for `config.sh`. GitHub binds that token neither to the name nor to the labels;
 /// prefer `/runners/jit`, which does both.
-#[utoipa::path(tag = "runners", operation_id = "provision_runner", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+#[utoipa::path(tag = "runners", operation_id = "provision_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
@@ -36,7 +36,7 @@ pub async fn provision(
 }
 
 /// Provision a runner with a registration token (the same as `/runners/provision`)
-#[utoipa::path(tag = "runners", operation_id = "create_runner", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+#[utoipa::path(tag = "runners", operation_id = "create_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
@@ -67,7 +67,7 @@ async fn register(
 ///
 /// Labels, group and ephemeral mode are fixed by GitHub before the runner starts. The runner must connect
 /// before `expires_at`; one that has not is removed from GitHub.
-#[utoipa::path(tag = "runners", operation_id = "provision_jit_runner", params(IdempotencyKey), request_body = JitRequest, responses(
+#[utoipa::path(tag = "runners", operation_id = "provision_jit_runner", params(IdempotencyKey), request_body(content = JitRequest, example = json!({ "runner_name_prefix": "ci-worker", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The configuration, shown this once", body = JitRunner),
     (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
     (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]

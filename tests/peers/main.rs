@@ -1,0 +1,12 @@
+//! The broker against programs that others wrote: an OpenID provider, generated clients, a fuzzer. A test says
+//! that it is skipped where its program is missing; with `REQUIRE_PEERS=1` that fails it.
+
+#[path = "../it/database.rs"]
+mod database;
+#[path = "../it/support.rs"]
+mod support;
+
+mod clients;
+mod fuzzer;
+mod openid_provider;
+mod tools;
