@@ -6,4 +6,6 @@ mod dev_github;
 mod github;
 mod policy;
 mod postgres;
+mod provision;
+mod support;
 mod verifier;

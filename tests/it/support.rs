@@ -1,0 +1,313 @@
+//! A world for one test: its own database, issuer and GitHub, and a broker that serves on a free port. All in
+//! this process, all gone at the end.
+
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use runner_broker::auth::Verifier;
+use runner_broker::broker::Broker;
+use runner_broker::broker::sync::Report;
+use runner_broker::cli::serve::start;
+use runner_broker::clock::Clock;
+use runner_broker::config::{self, Config};
+use runner_broker::dev::github::{self, GitHub};
+use runner_broker::dev::issuer::{self, Issuer};
+use runner_broker::policy::Document;
+use runner_broker::store::Store;
+use runner_broker::store::leases::Lease;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use url::Url;
+use uuid::Uuid;
+
+use crate::database::{TestDatabase, connect};
+
+pub const AUDIENCE: &str = "runner-broker";
+pub const ORG: &str = "octo-org";
+pub const REPO: &str = "octo-org/octo-repo";
+
+pub struct World {
+    pub issuer: issuer::Running,
+    pub github: GitHub,
+    pub broker: Arc<Broker>,
+    pub verifier: Verifier,
+    /// Moves the broker, the issuer and GitHub.
+    pub clock: Clock,
+    pub url: String,
+    pub config: Config,
+    pub replica: Uuid,
+    client: reqwest::Client,
+    server: JoinHandle<std::io::Result<()>>,
+    database: TestDatabase,
+}
+
+/// What the broker answered.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// `Null` for what is no JSON.
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The text of a field, or nothing.
+    pub fn str(&self, field: &str) -> &str {
+        self.body[field].as_str().unwrap_or_default()
+    }
+
+    /// Status and error code: what most tests of refusals look at.
+    pub fn refusal(&self) -> (u16, &str) {
+        (self.status, self.str("error_code"))
+    }
+}
+
+impl World {
+    /// With one team, blue: any label that begins with `linux` or is `docker`, both methods.
+    pub async fn new() -> World {
+        World::with(|_| {}).await
+    }
+
+    /// As `new`, with the configuration as `change` leaves it.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> World {
+        let clock = Clock::default();
+        let issuer =
+            Issuer::start(issuer::Settings { port: 0, audience: AUDIENCE.into(), clock: clock.clone() })
+                .expect("an issuer");
+        let github = GitHub::start(github::Settings { clock: clock.clone(), ..github::Settings::default() })
+            .expect("a GitHub");
+        github.add_org(ORG);
+        github.add_repo(REPO);
+        let database = migrated().await;
+        let mut config = config(database.url(), issuer.url(), &github);
+        change(&mut config);
+        let started = start(config.clone(), clock.clone()).await.expect("a broker");
+        started.verifier.refresh().await;
+        let world = World {
+            url: format!(
+                "{}://{}",
+                if config.http.tls.is_some() { "https" } else { "http" },
+                started.address
+            ),
+            broker: started.broker,
+            verifier: started.verifier,
+            server: tokio::spawn(started.server),
+            client: client(),
+            replica: Uuid::now_v7(),
+            issuer,
+            github,
+            clock,
+            config,
+            database,
+        };
+        world
+            .policy(
+                r#"
+                [[team]]
+                name = "blue"
+                allowed_labels = ["linux.*", "docker"]
+                methods = ["jit", "registration_token"]
+                targets = ["octo-org", "octo-org/*"]
+                [[team.member]]
+                issuer = "ISSUER"
+                claims = { team = "blue" }
+                "#,
+            )
+            .await;
+        world
+    }
+
+    /// Puts a policy in force here; `ISSUER` stands for the world's.
+    pub async fn policy(&self, toml: &str) {
+        let toml = toml.replace("ISSUER", self.issuer.url());
+        let document = Document::parse(&toml).unwrap_or_else(|faults| panic!("{faults:?}"));
+        self.broker.apply_policy(&document, "test", false).await.expect("a policy");
+    }
+
+    /// A token with the claim `team`, whose subject is `<team>-user`.
+    pub fn token(&self, team: &str) -> String {
+        self.issuer.mint(json!({ "sub": format!("{team}-user"), "team": team }))
+    }
+
+    pub async fn get(&self, path: &str, team: &str) -> Answer {
+        self.call(Method::GET, path, &self.token(team), &[], None).await
+    }
+
+    pub async fn post(&self, path: &str, team: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, &self.token(team), &[], Some(body)).await
+    }
+
+    pub async fn delete(&self, path: &str, team: &str) -> Answer {
+        self.call(Method::DELETE, path, &self.token(team), &[], None).await
+    }
+
+    /// A JIT provision of team blue's.
+    pub async fn jit(&self, name: &str) -> Answer {
+        self.post("/api/v1/runners/jit", "blue", json!({ "runner_name": name })).await
+    }
+
+    /// One with an idempotency key.
+    pub async fn jit_with_key(&self, body: Value, key: &str) -> Answer {
+        let headers = [("idempotency-key", key)];
+        self.call(Method::POST, "/api/v1/runners/jit", &self.token("blue"), &headers, Some(body)).await
+    }
+
+    /// Any call; an empty token sends none.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+        body: Option<Value>,
+    ) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        answer(request).await
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// The leader's lease, held by this world's replica.
+    pub async fn lease(&self) -> Lease {
+        self.broker.lead(self.replica).await.expect("a database").expect("nobody else leads")
+    }
+
+    /// One sweep, by this world's replica as the leader.
+    pub async fn sweep(&self) -> Report {
+        let lease = self.lease().await;
+        self.broker.sync(&lease).await.expect("a sweep")
+    }
+
+    /// Moves the clock of all.
+    pub fn pass(&self, seconds: i64) {
+        self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    pub fn database_url(&self) -> &str {
+        self.database.url()
+    }
+
+    /// One query on the world's database, past the broker: the first column of all rows, as text.
+    pub async fn sql(&self, query: &str) -> Vec<String> {
+        let (client, _connection) = connect(self.database.url()).await;
+        let messages = client.simple_query(query).await.unwrap_or_else(|err| panic!("{query}: {err:?}"));
+        messages
+            .into_iter()
+            .filter_map(|message| match message {
+                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).unwrap_or("NULL").to_owned()),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The types of the events about a runner (by name), oldest first.
+    pub async fn events(&self, name: &str) -> Vec<String> {
+        self.sql(&format!("SELECT event_type FROM audit_log WHERE runner_name = '{name}' ORDER BY id")).await
+    }
+
+    /// The status of the newest row of this name.
+    pub async fn status(&self, name: &str) -> String {
+        let query = format!("SELECT status FROM runners WHERE name = '{name}' ORDER BY id DESC LIMIT 1");
+        self.sql(&query).await.pop().unwrap_or_default()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+pub fn client() -> reqwest::Client {
+    reqwest::Client::builder().danger_accept_invalid_certs(true).build().expect("a client")
+}
+
+pub async fn answer(request: reqwest::RequestBuilder) -> Answer {
+    let response = request.send().await.expect("an answer");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let text = response.text().await.expect("a body");
+    Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null), text }
+}
+
+/// A database with the schema of this version.
+pub async fn migrated() -> TestDatabase {
+    TestDatabase::create(&schema_hash(), async |url: &str| {
+        Store::new(&url.into(), 1).expect("a URL").migrate().await.expect("the migrations");
+    })
+    .await
+}
+
+/// Changes whenever a migration does.
+fn schema_hash() -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .expect("the migrations")
+        .map(|entry| entry.expect("a migration").path().join("up.sql"))
+        .collect();
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    files.iter().for_each(|file| std::fs::read(file).expect("a migration").hash(&mut hasher));
+    format!("{:016x}", hasher.finish())
+}
+
+/// A configuration for these peers, on a free port.
+pub fn config(database_url: &str, issuer: &str, github: &GitHub) -> Config {
+    Config {
+        http: config::Http {
+            host: "127.0.0.1".into(),
+            port: 0,
+            public_url: Url::parse("http://127.0.0.1/").expect("a URL"),
+            tls: None,
+            trusted_proxies: Vec::new(),
+        },
+        database_url: database_url.into(),
+        github: config::GitHub {
+            app_id: github.app_id(),
+            private_key: github.private_key_pem().into(),
+            org: ORG.parse().expect("a target"),
+            installation_id: None,
+            api_url: Url::parse(github.url()).expect("a URL"),
+            url: Url::parse("https://github.com").expect("a URL"),
+            timeout: Duration::from_secs(2),
+        },
+        oidc: config::Oidc {
+            issuers: vec![config::Issuer {
+                issuer: issuer.to_owned(),
+                audience: AUDIENCE.into(),
+                jwks_url: None,
+            }],
+            leeway: Duration::from_secs(60),
+        },
+        broker: config::Broker {
+            default_runner_group_id: 1,
+            jit_start_deadline: Duration::from_secs(3600),
+            sync_enabled: true,
+            sync_interval: Duration::from_secs(120),
+            lease: Duration::from_secs(10),
+            stale_after: Duration::from_secs(24 * 3600),
+        },
+        policy_file: None,
+    }
+}
