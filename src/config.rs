@@ -167,6 +167,22 @@ pub const VARIABLES: &[Variable] = &[
     optional("LOG_FORMAT", "pretty or json; default: pretty on a terminal, else json"),
 ];
 
+/// `.env.example`: every variable with its meaning. Those that are required are ready to be filled in, the
+/// others are comments that show their default.
+pub fn env_example() -> String {
+    let mut text = "\
+# The configuration of runner-broker: copy this file to .env, or set the same variables in the environment.
+# An empty variable counts as unset. Lines without a leading # are required.
+"
+    .to_owned();
+    for variable in VARIABLES {
+        let mark = if variable.required { "" } else { "# " };
+        let default = variable.default.unwrap_or_default();
+        text.push_str(&format!("\n# {}\n{mark}{}={default}\n", variable.meaning, variable.name));
+    }
+    text
+}
+
 /// What is wrong with the configuration: every fault, never a secret's value.
 #[derive(Debug, thiserror::Error)]
 pub struct Faults(Vec<String>);
