@@ -7,5 +7,6 @@ mod github;
 mod policy;
 mod postgres;
 mod provision;
+mod schema;
 mod support;
 mod verifier;
