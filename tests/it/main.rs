@@ -7,6 +7,7 @@ mod github;
 mod policy;
 mod postgres;
 mod provision;
+mod schema;
 mod support;
 mod tokens;
 mod verifier;
