@@ -1,8 +1,11 @@
 //! The calls on runners: provision, list, get, refresh, delete, remove-token.
 
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::{Data, Path};
-use actix_web::{HttpResponse, HttpResponseBuilder, delete, get, post};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder, delete, get, post};
 use uuid::Uuid;
 
 use super::State;
@@ -13,7 +16,29 @@ use super::idempotency::IdempotencyKey;
 use super::problem::Problem;
 use super::query::{ListQuery, RemoveQuery};
 use super::views::{JitRunner, RegistrationRunner, RemoveToken, Removed, RunnerDetail, RunnerList};
+use crate::broker;
 use crate::broker::remove::Outcome;
+use crate::model::RunnerName;
+
+/// What a runner is asked for by. What can be neither id nor name is not found, here already: Postgres would
+/// not take every text.
+pub struct IdOrName(String);
+
+impl FromRequest for IdOrName {
+    type Error = Problem;
+    type Future = Ready<Result<IdOrName, Problem>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let text = Path::<String>::from_request(req, payload).into_inner().map(Path::into_inner);
+        ready(match text {
+            Ok(text) if Uuid::try_parse(&text).is_ok() || text.parse::<RunnerName>().is_ok() => {
+                Ok(IdOrName(text))
+            }
+            Ok(text) => Err(broker::Error::RunnerNotFound(text).into()),
+            Err(_) => Err(Problem::not_found(req.path())),
+        })
+    }
+}
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -105,7 +130,7 @@ pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQu
     (status = OK, description = "The runner", body = RunnerDetail),
     Problem))]
 #[get("/runners/{id_or_name}")]
-pub async fn get(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+pub async fn get(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {
     let (runner, events) = state.broker.runner(&caller, &id_or_name).await?;
     Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
 }
@@ -115,7 +140,7 @@ pub async fn get(caller: Caller, state: Data<State>, id_or_name: Path<String>) -
     (status = OK, description = "The runner as GitHub has it now", body = RunnerDetail),
     Problem))]
 #[post("/runners/{id_or_name}/refresh")]
-pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+pub async fn refresh(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {
     let (runner, events) = state.broker.refresh(&caller, &id_or_name).await?;
     Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
 }
@@ -131,7 +156,7 @@ pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String
 pub async fn remove(
     caller: Caller,
     state: Data<State>,
-    id_or_name: Path<String>,
+    IdOrName(id_or_name): IdOrName,
     Query(query): Query<RemoveQuery>,
 ) -> Answer {
     let (runner, outcome) = state.broker.remove(&caller, &id_or_name, query.force_when_idle).await?;
@@ -150,7 +175,7 @@ pub async fn remove(
     (status = CREATED, description = "The token, shown this once", body = RemoveToken),
     Problem))]
 #[post("/runners/{id_or_name}/remove-token")]
-pub async fn remove_token(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+pub async fn remove_token(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {
     let (runner, issued) = state.broker.remove_token(&caller, &id_or_name).await?;
     Ok(created(runner.id).json(RemoveToken::from(issued)))
 }
