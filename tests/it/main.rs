@@ -8,4 +8,5 @@ mod policy;
 mod postgres;
 mod provision;
 mod support;
+mod sweep;
 mod verifier;
