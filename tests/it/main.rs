@@ -9,4 +9,6 @@ mod postgres;
 mod provision;
 mod support;
 mod sweep;
+mod sweep_deadlines;
+mod sweep_repair;
 mod verifier;
