@@ -161,7 +161,7 @@ pub async fn remove(
 ) -> Answer {
     let (runner, outcome) = state.broker.remove(&caller, &id_or_name, query.force_when_idle).await?;
     let mut answer = match outcome {
-        Outcome::Deleted | Outcome::AlreadyGone => HttpResponse::Ok(),
+        Outcome::Deleted | Outcome::AlreadyGone | Outcome::NeverRegistered => HttpResponse::Ok(),
         Outcome::WhenIdle => HttpResponse::Accepted(),
     };
     Ok(answer.json(Removed::new(runner, &outcome)))

@@ -52,6 +52,8 @@ pub enum Error {
     Statement(#[source] DieselError),
     #[error("a row holds something that this version does not understand: {0}")]
     Row(String),
+    #[error("a runner that is {from} does not become {to}")]
+    Move { from: &'static str, to: &'static str },
     #[error("migrating the database failed: {0}")]
     Migration(String),
 }
