@@ -38,8 +38,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MIGRATION_LOCK: i64 = 0x7275_6e6e_6572;
 
 /// No statement, lock or forgotten transaction of a frozen replica holds anybody up for longer.
+/// Counts under a lock need each statement to see what the lock's last holder committed, whatever the server's
+/// default is.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
-     SET idle_in_transaction_session_timeout = '5s'; SET TIME ZONE 'UTC'";
+     SET idle_in_transaction_session_timeout = '5s'; SET TIME ZONE 'UTC'; \
+     SET default_transaction_isolation = 'read committed'";
 
 /// Why a statement did not do what it should.
 #[derive(Debug, thiserror::Error)]

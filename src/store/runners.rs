@@ -203,8 +203,15 @@ pub async fn settle(
     Ok(Settle { claim, issued, registered_at, now }.execute(conn).await? == 1)
 }
 
-/// `requested → failed`, and the idempotency key is free again. `false`: no longer ours to settle.
-pub async fn fail(conn: &mut Conn, claim: Claim, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+/// `requested → failed`, and the idempotency key is free again. `may_appear`: a lost request may still make
+/// its runner, so its name stays watched. `false`: no longer ours to settle.
+pub async fn fail(
+    conn: &mut Conn,
+    claim: Claim,
+    why: &str,
+    may_appear: bool,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
     let failed = diesel::update(runners::table)
         .filter(runners::id.eq(claim.id))
         .filter(runners::generation.eq(claim.generation))
@@ -212,12 +219,15 @@ pub async fn fail(conn: &mut Conn, claim: Claim, why: &str, now: DateTime<Utc>) 
         .set((
             runners::status.eq(Status::Failed.as_str()),
             runners::failure.eq(why),
+            runners::may_appear.eq(may_appear),
             runners::updated_at.eq(now),
             runners::deleted_at.eq(now),
         ))
         .execute(conn)
         .await?;
-    free_key(conn, claim.id).await?;
+    if failed == 1 {
+        free_key(conn, claim.id).await?;
+    }
     Ok(failed == 1)
 }
 
@@ -254,13 +264,23 @@ pub async fn reclaim(
         .optional()?)
 }
 
-/// `requested → pending` with what it had before: the repeat changed nothing on GitHub.
-pub async fn unclaim(conn: &mut Conn, claim: Claim, now: DateTime<Utc>) -> Result<bool, Error> {
+/// `requested → pending` with what `former` had before it was reclaimed: the repeat changed nothing on GitHub.
+pub async fn unclaim(
+    conn: &mut Conn,
+    claim: Claim,
+    former: &Runner,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
     let restored = diesel::update(runners::table)
         .filter(runners::id.eq(claim.id))
         .filter(runners::generation.eq(claim.generation))
         .filter(runners::status.eq(Status::Requested.as_str()))
-        .set((runners::status.eq(Status::Pending.as_str()), runners::updated_at.eq(now)))
+        .set((
+            runners::status.eq(Status::Pending.as_str()),
+            runners::labels.eq(&former.labels),
+            runners::runner_group_id.eq(former.runner_group_id),
+            runners::updated_at.eq(now),
+        ))
         .execute(conn)
         .await?;
     Ok(restored == 1)
@@ -349,26 +369,43 @@ pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<
 }
 
 /// How many count in the team's quota: live ones, and registration tokens that have not ended although
-/// their runner is gone, since GitHub cannot take a token back.
+/// their runner is gone, since GitHub cannot take a token back. One statement, so that a row which moves from
+/// one kind to the other meanwhile counts once.
 pub async fn count_for_quota(conn: &mut Conn, team: &str, now: DateTime<Utc>) -> Result<i64, Error> {
-    let live: i64 = runners::table
-        .filter(runners::team.eq(team))
-        .filter(sql::<Bool>(LIVE))
-        .count()
-        .get_result(conn)
-        .await?;
-    let tokens: i64 = runners::table
-        .filter(runners::team.eq(team))
-        .filter(sql::<Bool>("method = 'registration_token' AND status = 'deleted'"))
-        .filter(runners::expires_at.gt(now))
-        .count()
-        .get_result(conn)
-        .await?;
-    Ok(live + tokens)
+    // A text that never changes, so that it is prepared once.
+    struct Count<'a> {
+        team: &'a str,
+        now: DateTime<Utc>,
+    }
+    impl diesel::query_builder::QueryId for Count<'_> {
+        type QueryId = Count<'static>;
+        const HAS_STATIC_QUERY_ID: bool = true;
+    }
+    impl diesel::query_builder::Query for Count<'_> {
+        type SqlType = BigInt;
+    }
+    impl diesel::query_builder::QueryFragment<Pg> for Count<'_> {
+        fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+            let Count { team, now } = self;
+            out.push_sql("SELECT (SELECT count(*) FROM runners WHERE ");
+            out.push_sql(LIVE);
+            out.push_sql(" AND team = ");
+            out.push_bind_param::<Text, _>(*team)?;
+            out.push_sql(") + (SELECT count(*) FROM runners WHERE method = 'registration_token'");
+            out.push_sql(" AND status IN ('deleted', 'failed') AND team = ");
+            out.push_bind_param::<Text, _>(*team)?;
+            out.push_sql(" AND expires_at > ");
+            out.push_bind_param::<Timestamptz, _>(now)?;
+            out.push_sql(")");
+            Ok(())
+        }
+    }
+    Ok(Count { team, now }.get_result(conn).await?)
 }
 
 /// As in the partial indexes, to the letter, so that Postgres uses them.
 const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
+const WATCHED: &str = "status = 'failed' AND may_appear";
 
 /// Whose runners a caller may see.
 #[derive(Clone, Debug)]
@@ -471,7 +508,7 @@ pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Ve
     let live: Vec<Target> =
         runners::table.filter(sql::<Bool>(LIVE)).select(runners::target).distinct().load(conn).await?;
     let watched: Vec<Target> = runners::table
-        .filter(runners::status.eq(Status::Failed.as_str()))
+        .filter(sql::<Bool>(WATCHED))
         .filter(runners::updated_at.gt(watched_since))
         .select(runners::target)
         .distinct()
@@ -481,15 +518,15 @@ pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Ve
     Ok(all.into_iter().collect())
 }
 
-/// Failed JIT rows of a target that changed after `since`: a lost request may still make their runner.
+/// Failed JIT rows of a target that changed after `since` and whose runner a lost request may still make.
 pub async fn watched_on(
     conn: &mut Conn,
     target: &Target,
     since: DateTime<Utc>,
 ) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
+        .filter(sql::<Bool>(WATCHED))
         .filter(runners::target.eq(target.to_string()))
-        .filter(runners::status.eq(Status::Failed.as_str()))
         .filter(runners::method.eq(Method::Jit.as_str()))
         .filter(runners::updated_at.gt(since))
         .select(Runner::as_select())

@@ -117,12 +117,17 @@ fn paste(token: &str, command: &str) -> (u16, Value) {
 fn by_ourselves(token: &str, command: &str) -> String {
     let token = token.trim_start_matches("TOKEN=").trim_matches('\'');
     let words = shlex::split(&command.replace("$TOKEN", token)).unwrap();
-    let after = |flag: &str| {
-        words.iter().zip(&words[1..]).filter(move |(word, _)| *word == flag).map(|(_, value)| value)
+    let after = |flag: &str| -> Vec<String> {
+        words
+            .iter()
+            .zip(&words[1..])
+            .filter(|(word, _)| *word == flag)
+            .map(|(_, value)| value.clone())
+            .collect()
     };
     let url = words.iter().find(|word| word.starts_with("http")).unwrap().clone();
-    let headers: Vec<String> = after("-H").cloned().collect();
-    let body = after("-d").next().cloned();
+    let headers: Vec<String> = after("-H");
+    let body = after("-d").into_iter().next();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async move {
         let client = crate::support::client();
