@@ -7,6 +7,7 @@ mod github;
 mod policy;
 mod postgres;
 mod provision;
+mod readme;
 mod schema;
 mod support;
 mod verifier;
