@@ -2,6 +2,7 @@
 //! audience, and the log cannot be pruned.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::json;
@@ -18,30 +19,33 @@ struct Bucket {
     code: &'static str,
 }
 
-/// Those since the last flush: written at once the first time, then only counted.
+/// Those since the last flush: written at once the first time, then only counted, until a minute passes
+/// without any.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    counts: Mutex<HashMap<Bucket, u64>>,
+    /// What came after the first of each bucket, since the last flush.
+    further: Mutex<HashMap<Bucket, u64>>,
 }
 
 impl Refusals {
-    /// Whether this is the first of its bucket since the last flush.
     fn is_first(&self, bucket: Bucket) -> bool {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(bucket).or_insert(0);
-        *count += 1;
-        *count == 1
+        match self.further.lock().unwrap_or_else(PoisonError::into_inner).entry(bucket) {
+            Entry::Occupied(mut known) => {
+                *known.get_mut() += 1;
+                false
+            }
+            Entry::Vacant(new) => {
+                new.insert(0);
+                true
+            }
+        }
     }
 
-    /// What came after the first of each bucket. Buckets stay known while something comes.
+    /// The counts since the last time; a bucket without any is forgotten.
     fn drain(&self) -> Vec<(Bucket, u64)> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let drained = std::mem::take(&mut *counts);
-        drained
-            .into_iter()
-            .filter(|(_, count)| *count > 1)
-            .map(|(bucket, count)| (bucket, count - 1))
-            .collect()
+        let mut further = self.further.lock().unwrap_or_else(PoisonError::into_inner);
+        further.retain(|_, count| *count > 0);
+        further.iter_mut().map(|(bucket, count)| (bucket.clone(), std::mem::take(count))).collect()
     }
 }
 

@@ -80,7 +80,7 @@ impl Dev {
         let failed = |what: &str, err: &dyn std::error::Error| {
             Failure::Failed(format!("{what}: {}", with_causes(err)))
         };
-        telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
+        telemetry::logs(&config::log()?);
         let stop = stop_on_signal()?;
         let (postgres, database_url) = self.postgres().await?;
         let clock = Clock::default();

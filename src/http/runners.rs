@@ -23,8 +23,7 @@ type Answer = Result<HttpResponse, Problem>;
 /// prefer `/runners/jit`, which does both.
 #[utoipa::path(tag = "runners", operation_id = "provision_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/provision")]
 pub async fn provision(
     caller: Caller,
@@ -38,8 +37,7 @@ pub async fn provision(
 /// Provision a runner with a registration token (the same as `/runners/provision`)
 #[utoipa::path(tag = "runners", operation_id = "create_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners")]
 pub async fn create(
     caller: Caller,
@@ -69,8 +67,7 @@ async fn register(
 /// before `expires_at`; one that has not is removed from GitHub.
 #[utoipa::path(tag = "runners", operation_id = "provision_jit_runner", params(IdempotencyKey), request_body(content = JitRequest, example = json!({ "runner_name_prefix": "ci-worker", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The configuration, shown this once", body = JitRunner),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/jit")]
 pub async fn provision_jit(
     caller: Caller,
@@ -95,8 +92,7 @@ fn created(id: Uuid) -> HttpResponseBuilder {
 /// List runners, newest first
 #[utoipa::path(tag = "runners", operation_id = "list_runners", params(ListQuery), responses(
     (status = OK, description = "One page", body = RunnerList),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/runners")]
 pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQuery>) -> Answer {
     let (filter, before, limit) = query.parse()?;
@@ -107,8 +103,7 @@ pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQu
 /// One runner with its latest events
 #[utoipa::path(tag = "runners", operation_id = "get_runner", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
     (status = OK, description = "The runner", body = RunnerDetail),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/runners/{id_or_name}")]
 pub async fn get(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
     let (runner, events) = state.broker.runner(&caller, &id_or_name).await?;
@@ -118,8 +113,7 @@ pub async fn get(caller: Caller, state: Data<State>, id_or_name: Path<String>) -
 /// Ask GitHub about a runner now
 #[utoipa::path(tag = "runners", operation_id = "refresh_runner", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = OK, description = "The runner as GitHub has it now", body = RunnerDetail),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/{id_or_name}/refresh")]
 pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
     let (runner, events) = state.broker.refresh(&caller, &id_or_name).await?;
@@ -132,8 +126,7 @@ pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String
 #[utoipa::path(tag = "runners", operation_id = "remove_runner", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
     (status = OK, description = "It is gone", body = Removed),
     (status = ACCEPTED, description = "It is busy, and will be removed once idle", body = Removed),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[delete("/runners/{id_or_name}")]
 pub async fn remove(
     caller: Caller,
@@ -155,8 +148,7 @@ pub async fn remove(
 /// machine that the runner is on.
 #[utoipa::path(tag = "runners", operation_id = "create_remove_token", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = CREATED, description = "The token, shown this once", body = RemoveToken),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/{id_or_name}/remove-token")]
 pub async fn remove_token(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
     let (runner, issued) = state.broker.remove_token(&caller, &id_or_name).await?;

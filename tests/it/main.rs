@@ -10,4 +10,5 @@ mod provision;
 mod readme;
 mod schema;
 mod support;
+mod tokens;
 mod verifier;

@@ -98,7 +98,7 @@ impl World {
             url: format!(
                 "{}://{}",
                 if config.http.tls.is_some() { "https" } else { "http" },
-                started.address
+                started.server.address
             ),
             broker: started.broker,
             verifier: started.verifier,
@@ -237,6 +237,15 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+/// Waits until it is so, for as long as a slow machine may need.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

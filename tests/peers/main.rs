@@ -1,5 +1,6 @@
-//! The broker against programs that others wrote: an OpenID provider, generated clients, a fuzzer. A test says
-//! that it is skipped where its program is missing; with `REQUIRE_PEERS=1` that fails it.
+//! The broker as its users run it, killed, stopped and read; and against programs that others wrote: an OpenID
+//! provider, generated clients, a fuzzer. A test says that it is skipped where its program is missing; with
+//! `REQUIRE_PEERS=1` that fails it.
 
 #[path = "../it/database.rs"]
 mod database;
@@ -7,6 +8,12 @@ mod database;
 mod support;
 
 mod clients;
+mod crash;
+mod crash_step;
+mod frozen;
 mod fuzzer;
 mod openid_provider;
+mod process;
+mod secrets;
+mod shutdown;
 mod tools;
