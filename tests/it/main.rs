@@ -22,6 +22,7 @@ mod postgres;
 mod provision;
 mod provision_refused;
 mod races;
+mod readme;
 mod schema;
 mod support;
 mod sweep;
