@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 use crate::model::Target;
@@ -167,6 +168,22 @@ pub const VARIABLES: &[Variable] = &[
     optional("LOG_FORMAT", "pretty or json; default: pretty on a terminal, else json"),
 ];
 
+/// `.env.example`: every variable with its meaning. Those that are required are ready to be filled in, the
+/// others are comments that show their default.
+pub fn env_example() -> String {
+    let mut text = "\
+# The configuration of runner-broker: copy this file to .env, or set the same variables in the environment.
+# An empty variable counts as unset. Lines without a leading # are required.
+"
+    .to_owned();
+    for variable in VARIABLES {
+        let mark = if variable.required { "" } else { "# " };
+        let default = variable.default.unwrap_or_default();
+        text.push_str(&format!("\n# {}\n{mark}{}={default}\n", variable.meaning, variable.name));
+    }
+    text
+}
+
 /// What is wrong with the configuration: every fault, never a secret's value.
 #[derive(Debug, thiserror::Error)]
 pub struct Faults(Vec<String>);
@@ -180,8 +197,8 @@ impl fmt::Display for Faults {
 
 impl Config {
     /// What `serve` needs, from the process's environment (and `.env`, which `main` has loaded).
-    pub fn from_env() -> Result<Config, Faults> {
-        Reader::of(std::env::vars()).finish(Config::read)
+    pub fn from_env() -> Result<(Config, Log), Faults> {
+        Reader::of_process().finish(|reader| (Config::read(reader), Log::read(reader)))
     }
 
     fn read(reader: &mut Reader) -> Config {
@@ -198,22 +215,27 @@ impl Config {
 
 /// What the commands on the table alone need.
 pub fn database_url() -> Result<SecretString, Faults> {
-    Reader::of(std::env::vars()).finish(Reader::database_url)
+    Reader::of_process().finish(Reader::database_url)
+}
+
+/// What `migrate` needs.
+pub fn database_and_log() -> Result<(SecretString, Log), Faults> {
+    Reader::of_process().finish(|reader| (reader.database_url(), Log::read(reader)))
 }
 
 /// What the commands that ask GitHub need: the database, the App, the use cases.
-pub fn without_http() -> Result<(SecretString, GitHub, Broker), Faults> {
-    Reader::of(std::env::vars()).finish(|r| (r.database_url(), GitHub::read(r), Broker::read(r)))
+pub fn without_http() -> Result<(SecretString, GitHub, Broker, Log), Faults> {
+    Reader::of_process().finish(|r| (r.database_url(), GitHub::read(r), Broker::read(r), Log::read(r)))
 }
 
 /// What policy commands need to fill in a team's defaults: (GITHUB_ORG, DEFAULT_RUNNER_GROUP_ID).
 pub fn policy_defaults() -> Result<(Target, i64), Faults> {
-    Reader::of(std::env::vars()).finish(|r| (r.org(), r.group_id()))
+    Reader::of_process().finish(|r| (r.org(), r.group_id()))
 }
 
-/// How to log, for every command.
+/// How to log, for a command that needs nothing else.
 pub fn log() -> Result<Log, Faults> {
-    Reader::of(std::env::vars()).finish(Log::read)
+    Reader::of_process().finish(Log::read)
 }
 
 impl Log {
@@ -227,8 +249,21 @@ impl Log {
                 None
             }
         };
-        Log { level: reader.get("LOG_LEVEL").unwrap_or_else(|| "info".into()), json }
+        let level = reader.or_default("LOG_LEVEL");
+        if !is_filter(&level) {
+            reader.fault("LOG_LEVEL", &level, "error, warn, info, debug, trace, or tracing directives");
+        }
+        Log { level, json }
     }
+}
+
+/// Whether these are directives of `tracing`. On its own it would take a misspelt level for the name of a
+/// module, and log nothing else.
+fn is_filter(text: &str) -> bool {
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |part: &str| levels.contains(&part.to_ascii_lowercase().as_str());
+    text.split(',').all(|part| part.contains(['=', '[', ']', '{', '}']) || is_level(part.trim()))
+        && EnvFilter::try_new(text).is_ok()
 }
 
 impl Http {
@@ -344,6 +379,12 @@ impl Reader {
         Reader { vars: vars.into_iter().collect(), faults: Vec::new() }
     }
 
+    /// The process's own; what is no Unicode has its bad bytes replaced, and is refused for what it then says.
+    fn of_process() -> Reader {
+        let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        Reader::of(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
+    }
+
     fn finish<T>(mut self, read: impl FnOnce(&mut Reader) -> T) -> Result<T, Faults> {
         let value = read(&mut self);
         match self.faults.is_empty() {
@@ -363,7 +404,7 @@ impl Reader {
     }
 
     fn fault(&mut self, name: &str, found: &str, wanted: &str) {
-        self.faults.push(format!("{name}: found '{found}', wanted {wanted}"));
+        self.faults.push(format!("{name}: found {}, wanted {wanted}", shown(found)));
     }
 
     fn required(&mut self, name: &str) -> Option<String> {
@@ -493,6 +534,22 @@ impl Reader {
             None => None,
         };
         Some(Issuer { issuer, audience, jwks_url })
+    }
+}
+
+/// A value as a message may show it: without what could be a secret in the wrong place.
+fn shown(found: &str) -> String {
+    if found.contains("PRIVATE KEY") {
+        return "a private key".into();
+    }
+    // A user, and perhaps his password, before the host.
+    let without_user = match (found.find("://"), found.rfind('@')) {
+        (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &found[..scheme + 3], &found[at..]),
+        _ => found.to_owned(),
+    };
+    match without_user.char_indices().nth(200) {
+        Some((end, _)) => format!("'{}…'", &without_user[..end]),
+        None => format!("'{without_user}'"),
     }
 }
 

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Failure};
+use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
 use crate::broker::{Broker, administer};
 use crate::clock::Clock;
@@ -23,9 +24,10 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 const CONNECTIONS_PER_CORE: usize = 8;
 
 pub async fn migrate() -> Done {
-    telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
-    let store = Store::new(&config::database_url()?, 1)?;
-    wait_for(&store).await?;
+    let (database_url, log) = config::database_and_log()?;
+    telemetry::logs(&log);
+    let store = Store::new(&database_url, 1)?;
+    wait_for(&store, DATABASE_PATIENCE).await?;
     let ran = store.migrate().await?;
     match ran.is_empty() {
         true => super::print("the schema is up to date\n"),
@@ -34,11 +36,15 @@ pub async fn migrate() -> Done {
 }
 
 pub async fn serve() -> Done {
-    telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
-    let config = Config::from_env()?;
+    let (config, log) = Config::from_env()?;
+    telemetry::logs(&log);
     let stop = stop_on_signal()?;
-    let started = start(config, Clock::default()).await?;
-    tracing::info!(address = %started.address, version = env!("CARGO_PKG_VERSION"), "serving");
+    // A signal must not have to wait until the database is there.
+    let started = tokio::select! {
+        started = start(config, Clock::default()) => started?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tracing::info!(address = %started.server.address, version = env!("CARGO_PKG_VERSION"), "serving");
     started.run(stop).await
 }
 
@@ -61,29 +67,25 @@ pub fn stop_on_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-/// A broker that listens already; `run`, or await `server`, to let it serve.
+/// A broker that listens already; `run`, or await `server` alone, to let it serve.
 pub struct Started {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
-    pub address: std::net::SocketAddr,
-    pub server: actix_server::Server,
+    pub server: http::Server,
 }
 
 /// Connects, checks the schema, applies `POLICY_FILE`, asks the issuers for their keys, and listens.
 pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     // From the first request on, so that no count is lost.
     telemetry::metrics();
-    let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
-    wait_for(&store).await?;
-    let pending = store.pending_migrations().await?;
-    if !pending.is_empty() {
-        let why =
-            format!("the database's schema is old: run 'runner-broker migrate' ({})", pending.join(", "));
-        return Err(Failure::Failed(why));
-    }
+    // What is wrong with the configuration first: nobody should wait for a database to hear of it.
+    let tls = config.http.tls.as_ref().map(http::server_config).transpose().map_err(Failure::Usage)?;
     let github = GitHub::new(&config.github, clock.clone()).map_err(|err| Failure::Usage(err.to_string()))?;
     let verifier =
-        Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(err.to_string()))?;
+        Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(with_causes(&err)))?;
+    let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
+    wait_for(&store, DATABASE_PATIENCE).await?;
+    check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
     if let Some(path) = &config.policy_file {
         apply_file(&broker, path).await?;
@@ -94,8 +96,9 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
         let verifier = verifier.clone();
         async move { verifier.refresh().await }
     });
-    let listening = http::listen(&config.http, broker.clone(), verifier.clone()).map_err(Failure::Failed)?;
-    Ok(Started { broker, address: listening.address, verifier, server: listening.server })
+    let server =
+        http::listen(&config.http, tls, broker.clone(), verifier.clone()).map_err(Failure::Failed)?;
+    Ok(Started { broker, verifier, server })
 }
 
 async fn apply_file(broker: &Broker, path: &std::path::Path) -> Done {
@@ -121,16 +124,9 @@ async fn apply_file(broker: &Broker, path: &std::path::Path) -> Done {
 impl Started {
     /// Serves until `stop`, then finishes what has begun.
     pub async fn run(self, stop: CancellationToken) -> Done {
-        let Started { broker, verifier, server, .. } = self;
-        let handle = server.handle();
+        let Started { broker, verifier, server } = self;
         let jobs = tokio::spawn(jobs::run(broker.clone(), verifier, stop.clone()));
-        let stopping = tokio::spawn(async move {
-            stop.cancelled().await;
-            tracing::info!("stopping: finishing what has begun");
-            handle.stop(true).await;
-        });
-        server.await.map_err(|err| Failure::Failed(err.to_string()))?;
-        stopping.abort();
+        server.until(stop).await.map_err(|err| Failure::Failed(err.to_string()))?;
         if !broker.drain(broker.longest() + Duration::from_secs(5)).await {
             tracing::warn!("something had not ended in time; the next sweep finishes it");
         }
@@ -138,9 +134,27 @@ impl Started {
     }
 }
 
+/// The database in `DATABASE_URL`, for a command that works on what is there.
+pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
+    let store = Store::new(database_url, connections)?;
+    check_schema(&store).await?;
+    Ok(store)
+}
+
+async fn check_schema(store: &Store) -> Done {
+    let pending = store.pending_migrations().await?;
+    match pending.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(format!(
+            "the database's schema is old: run 'runner-broker migrate' ({})",
+            pending.join(", ")
+        ))),
+    }
+}
+
 /// Waits for a Postgres that is still starting, as it is when a whole machine starts.
-async fn wait_for(store: &Store) -> Done {
-    let deadline = tokio::time::Instant::now() + DATABASE_PATIENCE;
+pub async fn wait_for(store: &Store, patience: Duration) -> Done {
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         match store.ping().await {
             Ok(()) => return Ok(()),

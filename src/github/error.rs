@@ -128,10 +128,10 @@ impl Basic {
     }
 }
 
-/// The text without anything that looks like one of GitHub's tokens.
+/// The text without anything that looks like one of GitHub's tokens or, in base64, like JSON.
 fn redacted(text: &str) -> String {
     let is_token =
-        |word: &str| ["ghs_", "ghp_", "gho_", "ghu_", "ghr_", "eyJ"].iter().any(|p| word.contains(p));
+        |word: &str| ["ghs_", "ghp_", "gho_", "ghu_", "ghr_", "eyJ", "eyI"].iter().any(|p| word.contains(p));
     match is_token(text) {
         false => text.to_owned(),
         true => {

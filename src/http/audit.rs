@@ -13,10 +13,9 @@ use super::views::EventList;
 /// Read the audit log, newest first
 ///
 /// One's own events and one's teams'; all for admins and auditors.
-#[utoipa::path(tag = "audit", params(AuditQuery), responses(
+#[utoipa::path(tag = "audit", operation_id = "list_audit_events", params(AuditQuery), responses(
     (status = OK, description = "One page", body = EventList),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/audit")]
 pub async fn list(
     caller: Caller,

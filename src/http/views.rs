@@ -204,6 +204,10 @@ impl Removed {
             message: match outcome {
                 Outcome::Deleted => "removed from GitHub",
                 Outcome::AlreadyGone => "it was gone already",
+                Outcome::NeverRegistered => {
+                    "GitHub never had it: nobody has used its registration token, which stays good until it \
+                     ends and counts in the quota until then"
+                }
                 Outcome::WhenIdle => "busy with a job; it will be removed once idle",
             },
         }

@@ -305,8 +305,10 @@ pub struct Change {
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Applies `change` to the row if it still has the status and generation of `seen`.
+/// Applies `change` to the row if it still has the status and generation of `seen`. A move that the model
+/// does not allow is an error.
 pub async fn change(conn: &mut Conn, seen: &Runner, change: &Change) -> Result<Option<Runner>, Error> {
+    allowed(seen, change)?;
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq(seen.id))
         .filter(runners::generation.eq(seen.generation))
@@ -318,12 +320,50 @@ pub async fn change(conn: &mut Conn, seen: &Runner, change: &Change) -> Result<O
         .optional()?)
 }
 
+/// As `change`, by facts that were true at `at`: a row that knows something newer by now stays as it is.
+pub async fn follow(
+    conn: &mut Conn,
+    seen: &Runner,
+    change: &Change,
+    at: DateTime<Utc>,
+) -> Result<Option<Runner>, Error> {
+    allowed(seen, change)?;
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq(seen.id))
+        .filter(runners::generation.eq(seen.generation))
+        .filter(runners::status.eq(seen.status.as_str()))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set(change)
+        .returning(Runner::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+fn allowed(seen: &Runner, change: &Change) -> Result<(), Error> {
+    let Some(next) = change.status else { return Ok(()) };
+    match next.parse::<Status>() {
+        Ok(next) if next == seen.status || seen.status.may_become(next) => Ok(()),
+        _ => Err(Error::Move { from: seen.status.as_str(), to: next }),
+    }
+}
+
 /// Those that GitHub showed online in a whole sweep: one statement however many they are.
 pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq_any(ids))
         .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
         .set((runners::last_seen_at.eq(at), runners::facts_at.eq(at), runners::missed_sweeps.eq(0)))
+        .execute(conn)
+        .await?)
+}
+
+/// Those that a whole list, begun at `at`, did not show.
+pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq_any(ids))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set((runners::missed_sweeps.eq(runners::missed_sweeps + 1), runners::facts_at.eq(at)))
         .execute(conn)
         .await?)
 }
@@ -518,35 +558,39 @@ pub async fn interrupted(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> 
         .await?)
 }
 
-/// Rows in `deleting` whose next attempt is due.
+/// Rows in `deleting` whose next attempt is due; what was tried last comes last, so that a row which always
+/// fails keeps nobody waiting.
 pub async fn deleting(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
         .filter(runners::status.eq(Status::Deleting.as_str()))
         .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
-        .order(runners::id)
+        .order((runners::delete_after.asc().nulls_first(), runners::id))
         .limit(limit)
         .select(Runner::as_select())
         .load(conn)
         .await?)
 }
 
-/// Pending rows past their start deadline (JIT) or past the end of their token (registration).
+/// Pending rows past their start deadline (JIT) or past the end of their token (registration), unless the
+/// last attempt demands a pause; what was tried last comes last.
 pub async fn overdue(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
         .filter(runners::status.eq(Status::Pending.as_str()))
         .filter(runners::expires_at.le(now))
-        .order(runners::id)
+        .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
+        .order((runners::delete_after.asc().nulls_first(), runners::id))
         .limit(limit)
         .select(Runner::as_select())
         .load(conn)
         .await?)
 }
 
-/// Rows offline since before `since`.
+/// Rows offline since before `since`: not seen since, and not found offline only now, as after a time in which
+/// nobody looked.
 pub async fn stale(conn: &mut Conn, since: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
         .filter(runners::status.eq(Status::Offline.as_str()))
-        .filter(diesel::dsl::sql::<Timestamptz>("coalesce(last_seen_at, updated_at)").lt(since))
+        .filter(sql::<Timestamptz>("greatest(last_seen_at, updated_at)").lt(since))
         .order(runners::id)
         .limit(limit)
         .select(Runner::as_select())

@@ -114,7 +114,7 @@ impl World {
             url: format!(
                 "{}://{}",
                 if config.http.tls.is_some() { "https" } else { "http" },
-                started.address
+                started.server.address
             ),
             broker: started.broker,
             verifier: started.verifier,
