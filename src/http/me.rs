@@ -13,7 +13,7 @@ use super::views::{Explained, Me, MyLabelPolicy, MyTeam, TeamPolicy};
 type Answer = Result<HttpResponse, Problem>;
 
 /// Who am I
-#[utoipa::path(tag = "me", responses(
+#[utoipa::path(operation_id = "get_me", tag = "me", responses(
     (status = OK, description = "The caller", body = Me),
     Problem))]
 #[get("/auth/me")]
@@ -29,7 +29,7 @@ pub async fn me(caller: Caller, state: Data<State>) -> Answer {
 }
 
 /// What may I ask for
-#[utoipa::path(tag = "me", responses(
+#[utoipa::path(operation_id = "get_my_label_policy", tag = "me", responses(
     (status = OK, description = "The rules of the caller's teams", body = MyLabelPolicy),
     Problem))]
 #[get("/auth/my-label-policy")]
@@ -40,7 +40,7 @@ pub async fn my_label_policy(caller: Caller) -> HttpResponse {
 }
 
 /// Decide a provision without doing it
-#[utoipa::path(tag = "me", request_body = ExplainRequest, responses(
+#[utoipa::path(operation_id = "explain_policy", tag = "me", request_body = ExplainRequest, responses(
     (status = OK, description = "The decision", body = Explained),
     Problem))]
 #[post("/policy/explain")]

@@ -46,7 +46,7 @@ type Answer = Result<HttpResponse, Problem>;
 ///
 /// Answers with a token for `config.sh`. GitHub binds that token neither to the name nor to the labels;
 /// prefer `/runners/jit`, which does both.
-#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+#[utoipa::path(operation_id = "provision_runner", tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
     Problem))]
 #[post("/runners/provision")]
@@ -60,7 +60,7 @@ pub async fn provision(
 }
 
 /// Provision a runner with a registration token (the same as `/runners/provision`)
-#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+#[utoipa::path(operation_id = "create_runner", tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
     Problem))]
 #[post("/runners")]
@@ -90,7 +90,7 @@ async fn register(
 ///
 /// Labels, group and ephemeral mode are fixed by GitHub before the runner starts. The runner must connect
 /// before `expires_at`; one that has not is removed from GitHub.
-#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = JitRequest, responses(
+#[utoipa::path(operation_id = "provision_jit_runner", tag = "runners", params(IdempotencyKey), request_body = JitRequest, responses(
     (status = CREATED, description = "The configuration, shown this once", body = JitRunner),
     Problem))]
 #[post("/runners/jit")]
@@ -115,7 +115,7 @@ fn created(id: Uuid) -> HttpResponseBuilder {
 }
 
 /// List runners, newest first
-#[utoipa::path(tag = "runners", params(ListQuery), responses(
+#[utoipa::path(operation_id = "list_runners", tag = "runners", params(ListQuery), responses(
     (status = OK, description = "One page", body = RunnerList),
     Problem))]
 #[get("/runners")]
@@ -126,7 +126,7 @@ pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQu
 }
 
 /// One runner with its latest events
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
+#[utoipa::path(operation_id = "get_runner", tag = "runners", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
     (status = OK, description = "The runner", body = RunnerDetail),
     Problem))]
 #[get("/runners/{id_or_name}")]
@@ -136,7 +136,7 @@ pub async fn get(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrN
 }
 
 /// Ask GitHub about a runner now
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
+#[utoipa::path(operation_id = "refresh_runner", tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = OK, description = "The runner as GitHub has it now", body = RunnerDetail),
     Problem))]
 #[post("/runners/{id_or_name}/refresh")]
@@ -148,7 +148,7 @@ pub async fn refresh(caller: Caller, state: Data<State>, IdOrName(id_or_name): I
 /// Remove a runner from GitHub
 ///
 /// A busy runner is left alone (409), or removed once it is idle (202) with `force_when_idle=true`.
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
+#[utoipa::path(operation_id = "remove_runner", tag = "runners", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
     (status = OK, description = "It is gone", body = Removed),
     (status = ACCEPTED, description = "It is busy, and will be removed once idle", body = Removed),
     Problem))]
@@ -171,7 +171,7 @@ pub async fn remove(
 ///
 /// Only for runners of the registration flow. The token is good for any runner of the target: use it on the
 /// machine that the runner is on.
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
+#[utoipa::path(operation_id = "create_remove_token", tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = CREATED, description = "The token, shown this once", body = RemoveToken),
     Problem))]
 #[post("/runners/{id_or_name}/remove-token")]

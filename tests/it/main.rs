@@ -16,6 +16,7 @@ mod openapi;
 mod policy;
 mod postgres;
 mod provision;
+mod start;
 mod support;
 mod tls;
 mod tokens;
