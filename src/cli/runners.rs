@@ -6,11 +6,10 @@ use std::time::Duration;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::serve::existing;
+use super::serve::{existing, github};
 use super::{Done, Failure, print};
 use crate::broker::{Broker, read};
 use crate::clock::Clock;
-use crate::github::GitHub;
 use crate::model::Status;
 use crate::store::runners::Filter;
 use crate::{config, http, telemetry};
@@ -76,8 +75,7 @@ impl Cleanup {
         let (database_url, github_config, broker_config, log) = config::without_http()?;
         telemetry::logs(&log);
         let clock = Clock::default();
-        let github =
-            GitHub::new(&github_config, clock.clone()).map_err(|err| Failure::Usage(err.to_string()))?;
+        let github = github(&github_config, &clock)?;
         let store = existing(&database_url, 2).await?;
         let broker = Broker::new(broker_config, &github_config, store, github, clock);
         let stale = broker.stale(Duration::from_secs(3600 * self.hours)).await?;

@@ -1,5 +1,6 @@
 //! `serve` and `migrate`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use crate::auth::Verifier;
 use crate::broker::{Broker, administer};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::github::GitHub;
+use crate::github::{self, GitHub};
 use crate::policy::Document;
 use crate::store::{self, Store};
-use crate::{http, jobs, telemetry};
+use crate::{broker, http, jobs, telemetry};
 
 /// How long `serve` and `migrate` wait for a Postgres that is still starting.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -80,15 +81,16 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     telemetry::metrics();
     // What is wrong with the configuration first: nobody should wait for a database to hear of it.
     let tls = config.http.tls.as_ref().map(http::server_config).transpose().map_err(Failure::Usage)?;
-    let github = GitHub::new(&config.github, clock.clone()).map_err(|err| Failure::Usage(err.to_string()))?;
+    let github = github(&config.github, &clock)?;
+    let policy = config.policy_file.as_deref().map(PolicyFile::read).transpose()?;
     let verifier =
         Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(with_causes(&err)))?;
     let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
     wait_for(&store, DATABASE_PATIENCE).await?;
     check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
-    if let Some(path) = &config.policy_file {
-        apply_file(&broker, path).await?;
+    if let Some(policy) = policy {
+        policy.apply(&broker).await?;
     }
     broker.refresh_policy().await?;
     // In the background: an issuer that is down must not keep us from starting.
@@ -101,24 +103,45 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     Ok(Started { broker, verifier, server })
 }
 
-async fn apply_file(broker: &Broker, path: &std::path::Path) -> Done {
-    let at = |why: String| Failure::Usage(format!("POLICY_FILE: {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|err| at(err.to_string()))?;
-    let document = Document::parse(&text).map_err(|faults| at(administer::listed(&faults)))?;
-    match broker.apply_policy(&document, &format!("file {}", path.display()), true).await {
-        Ok(administer::Applied::Superseded) => {
-            tracing::warn!(
-                "POLICY_FILE was applied before and has been replaced since; it is not applied again"
-            );
-            Ok(())
+/// GitHub as configured; nothing is asked yet.
+pub fn github(config: &config::GitHub, clock: &Clock) -> Result<GitHub, Failure> {
+    GitHub::new(config, clock.clone()).map_err(|err| match err {
+        github::Error::BadKey { .. } => {
+            Failure::Usage(format!("GITHUB_APP_PRIVATE_KEY_PATH (or GITHUB_APP_PRIVATE_KEY): {err}"))
         }
-        Ok(applied) => {
-            tracing::info!(?applied, "POLICY_FILE");
-            Ok(())
-        }
-        Err(crate::broker::Error::Policy(faults)) => Err(at(faults)),
-        Err(err) => Err(err.into()),
+        err => Failure::Failed(with_causes(&err)),
+    })
+}
+
+/// What `POLICY_FILE` names.
+struct PolicyFile<'a> {
+    path: &'a Path,
+    document: Document,
+}
+
+impl PolicyFile<'_> {
+    fn read(path: &Path) -> Result<PolicyFile<'_>, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
+        let document = Document::parse(&text).map_err(|faults| faulty(path, &administer::listed(&faults)))?;
+        Ok(PolicyFile { path, document })
     }
+
+    async fn apply(&self, broker: &Broker) -> Done {
+        let source = format!("file {}", self.path.display());
+        match broker.apply_policy(&self.document, &source, true).await {
+            Ok(administer::Applied::Superseded) => tracing::warn!(
+                "POLICY_FILE was applied before and has been replaced since; it is not applied again"
+            ),
+            Ok(applied) => tracing::info!(?applied, "POLICY_FILE"),
+            Err(broker::Error::Policy(faults)) => return Err(faulty(self.path, &faults)),
+            Err(err) => return Err(err.into()),
+        }
+        Ok(())
+    }
+}
+
+fn faulty(path: &Path, why: &str) -> Failure {
+    Failure::Usage(format!("POLICY_FILE: {}: {why}", path.display()))
 }
 
 impl Started {

@@ -35,10 +35,11 @@ use crate::auth::Verifier;
 use crate::broker::Broker;
 use crate::config;
 
+pub use audit::Event;
 pub use openapi::openapi;
 pub use query::time;
 pub use tls::server_config;
-pub use views::{Event, Runner};
+pub use views::Runner;
 
 /// What handlers work with.
 pub struct State {

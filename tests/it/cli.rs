@@ -3,9 +3,6 @@
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use reqwest::Method;
-use runner_broker::cli::{Failure, serve::wait_for};
-use runner_broker::store::Store;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -314,6 +311,8 @@ async fn stale_runners_are_named_and_then_removed() {
         .await;
     let mut environment = environment();
     environment[0].1 = world.database_url().to_owned();
+    environment.retain(|(name, _)| *name != "GITHUB_APP_ID");
+    environment.push(("GITHUB_APP_ID", world.github.app_id().to_string()));
     environment.push(("GITHUB_API_URL", world.github.url().to_owned()));
     let cleanup = |args: &[&str]| {
         runner_broker(&[&["cleanup-stale-runners", "--hours", "24"], args].concat(), &environment)
@@ -343,66 +342,4 @@ async fn a_command_without_its_database_says_so() {
         "{}",
         ended.err
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_start_waits_for_a_database_and_gives_up_with_a_message() {
-    let store = |url: &str| Store::new(&url.into(), 1).unwrap();
-    let started = std::time::Instant::now();
-    let gone = wait_for(
-        &store("postgres://broker:hunter2@127.0.0.1:1/broker"),
-        std::time::Duration::from_millis(1200),
-    )
-    .await;
-    let Err(Failure::Failed(why)) = gone else { panic!("{gone:?}") };
-    assert!(why.contains("the database is not available") && !why.contains("hunter2"), "{why}");
-    assert!(started.elapsed() >= std::time::Duration::from_millis(1200));
-    let database = crate::support::migrated().await;
-    wait_for(&store(database.url()), std::time::Duration::ZERO).await.unwrap();
-}
-
-#[test]
-fn a_signal_ends_a_start_that_waits() {
-    let mut child = command(&["serve"], &environment()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut err = child.stderr.take().unwrap();
-    let mut seen = [0; 1];
-    // Its first line: it waits for the database.
-    err.read_exact(&mut seen).unwrap();
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    let mut rest = String::new();
-    err.read_to_string(&mut rest).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{rest}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_served_broker_answers_and_stops_when_told() {
-    let world = World::new().await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut environment = environment();
-    environment[0].1 = world.database_url().to_owned();
-    environment.push(("HOST", "127.0.0.1".into()));
-    environment.push(("PORT", free.to_string()));
-    environment.push(("LOG_FORMAT", "json".into()));
-    let child = command(&["serve"], &environment).stderr(Stdio::piped()).spawn().unwrap();
-    let url = format!("http://127.0.0.1:{free}/health");
-    crate::support::eventually("an answer", async || world.client().get(&url).send().await.is_ok()).await;
-    // A second one cannot have the same port.
-    let second = runner_broker(&["serve"], &environment);
-    assert!(
-        second.code == 1 && second.err.contains(&format!("cannot listen on 127.0.0.1:{free}")),
-        "{}",
-        second.err
-    );
-    let request =
-        world.client().request(Method::GET, &url).header("x-request-id", "mine-1").send().await.unwrap();
-    assert_eq!(request.status(), 200);
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    let output = child.wait_with_output().unwrap();
-    let log = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{log}");
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let answered =
-        lines.iter().find(|line| line["message"] == "answered" && line["span"]["request_id"] == "mine-1");
-    assert_eq!(answered.expect(&log)["status"], 200);
 }

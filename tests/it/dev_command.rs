@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,11 +22,13 @@ struct Dev {
     temporary: Option<TempDir>,
 }
 
-/// Three free ports in a row.
+/// Three free ports in a row, below those that the system itself hands out; other ones at each call.
 fn free_ports() -> u16 {
+    static CALLS: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 1_000) as u16 * 20;
     let free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let start = 20_000 + (std::process::id() % 20_000) as u16;
-    (start..60_000).find(|port| (0..3).all(|n| free(port + n))).expect("three free ports")
+    let mut candidates = std::iter::repeat_with(|| first + 3 * CALLS.fetch_add(1, Ordering::Relaxed));
+    candidates.find(|port| (0..3).all(|n| free(port + n))).expect("three free ports")
 }
 
 /// A folder that Postgres may enter when it runs as somebody else.

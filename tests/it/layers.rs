@@ -29,7 +29,8 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     ("tokio_postgres", &["store"]),
     ("octocrab", &["github"]),
     ("hyper", &["github"]),
-    ("jsonwebtoken", &["auth"]),
+    // GitHub wants a JWT of the App's.
+    ("jsonwebtoken", &["auth", "github"]),
     ("openidconnect", &["auth"]),
     ("reqwest", &["auth"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
