@@ -167,6 +167,12 @@ pub async fn of_runner(conn: &mut Conn, runner: Uuid, limit: i64) -> Result<Vec<
         .await?)
 }
 
+/// Lets this connection take its time: an export reads more than any request may.
+pub async fn be_patient(conn: &mut Conn) -> Result<(), Error> {
+    diesel::sql_query("SET statement_timeout = '10min'").execute(conn).await?;
+    Ok(())
+}
+
 /// How many events a filter matches: for a progress bar.
 pub async fn count(conn: &mut Conn, filter: &Filter) -> Result<i64, Error> {
     Ok(matching(&Scope::All, filter).count().get_result(conn).await?)

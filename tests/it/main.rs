@@ -4,6 +4,7 @@
 mod audit;
 mod database;
 mod dev_github;
+mod export;
 mod github;
 mod lease;
 mod policy;
