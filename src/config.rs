@@ -1,7 +1,8 @@
 //! All configuration, read once and checked at once. Plain values; knows none of the layers that use them.
 
-use std::collections::HashMap;
-use std::fmt;
+mod reader;
+mod variables;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +10,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
+pub use reader::Faults;
+pub use variables::{VARIABLES, Variable, env_example};
+
 use crate::model::Target;
+use reader::{Reader, nowhere};
 
 /// Everything that `serve` needs.
 #[derive(Clone, Debug)]
@@ -98,90 +104,10 @@ pub struct Log {
     pub json: Option<bool>,
 }
 
-/// A variable as `.env.example` and `--help` show it.
-pub struct Variable {
-    pub name: &'static str,
-    /// As text; `None`: required or simply absent.
-    pub default: Option<&'static str>,
-    pub required: bool,
-    pub meaning: &'static str,
-}
-
-const fn required(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, default: None, required: true, meaning }
-}
-
-const fn optional(name: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, default: None, required: false, meaning }
-}
-
-const fn defaulted(name: &'static str, default: &'static str, meaning: &'static str) -> Variable {
-    Variable { name, default: Some(default), required: false, meaning }
-}
-
-/// Every variable that is read, in the order of `.env.example`; a test holds the two together.
-pub const VARIABLES: &[Variable] = &[
-    required("DATABASE_URL", "Postgres: postgres://user:password@host:5432/database?sslmode=require"),
-    defaulted("HOST", "0.0.0.0", "address to listen on"),
-    defaulted("PORT", "8000", "port to listen on"),
-    optional("PUBLIC_URL", "how people reach this service; default http(s)://HOST:PORT"),
-    defaulted("HTTPS_ENABLED", "true", "false for development or behind a proxy that ends TLS"),
-    optional("HTTPS_CERT_FILE", "certificate chain (PEM), required with HTTPS_ENABLED=true"),
-    optional("HTTPS_KEY_FILE", "its private key (PEM), required with HTTPS_ENABLED=true"),
-    optional("TRUSTED_PROXIES", "CIDRs, separated by commas, whose X-Forwarded-For is believed"),
-    required("GITHUB_APP_ID", "the GitHub App's id, a number"),
-    optional(
-        "GITHUB_APP_PRIVATE_KEY_PATH",
-        "file with the App's private key (PEM); this or GITHUB_APP_PRIVATE_KEY",
-    ),
-    optional("GITHUB_APP_PRIVATE_KEY", "the App's private key itself (PEM; \\n may stand for a line's end)"),
-    required("GITHUB_ORG", "the organisation, or owner/name, used when a request names none"),
-    optional("GITHUB_APP_INSTALLATION_ID", "the installation of GITHUB_ORG; default: looked up"),
-    defaulted("GITHUB_API_URL", "https://api.github.com", "Enterprise Server: https://HOST/api/v3"),
-    defaulted("GITHUB_URL", "https://github.com", "Enterprise Server: https://HOST"),
-    defaulted(
-        "GITHUB_TIMEOUT_SECONDS",
-        "10",
-        "for one call to GitHub; a provision ends within three times that",
-    ),
-    required("OIDC_ISSUER", "the identity provider whose tokens are accepted"),
-    required("OIDC_AUDIENCE", "the audience that a token must name"),
-    optional("OIDC_JWKS_URL", "where the issuer's keys are; default: as discovery says"),
-    optional(
-        "OIDC_EXTRA_ISSUERS",
-        "more issuers: [{\"issuer\":\"https://…\",\"audience\":\"…\",\"jwks_url\":\"https://…\"}]",
-    ),
-    defaulted("OIDC_LEEWAY_SECONDS", "60", "clock skew allowed on exp, nbf and iat"),
-    optional("POLICY_FILE", "the policy document (TOML), applied at start"),
-    defaulted("DEFAULT_RUNNER_GROUP_ID", "1", "runner group of teams that name none"),
-    defaulted("JIT_START_DEADLINE_SECONDS", "3600", "a JIT runner that has not connected by then is removed"),
-    defaulted(
-        "SYNC_ENABLED",
-        "true",
-        "the sweep; false still finishes interrupted provisions and keeps deadlines",
-    ),
-    defaulted("SYNC_INTERVAL_SECONDS", "120", "time between two sweeps"),
-    defaulted("LEASE_SECONDS", "10", "how long a dead leader is waited for"),
-    defaulted("CLEANUP_STALE_RUNNERS_HOURS", "24", "runners offline for longer are removed"),
-    defaulted("LOG_LEVEL", "info", "error, warn, info, debug, trace, or tracing directives"),
-    optional("LOG_FORMAT", "pretty or json; default: pretty on a terminal, else json"),
-];
-
-/// What is wrong with the configuration: every fault, never a secret's value.
-#[derive(Debug, thiserror::Error)]
-pub struct Faults(Vec<String>);
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the configuration has {} fault(s):", self.0.len())?;
-        self.0.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
-    }
-}
-
 impl Config {
     /// What `serve` needs, from the process's environment (and `.env`, which `main` has loaded).
-    pub fn from_env() -> Result<Config, Faults> {
-        Reader::of(std::env::vars()).finish(Config::read)
+    pub fn from_env() -> Result<(Config, Log), Faults> {
+        Reader::of_process().finish(|reader| (Config::read(reader), Log::read(reader)))
     }
 
     fn read(reader: &mut Reader) -> Config {
@@ -198,22 +124,27 @@ impl Config {
 
 /// What the commands on the table alone need.
 pub fn database_url() -> Result<SecretString, Faults> {
-    Reader::of(std::env::vars()).finish(Reader::database_url)
+    Reader::of_process().finish(Reader::database_url)
+}
+
+/// What `migrate` needs.
+pub fn database_and_log() -> Result<(SecretString, Log), Faults> {
+    Reader::of_process().finish(|reader| (reader.database_url(), Log::read(reader)))
 }
 
 /// What the commands that ask GitHub need: the database, the App, the use cases.
-pub fn without_http() -> Result<(SecretString, GitHub, Broker), Faults> {
-    Reader::of(std::env::vars()).finish(|r| (r.database_url(), GitHub::read(r), Broker::read(r)))
+pub fn without_http() -> Result<(SecretString, GitHub, Broker, Log), Faults> {
+    Reader::of_process().finish(|r| (r.database_url(), GitHub::read(r), Broker::read(r), Log::read(r)))
 }
 
 /// What policy commands need to fill in a team's defaults: (GITHUB_ORG, DEFAULT_RUNNER_GROUP_ID).
 pub fn policy_defaults() -> Result<(Target, i64), Faults> {
-    Reader::of(std::env::vars()).finish(|r| (r.org(), r.group_id()))
+    Reader::of_process().finish(|r| (r.org(), r.group_id()))
 }
 
-/// How to log, for every command.
+/// How to log, for a command that needs nothing else.
 pub fn log() -> Result<Log, Faults> {
-    Reader::of(std::env::vars()).finish(Log::read)
+    Reader::of_process().finish(Log::read)
 }
 
 impl Log {
@@ -227,8 +158,21 @@ impl Log {
                 None
             }
         };
-        Log { level: reader.get("LOG_LEVEL").unwrap_or_else(|| "info".into()), json }
+        let level = reader.or_default("LOG_LEVEL");
+        if !is_filter(&level) {
+            reader.fault("LOG_LEVEL", &level, "error, warn, info, debug, trace, or tracing directives");
+        }
+        Log { level, json }
     }
+}
+
+/// Whether these are directives of `tracing`. On its own it would take a misspelt level for the name of a
+/// module, and log nothing else.
+fn is_filter(text: &str) -> bool {
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |part: &str| levels.contains(&part.to_ascii_lowercase().as_str());
+    text.split(',').all(|part| part.contains(['=', '[', ']', '{', '}']) || is_level(part.trim()))
+        && EnvFilter::try_new(text).is_ok()
 }
 
 impl Http {
@@ -333,179 +277,6 @@ impl Broker {
     }
 }
 
-/// Reads variables and gathers what is wrong with them.
-struct Reader {
-    vars: HashMap<String, String>,
-    faults: Vec<String>,
-}
-
-impl Reader {
-    fn of(vars: impl IntoIterator<Item = (String, String)>) -> Reader {
-        Reader { vars: vars.into_iter().collect(), faults: Vec::new() }
-    }
-
-    fn finish<T>(mut self, read: impl FnOnce(&mut Reader) -> T) -> Result<T, Faults> {
-        let value = read(&mut self);
-        match self.faults.is_empty() {
-            true => Ok(value),
-            false => Err(Faults(self.faults)),
-        }
-    }
-
-    /// An empty variable counts as unset.
-    fn get(&self, name: &str) -> Option<String> {
-        self.vars.get(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
-    }
-
-    fn or_default(&self, name: &str) -> String {
-        let default = VARIABLES.iter().find(|var| var.name == name).and_then(|var| var.default);
-        self.get(name).unwrap_or_else(|| default.unwrap_or_default().to_owned())
-    }
-
-    fn fault(&mut self, name: &str, found: &str, wanted: &str) {
-        self.faults.push(format!("{name}: found '{found}', wanted {wanted}"));
-    }
-
-    fn required(&mut self, name: &str) -> Option<String> {
-        let value = self.get(name);
-        if value.is_none() {
-            let meaning = VARIABLES.iter().find(|var| var.name == name).map_or("a value", |var| var.meaning);
-            self.faults.push(format!("{name}: not set, wanted {meaning}"));
-        }
-        value
-    }
-
-    fn parsed<T>(
-        &mut self,
-        name: &str,
-        text: &str,
-        wanted: &str,
-        parse: impl Fn(&str) -> Option<T>,
-    ) -> Option<T> {
-        let value = parse(text);
-        if value.is_none() {
-            self.fault(name, text, wanted);
-        }
-        value
-    }
-
-    fn number(&mut self, name: &str, least: u64, most: u64) -> u64 {
-        let text = self.or_default(name);
-        let wanted = format!("a whole number from {least} to {most}");
-        self.parsed(name, &text, &wanted, |t| t.parse().ok().filter(|n| (least..=most).contains(n)))
-            .unwrap_or(least)
-    }
-
-    fn required_number(&mut self, name: &str) -> u64 {
-        let text = self.required(name);
-        text.and_then(|text| self.parsed(name, &text, "a number", |t| t.parse().ok())).unwrap_or_default()
-    }
-
-    fn group_id(&mut self) -> i64 {
-        self.number("DEFAULT_RUNNER_GROUP_ID", 1, i64::MAX as u64) as i64
-    }
-
-    fn flag(&mut self, name: &str) -> bool {
-        let text = self.or_default(name).to_ascii_lowercase();
-        self.parsed(name, &text, "true or false", |t| match t {
-            "true" | "1" | "yes" | "on" => Some(true),
-            "false" | "0" | "no" | "off" => Some(false),
-            _ => None,
-        })
-        .unwrap_or_default()
-    }
-
-    fn file(&mut self, name: &str, wanted: &str) -> PathBuf {
-        let Some(path) = self.get(name).map(PathBuf::from) else {
-            self.faults.push(format!("{name}: not set, wanted {wanted}"));
-            return PathBuf::new();
-        };
-        if let Err(err) = std::fs::File::open(&path) {
-            self.fault(name, &path.display().to_string(), &format!("a readable file ({err})"));
-        }
-        path
-    }
-
-    fn org(&mut self) -> Target {
-        let text = self.required("GITHUB_ORG");
-        let wanted = "the name of an organisation, or owner/name of a repository";
-        text.and_then(|text| self.parsed("GITHUB_ORG", &text, wanted, |t| t.parse().ok()))
-            .unwrap_or(Target::Organization(String::new()))
-    }
-
-    fn database_url(&mut self) -> SecretString {
-        let url = self.required("DATABASE_URL").unwrap_or_default();
-        if !url.is_empty() && !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            self.faults.push("DATABASE_URL: found something else, wanted postgres://…".into());
-        }
-        url.into()
-    }
-
-    fn private_key(&mut self) -> SecretString {
-        let (path_name, name) = ("GITHUB_APP_PRIVATE_KEY_PATH", "GITHUB_APP_PRIVATE_KEY");
-        let (source, pem) = match (self.get(name), self.get(path_name)) {
-            (Some(pem), None) => (name, Ok(pem.replace("\\n", "\n"))),
-            (None, Some(path)) => (path_name, std::fs::read_to_string(path)),
-            (None, None) => {
-                self.faults
-                    .push(format!("{path_name}: not set, wanted the file with the App's private key (PEM)"));
-                return SecretString::default();
-            }
-            (Some(_), Some(_)) => {
-                self.faults.push(format!("{path_name}: set together with {name}, wanted one of the two"));
-                return SecretString::default();
-            }
-        };
-        match pem {
-            Err(err) => {
-                self.faults.push(format!("{source}: the file cannot be read ({err}), wanted a PEM file"))
-            }
-            Ok(pem) if !pem.contains("PRIVATE KEY-----") => {
-                self.faults.push(format!(
-                    "{source}: found no PEM private key, wanted '-----BEGIN … PRIVATE KEY-----'"
-                ));
-            }
-            Ok(pem) => return pem.into(),
-        }
-        SecretString::default()
-    }
-
-    fn service_url(&mut self, name: &str) -> Url {
-        let text = self.or_default(name);
-        let wanted = "an https URL without user or query (http only on loopback)";
-        self.parsed(name, &text, wanted, trusted_url).unwrap_or_else(nowhere)
-    }
-
-    fn issuer(
-        &mut self,
-        name: &str,
-        issuer: String,
-        audience: String,
-        (jwks_name, jwks_url): (&str, Option<String>),
-    ) -> Option<Issuer> {
-        let wanted = "an https URL without user, query or fragment (http only on loopback)";
-        self.parsed(name, &issuer, wanted, trusted_url)?;
-        if audience.is_empty() {
-            self.fault(name, &issuer, "an audience for each issuer");
-        }
-        let jwks_url = match jwks_url {
-            Some(text) => Some(self.parsed(jwks_name, &text, wanted, trusted_url)?),
-            None => None,
-        };
-        Some(Issuer { issuer, audience, jwks_url })
-    }
-}
-
-/// An https URL, or http on loopback; no user, no query, no fragment.
-fn trusted_url(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    let plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    (plain && is_secure(&url)).then_some(url)
-}
-
 /// Whether nobody on the way can read or change what this URL carries: https, or http on loopback.
 pub fn is_secure(url: &Url) -> bool {
     let loopback = match url.host() {
@@ -515,8 +286,4 @@ pub fn is_secure(url: &Url) -> bool {
         None => return false,
     };
     url.scheme() == "https" || (url.scheme() == "http" && loopback)
-}
-
-fn nowhere() -> Url {
-    Url::parse("http://localhost/").expect("a constant URL")
 }

@@ -61,16 +61,26 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
     let replica = Uuid::now_v7();
     // Three tries before the lease ends.
     let renewal = broker.config().lease / 3;
+    metrics::gauge!("broker_leader").set(0);
     while !stop.is_cancelled() {
         match broker.lead(replica).await {
             Ok(Some(lease)) => {
                 tracing::info!(epoch = lease.epoch, "this replica leads");
                 metrics::gauge!("broker_leader").set(1);
                 let lost = stop.child_token();
-                let sweeping = tokio::spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
-                prolong(&broker, replica, &lease, renewal, &stop).await;
+                let mut sweeping = tokio::spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                // A leader that does not sweep must not keep others from it.
+                let mut ended = None;
+                tokio::select! {
+                    () = prolong(&broker, replica, &lease, renewal, &stop) => {}
+                    result = &mut sweeping => ended = Some(result),
+                }
                 lost.cancel();
-                if let Err(err) = sweeping.await {
+                let result = match ended {
+                    Some(result) => result,
+                    None => sweeping.await,
+                };
+                if let Err(err) = result {
                     tracing::error!(error = %err, "the sweep ended abnormally");
                 }
                 metrics::gauge!("broker_leader").set(0);
@@ -117,9 +127,13 @@ async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
     // Many wakes in a row make one sweep a second, not one each.
     const BREATH: Duration = Duration::from_secs(1);
     loop {
-        match broker.sync(&lease).await {
-            Ok(done) => tracing::debug!(?done, "swept"),
-            Err(err) => tracing::warn!(error = %err, "the sweep ended early"),
+        // Broken off at the end or when the lease is lost: a sweep may be interrupted anywhere.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = broker.sync(&lease) => match done {
+                Ok(done) => tracing::debug!(?done, "swept"),
+                Err(err) => tracing::warn!(error = %err, "the sweep ended early"),
+            },
         }
         tokio::select! {
             () = stop.cancelled() => return,

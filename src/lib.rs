@@ -13,8 +13,9 @@ pub mod store;
 
 pub mod policy;
 
-pub mod config;
 pub mod telemetry;
+
+pub mod config;
 
 pub mod clock;
 pub mod model;

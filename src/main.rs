@@ -5,19 +5,36 @@ use std::process::ExitCode;
 use clap::Parser;
 use runner_broker::cli::{Cli, run};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     // The one TLS stack; before anything could choose another.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         eprintln!("runner-broker: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    // A missing file is fine; a broken one is not.
-    if let Err(err) = dotenvy::dotenv()
-        && !err.not_found()
-    {
-        eprintln!("runner-broker: .env: {err}");
-        return ExitCode::from(2);
+    // Before there are threads that could read the environment while it changes. A missing file is fine.
+    match dotenvy::dotenv() {
+        Err(err) if !err.not_found() => {
+            eprintln!("runner-broker: .env: {}", without_value(&err));
+            return ExitCode::from(2);
+        }
+        _ => {}
     }
-    run(Cli::parse()).await
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(Cli::parse())),
+        Err(err) => {
+            eprintln!("runner-broker: no threads: {err}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What is wrong with `.env`. The line may hold a secret, so only the variable's name is shown.
+fn without_value(err: &dotenvy::Error) -> String {
+    match err {
+        dotenvy::Error::LineParse(line, at) => {
+            let name = line.split_once('=').map_or("a line without '='", |(name, _)| name.trim());
+            format!("{name}: cannot be read at character {at}; put a value with blanks or # into quotes")
+        }
+        err => err.to_string(),
+    }
 }

@@ -74,6 +74,8 @@ CREATE TABLE runners (
     delete_attempts  integer     NOT NULL DEFAULT 0,
     delete_after     timestamptz,
     failure          text,
+    -- Of a failed row: a lost request may still make its runner. False once GitHub has refused.
+    may_appear       boolean     NOT NULL DEFAULT true,
     missed_sweeps    integer     NOT NULL DEFAULT 0,
     created_at       timestamptz NOT NULL,
     updated_at       timestamptz NOT NULL,
@@ -98,8 +100,8 @@ CREATE INDEX runners_team ON runners (team, id);
 CREATE INDEX runners_name ON runners (lower(name), id);
 CREATE INDEX runners_github_id ON runners (target, github_runner_id) WHERE github_runner_id IS NOT NULL;
 CREATE INDEX runners_unsettled ON runners (status, id) WHERE status IN ('requested', 'deleting');
--- The names of failed JIT runners stay watched for an hour.
-CREATE INDEX runners_failed ON runners (updated_at) WHERE status = 'failed';
+-- The names of JIT runners that failed without GitHub's refusal stay watched for an hour.
+CREATE INDEX runners_failed ON runners (updated_at) WHERE status = 'failed' AND may_appear;
 
 -- What the last sweep saw of each target, a row a page, with its ETag.
 CREATE TABLE github_runners_cache (

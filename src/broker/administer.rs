@@ -47,6 +47,7 @@ pub async fn apply(
             if only_if_new && policies::was_applied(conn, &sha256).await? {
                 return Ok(Applied::Superseded);
             }
+            check_spelling(document, &policies::team_names(conn).await?)?;
             let changes = difference(&from_tables(old)?, document);
             if dry_run {
                 return Ok(Applied::Changed(changes));
@@ -128,13 +129,33 @@ fn difference(old: &Document, new: &Document) -> Vec<String> {
             .filter(|name| !after.contains_key(*name))
             .map(|name| format!("team {name}: deactivated")),
     );
-    if old.admin != new.admin {
-        changes.push(format!("admin: {} → {} rule(s)", old.admin.len(), new.admin.len()));
-    }
-    if old.auditor != new.auditor {
-        changes.push(format!("auditor: {} → {} rule(s)", old.auditor.len(), new.auditor.len()));
+    changes.extend(member_changes("admin", &old.admin, &new.admin));
+    changes.extend(member_changes("auditor", &old.auditor, &new.auditor));
+    if changes.is_empty() {
+        changes.push("the order of entries".to_owned());
     }
     changes
+}
+
+fn member_changes(role: &str, was: &[Member], is: &[Member]) -> Vec<String> {
+    let shown = |member: &Member| format!("{} {}", member.issuer, json!(member.claims));
+    let added = is.iter().filter(|member| !was.contains(member));
+    let removed = was.iter().filter(|member| !is.contains(member));
+    added
+        .map(|member| format!("{role}: added {}", shown(member)))
+        .chain(removed.map(|member| format!("{role}: removed {}", shown(member))))
+        .collect()
+}
+
+/// Teams are told apart without case, and a team's runners and events keep its name as it was first written.
+fn check_spelling(document: &Document, known: &[String]) -> Result<(), Error> {
+    let misspelt = document.team.iter().filter_map(|team| {
+        let known = known.iter().find(|known| known.eq_ignore_ascii_case(&team.name))?;
+        let fault = format!("team '{}': this team exists as '{known}'; write its name so", team.name);
+        (*known != team.name).then_some(fault)
+    });
+    let faults: Vec<String> = misspelt.collect();
+    if faults.is_empty() { Ok(()) } else { Err(Error::Policy(faults.join("\n"))) }
 }
 
 fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
@@ -182,7 +203,6 @@ fn to_tables(document: &Document) -> Tables {
             claims: json!(member.claims),
         }));
     }
-    tables.team_members.sort_by(|a, b| (&a.team, a.position).cmp(&(&b.team, b.position)));
     for (role, members) in [(Role::Admin, &document.admin), (Role::Auditor, &document.auditor)] {
         tables.role_members.extend(members.iter().enumerate().map(|(position, member)| RoleMember {
             role: role.to_string(),
@@ -191,6 +211,7 @@ fn to_tables(document: &Document) -> Tables {
             claims: json!(member.claims),
         }));
     }
+    tables.sort();
     tables
 }
 

@@ -18,7 +18,7 @@ pub enum Error {
     RunnerNotFound(String),
     #[error("runner '{0}' is busy with a job")]
     RunnerBusy(String),
-    #[error("runner '{0}' is being provisioned at this moment; try again in some seconds")]
+    #[error("runner '{0}' is between two states at this moment; try again in some seconds")]
     RunnerInFlight(String),
     #[error("runner '{name}' is {status}: there is nothing to {verb}")]
     RunnerGone { name: String, status: &'static str, verb: &'static str },

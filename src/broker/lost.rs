@@ -4,18 +4,39 @@ use std::collections::BTreeSet;
 
 use super::{Broker, Error};
 use crate::github::{self, Deadline, Removal};
+use crate::model::Target;
 use crate::store::runners::{self, Runner};
+
+/// What there is of a lost request on GitHub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trace {
+    /// Nothing of that name, or not any more.
+    None,
+    /// What it made; now removed.
+    Removed,
+    /// A runner of that name which somebody else made.
+    Foreign,
+}
 
 impl Broker {
     /// Looks on GitHub for what a lost request may have made, and removes it. Whether something was removed.
     pub(super) async fn remove_if_ours(&self, row: &Runner, deadline: Deadline) -> Result<bool, Error> {
+        Ok(self.resolve(row, deadline).await? == Trace::Removed)
+    }
+
+    /// As `remove_if_ours`, and says whether the name is somebody else's.
+    pub(super) async fn resolve(&self, row: &Runner, deadline: Deadline) -> Result<Trace, Error> {
         let Some(found) = self.github.runner_named(&row.target, &row.name, deadline).await? else {
-            return Ok(false);
+            return Ok(Trace::None);
         };
         if !self.is_ours(row, &found).await? {
-            return Ok(false);
+            return Ok(Trace::Foreign);
         }
-        Ok(self.github.delete_runner(&row.target, found.id, deadline).await? == Removal::Removed)
+        Ok(match self.github.delete_runner(&row.target, found.id, deadline).await? {
+            Removal::Removed => Trace::Removed,
+            Removal::NotThere => Trace::None,
+            Removal::Busy => Trace::Foreign,
+        })
     }
 
     /// Whether `found` can only be what the request of `row` made: exactly what we asked for, never
@@ -36,10 +57,12 @@ pub(super) fn is_unstarted(found: &github::Runner) -> bool {
 }
 
 fn is_as_asked(row: &Runner, found: &github::Runner) -> bool {
+    let is_repository = matches!(row.target, Target::Repository { .. });
     let asked: BTreeSet<String> = row.labels.iter().cloned().collect();
     let has: BTreeSet<String> = found.labels.iter().map(|label| label.to_ascii_lowercase()).collect();
     found.name.eq_ignore_ascii_case(&row.name)
         && found.ephemeral != Some(false)
-        && found.group_id.is_none_or(|group| group == row.runner_group_id)
+        // A repository has no groups of its own; what GitHub says there is the organisation's business.
+        && (is_repository || found.group_id.is_none_or(|group| group == row.runner_group_id))
         && has == asked
 }

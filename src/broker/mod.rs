@@ -6,10 +6,13 @@ mod error;
 pub mod events;
 pub mod explain;
 mod lost;
+mod moves;
 pub mod provision;
 pub mod read;
+mod refresh;
 pub mod refusals;
 pub mod remove;
+mod remove_token;
 mod repeat;
 pub mod sync;
 

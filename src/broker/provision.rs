@@ -9,12 +9,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::caller::Caller;
 use super::events::{About, Actor, Kind, record};
+use super::lost::Trace;
 use super::{Broker, Error};
-use crate::github::Deadline;
+use crate::github::{self, Deadline};
 use crate::model::{Method, NameAsk, system_labels};
 use crate::policy::{self, Ask, Denial, Grant, Placed, Usage};
 use crate::store::idempotency::Key;
@@ -45,7 +47,11 @@ pub struct Provisioned {
 enum Intent {
     Fresh(Runner, Grant),
     /// The idempotency key's runner is to be replaced by the same row's next generation.
-    Repeat(Runner, Grant),
+    Repeat {
+        former: Runner,
+        runner: Runner,
+        grant: Grant,
+    },
 }
 
 /// What GitHub made for a claim.
@@ -73,7 +79,7 @@ impl Broker {
     }
 
     async fn provision_now(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         ask: &Ask,
         key: Option<&Key>,
@@ -85,13 +91,46 @@ impl Broker {
         };
         let (runner, grant) = match self.intend(caller, ask, key, &placed).await? {
             Intent::Fresh(runner, grant) => (runner, grant),
-            Intent::Repeat(runner, grant) => {
-                self.replace_unstarted(caller, &runner, deadline).await?;
+            Intent::Repeat { former, runner, grant } => {
+                self.replace_unstarted(caller, &former, &runner, deadline).await?;
+                if grant.method() == Method::RegistrationToken {
+                    return self.renew(caller, ask, former, runner, grant, deadline).await;
+                }
                 (runner, grant)
             }
         };
         let (runner, made) = self.obtain(caller, ask, &grant, runner, deadline).await?;
-        let runner = self.settle(caller, &grant, &runner, &made).await?;
+        self.hand_out(caller, ask, grant, runner, made, deadline).await
+    }
+
+    /// A fresh token on the row of a former one, which stays good whatever happens to this one: GitHub cannot
+    /// take it back.
+    async fn renew(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ask: &Ask,
+        former: Runner,
+        runner: Runner,
+        grant: Grant,
+        deadline: Deadline,
+    ) -> Result<Provisioned, Error> {
+        match self.ask_github(&grant, &runner, deadline).await {
+            Ok(made) => self.hand_out(caller, ask, grant, runner, made, deadline).await,
+            Err(err) => Err(self.give_back(caller, &former, &runner, err.into()).await?),
+        }
+    }
+
+    /// The last step: the row is settled, and only then does the caller get the credential.
+    async fn hand_out(
+        self: &Arc<Self>,
+        caller: &Caller,
+        ask: &Ask,
+        grant: Grant,
+        runner: Runner,
+        made: Made,
+        deadline: Deadline,
+    ) -> Result<Provisioned, Error> {
+        let runner = self.settle(caller, &grant, &runner, &made, deadline).await?;
         let group_name = match grant.method() {
             Method::Jit => None,
             Method::RegistrationToken => self.group_name(&grant, deadline).await,
@@ -139,8 +178,14 @@ impl Broker {
             "labels": ask.labels,
         }));
         // Only a team of the caller's own: its members may read this event.
-        event.team =
-            caller.teams().find(|team| ask.team.as_deref().is_none_or(|t| t == *team)).map(str::to_owned);
+        let memberships = &caller.memberships.teams;
+        let membership = match (&ask.team, memberships.as_slice()) {
+            (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        event.team = membership.map(|of| of.team.name().to_owned());
+        event.policy_rule = membership.map(|of| of.rule.clone());
         event.target = ask.target.as_ref().map(ToString::to_string);
         event.runner_name = match &ask.name {
             NameAsk::Exact(name) => Some(name.to_string()),
@@ -194,7 +239,7 @@ impl Broker {
             Err(refusal) => return Ok(Err(refusal)),
         };
         if let Some(old) = repeated {
-            return self.reclaim(conn, caller, &old, grant, now).await;
+            return self.reclaim(conn, caller, old, grant, now).await;
         }
         let Some(runner) = self.claim(conn, caller, ask, &grant, now).await? else {
             let name = match &ask.name {
@@ -213,7 +258,7 @@ impl Broker {
         &self,
         conn: &mut Conn,
         caller: &Caller,
-        old: &Runner,
+        old: Runner,
         grant: Grant,
         now: DateTime<Utc>,
     ) -> Result<Result<Intent, Error>, Error> {
@@ -224,7 +269,7 @@ impl Broker {
             return Ok(Err(Error::KeySpent));
         };
         record(conn, self.intent_event(caller, &grant, &runner)).await?;
-        Ok(Ok(Intent::Repeat(runner, grant)))
+        Ok(Ok(Intent::Repeat { former: old, runner, grant }))
     }
 
     /// Counts under the team's lock what its limits need, and grants.
@@ -296,7 +341,8 @@ impl Broker {
         event
     }
 
-    /// Asks GitHub, at most twice, and leaves no orphan: a lost answer is resolved before the second time.
+    /// Asks GitHub, at most once more after a lost answer, and leaves no orphan: a lost answer is resolved
+    /// before the second time.
     async fn obtain(
         &self,
         caller: &Caller,
@@ -312,35 +358,40 @@ impl Broker {
                 Ok(made) => return Ok((runner, made)),
                 Err(err) => err,
             };
-            let is_conflict = matches!(err, crate::github::Error::Conflict { .. });
-            if err.lost_answer() && grant.method() == Method::Jit {
-                // What cannot be looked up now stays `requested`: the sweep resolves it.
-                if let Err(lookup) = self.remove_if_ours(&runner, deadline).await {
-                    tracing::warn!(runner = %runner.id, error = %lookup, "a lost answer is left to the sweep");
-                    self.wake.notify_one();
-                    return Err(Error::AnswerLost(err));
+            let is_conflict = matches!(err, github::Error::Conflict { .. });
+            let is_lost = err.lost_answer() && grant.method() == Method::Jit;
+            // After a lost answer a conflict may be with what the first request made after all.
+            let trace = match is_lost || (is_conflict && lost) {
+                true => match self.resolve(&runner, deadline).await {
+                    Ok(trace) => Some(trace),
+                    Err(lookup) => {
+                        // What cannot be looked up now stays `requested`: the sweep resolves it.
+                        tracing::warn!(runner = %runner.id, error = %lookup, "a lost answer is left to the sweep");
+                        self.wake.notify_one();
+                        return Err(Error::AnswerLost(err));
+                    }
+                },
+                false => None,
+            };
+            let has_time = deadline.remaining() >= self.github_timeout;
+            let (why, again) = match trace {
+                Some(Trace::Foreign) => (Error::NameTaken(runner.name.clone()), false),
+                Some(_) => (Error::AnswerLost(err), !lost && has_time),
+                None if is_conflict => (Error::NameTaken(runner.name.clone()), false),
+                None => return Err(self.fail(caller, &runner, Error::GitHub(err)).await?),
+            };
+            lost |= is_lost;
+            // A repeat keeps the name that its caller knows.
+            if ask.name.is_generated() && runner.generation == 1 && has_time && renames < SUFFIXES {
+                if again || matches!(why, Error::NameTaken(_)) {
+                    renames += 1;
+                    runner = self.rename(caller, ask, grant, &runner, why).await?;
+                    continue;
                 }
-                if lost || deadline.remaining() < self.github_timeout {
-                    return Err(self.fail(caller, &runner, Error::AnswerLost(err)).await?);
-                }
-                lost = true;
-            } else if is_conflict && lost {
-                // The first request was still on its way: what it made is ours, and we have no second chance.
-                if let Err(lookup) = self.remove_if_ours(&runner, deadline).await {
-                    tracing::warn!(runner = %runner.id, error = %lookup, "a lost answer is left to the sweep");
-                }
-                return Err(self.fail(caller, &runner, Error::AnswerLost(err)).await?);
-            } else if !(is_conflict && ask.name.is_generated() && renames < SUFFIXES) {
-                let err = match is_conflict {
-                    true => Error::NameTaken(runner.name.clone()),
-                    false => Error::GitHub(err),
-                };
-                return Err(self.fail(caller, &runner, err).await?);
+            } else if again {
+                continue;
             }
-            if ask.name.is_generated() {
-                renames += 1;
-                runner = self.rename(caller, ask, grant, &runner).await?;
-            }
+            return Err(self.fail(caller, &runner, why).await?);
         }
     }
 
@@ -349,7 +400,7 @@ impl Broker {
         grant: &Grant,
         runner: &Runner,
         deadline: Deadline,
-    ) -> Result<Made, crate::github::Error> {
+    ) -> Result<Made, github::Error> {
         match grant.method() {
             Method::Jit => {
                 let jit = self.github.generate_jitconfig(grant, &runner.name, deadline).await?;
@@ -368,11 +419,17 @@ impl Broker {
         }
     }
 
-    /// Gives a generated name a new suffix: a new row, claimed before GitHub hears of it. The old row's name
-    /// stays watched.
-    async fn rename(&self, caller: &Caller, ask: &Ask, grant: &Grant, old: &Runner) -> Result<Runner, Error> {
+    /// Gives a generated name a new suffix: a new row, claimed before GitHub hears of it. The old row fails
+    /// because of `why`; after a lost answer its name stays watched.
+    async fn rename(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        grant: &Grant,
+        old: &Runner,
+        why: Error,
+    ) -> Result<Runner, Error> {
         let now = self.clock.now();
-        let err = Error::NameTaken(old.name.clone());
         let renamed = self
             .store
             .transaction::<_, Error, _>(async |conn| {
@@ -380,28 +437,29 @@ impl Broker {
                     return Ok(None);
                 };
                 idempotency::repoint(conn, old.id, new.id).await?;
-                if !runners::fail(conn, old.claim(), &format!("renamed to {}", new.name), now).await? {
+                let reason = format!("renamed to {}: {why}", new.name);
+                if !runners::fail(conn, old.claim(), &reason, may_appear(&why), now).await? {
                     return Err(Error::TooLate);
                 }
-                let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(old).because(&err);
+                let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(old).because(&why);
                 record(conn, event.with(json!({ "renamed_to": new.id }))).await?;
                 Ok(Some(new))
             })
             .await?;
         match renamed {
             Some(new) => Ok(new),
-            None => Err(self.fail(caller, old, err).await?),
+            None => Err(self.fail(caller, old, why).await?),
         }
     }
 
     /// `requested → failed` with its event; hands `err` back. Should even this fail, the sweep does it.
-    pub(super) async fn fail(&self, caller: &Caller, runner: &Runner, err: Error) -> Result<Error, Error> {
+    async fn fail(&self, caller: &Caller, runner: &Runner, err: Error) -> Result<Error, Error> {
         let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(runner).because(&err);
         let now = event.timestamp;
         let written = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                if runners::fail(conn, runner.claim(), &err.to_string(), now).await? {
+                if runners::fail(conn, runner.claim(), &err.to_string(), may_appear(&err), now).await? {
                     record(conn, event).await?;
                 }
                 Ok(())
@@ -416,11 +474,12 @@ impl Broker {
     /// `requested → pending`. If that cannot be written, the runner is taken off GitHub again: nothing is
     /// handed out that the table does not know.
     async fn settle(
-        &self,
+        self: &Arc<Self>,
         caller: &Caller,
         grant: &Grant,
         runner: &Runner,
         made: &Made,
+        deadline: Deadline,
     ) -> Result<Runner, Error> {
         let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
         let mut event = self.event(Kind::Provisioned, Actor::Caller(caller)).about(runner).with(json!({
@@ -449,20 +508,30 @@ impl Broker {
         match written {
             Ok(()) => Ok(runner.settled(issued, now)),
             Err(err) => {
-                self.withdraw(runner, made.github_runner_id).await;
+                self.withdraw(runner, made.github_runner_id, deadline).await;
                 Err(err)
             }
         }
     }
 
-    /// Takes a runner off GitHub that was made but not handed out.
-    async fn withdraw(&self, runner: &Runner, github_runner_id: Option<i64>) {
+    /// Takes a runner off GitHub that was made but not handed out. Its caller is not kept waiting for that
+    /// past his deadline.
+    async fn withdraw(self: &Arc<Self>, runner: &Runner, github_runner_id: Option<i64>, deadline: Deadline) {
         let Some(id) = github_runner_id else { return };
-        let deadline = Deadline::within(self.github_timeout);
-        if let Err(err) = self.github.delete_runner(&runner.target, id, deadline).await {
-            tracing::warn!(runner = %runner.id, error = %err, "a runner that was not handed out is left to the sweep");
-        }
-        self.wake.notify_one();
+        let (broker, runner) = (self.clone(), runner.clone());
+        let withdrawing = self.tasks.spawn_on(
+            async move {
+                let own = Deadline::within(broker.github_timeout);
+                if let Err(err) = broker.github.delete_runner(&runner.target, id, own).await {
+                    tracing::warn!(runner = %runner.id, error = %err, "a runner that was not handed out is left to the sweep");
+                }
+                broker.wake.notify_one();
+            }
+            .in_current_span(),
+            &self.runtime,
+        );
+        // Whether it ended in time or not, there is nothing to add.
+        let _ = tokio::time::timeout_at(deadline.at(), withdrawing).await;
     }
 
     /// What `config.sh --runnergroup` wants; a name that cannot be had now is left out rather than failing
@@ -476,4 +545,9 @@ impl Broker {
             }
         }
     }
+}
+
+/// Whether a lost request may still make the runner of a provision that failed because of this.
+fn may_appear(why: &Error) -> bool {
+    matches!(why, Error::AnswerLost(_))
 }

@@ -20,7 +20,7 @@ const EVENTS_SHOWN: i64 = 100;
 #[derive(Debug)]
 pub struct RunnerPage {
     pub runners: Vec<Runner>,
-    /// Of all pages; at most `MOST_COUNTED`.
+    /// Of all pages; one more than `MOST_COUNTED` where the count stopped.
     pub total: i64,
     /// Where the next page begins; `None`: this is the last.
     pub next: Option<Uuid>,
@@ -51,7 +51,7 @@ impl Broker {
         let scope = runner_scope(caller);
         let mut conn = self.store.conn().await?;
         let mut runners = runners::page(&mut conn, &scope, filter, before, limit + 1).await?;
-        let total = runners::count(&mut conn, &scope, filter, MOST_COUNTED).await?;
+        let total = runners::count(&mut conn, &scope, filter, MOST_COUNTED + 1).await?;
         let more = runners.len() as i64 > limit;
         runners.truncate(limit as usize);
         let next = runners.last().filter(|_| more).map(|runner| runner.id);

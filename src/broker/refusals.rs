@@ -2,7 +2,7 @@
 //! audience, and the log cannot be pruned.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
@@ -18,30 +18,45 @@ struct Bucket {
     code: &'static str,
 }
 
-/// Those since the last flush: written at once the first time, then only counted.
+/// How many came after the first of each bucket, since the last flush. The first is written at once; a bucket
+/// is forgotten when nothing came for a whole minute.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    counts: Mutex<HashMap<Bucket, u64>>,
+    further: Mutex<HashMap<Bucket, u64>>,
 }
 
 impl Refusals {
-    /// Whether this is the first of its bucket since the last flush.
-    fn is_first(&self, bucket: Bucket) -> bool {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(bucket).or_insert(0);
-        *count += 1;
-        *count == 1
+    fn further(&self) -> MutexGuard<'_, HashMap<Bucket, u64>> {
+        self.further.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What came after the first of each bucket. Buckets stay known while something comes.
+    /// Whether this is the first of its bucket; if not, it is counted.
+    fn is_first(&self, bucket: &Bucket) -> bool {
+        let mut further = self.further();
+        match further.get_mut(bucket) {
+            Some(count) => {
+                *count += 1;
+                false
+            }
+            None => further.insert(bucket.clone(), 0).is_none(),
+        }
+    }
+
+    /// The first one could not be written: the next is the first again.
+    fn forget(&self, bucket: &Bucket) {
+        self.further().remove(bucket);
+    }
+
+    /// What was counted and is to be written now.
     fn drain(&self) -> Vec<(Bucket, u64)> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let drained = std::mem::take(&mut *counts);
-        drained
-            .into_iter()
-            .filter(|(_, count)| *count > 1)
-            .map(|(bucket, count)| (bucket, count - 1))
-            .collect()
+        let mut further = self.further();
+        further.retain(|_, count| *count > 0);
+        further.iter_mut().map(|(bucket, count)| (bucket.clone(), std::mem::take(count))).collect()
+    }
+
+    /// A count that could not be written.
+    fn put_back(&self, bucket: Bucket, count: u64) {
+        *self.further().entry(bucket).or_insert(0) += count;
     }
 }
 
@@ -56,7 +71,7 @@ impl Broker {
     ) {
         let bucket =
             Bucket { kind: Kind::TokenRefused.as_str(), issuer: issuer.clone(), code: "INVALID_TOKEN" };
-        if !self.refusals.is_first(bucket) {
+        if !self.refusals.is_first(&bucket) {
             return;
         }
         let mut event = self.event(Kind::TokenRefused, Actor::System("authentication"));
@@ -71,6 +86,7 @@ impl Broker {
             async move {
                 let written = broker.store.transaction(async |conn| record(conn, event).await).await;
                 if let Err(err) = written {
+                    broker.refusals.forget(&bucket);
                     tracing::warn!(error = %err, "a refused token could not be written to the audit log");
                 }
             },
@@ -82,15 +98,20 @@ impl Broker {
     pub(super) async fn note_refused_stranger(&self, caller: &Caller, err: &Error) -> Result<(), Error> {
         let issuer = Some(caller.identity.issuer.clone());
         let bucket = Bucket { kind: Kind::CallerRefused.as_str(), issuer, code: err.code() };
-        if !self.refusals.is_first(bucket) {
+        if !self.refusals.is_first(&bucket) {
             return Ok(());
         }
         let event = self.event(Kind::CallerRefused, Actor::Caller(caller)).because(err);
-        self.store.transaction(async |conn| record(conn, event).await).await
+        let written = self.store.transaction(async |conn| record(conn, event).await).await;
+        if written.is_err() {
+            self.refusals.forget(&bucket);
+        }
+        written
     }
 
     /// Writes how many refusals came after the first of each bucket; called once a minute and at the end.
     pub async fn flush_refusals(&self) -> Result<(), Error> {
+        let mut result = Ok(());
         for (bucket, count) in self.refusals.drain() {
             let kind = match bucket.kind == Kind::TokenRefused.as_str() {
                 true => Kind::TokenRefused,
@@ -98,10 +119,14 @@ impl Broker {
             };
             let mut event =
                 self.event(kind, Actor::System("authentication")).with(json!({ "further": count }));
-            event.issuer = bucket.issuer;
+            event.issuer = bucket.issuer.clone();
             event.error_code = Some(bucket.code.into());
-            self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+            let written = self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await;
+            if written.is_err() {
+                self.refusals.put_back(bucket, count);
+                result = written;
+            }
         }
-        Ok(())
+        result
     }
 }

@@ -37,6 +37,10 @@ impl Broker {
         Ok(match runner.status {
             Status::Pending => Ok(Some(runner)),
             Status::Failed => Ok(None),
+            // A repair has claimed it: soon the key is free, or stands for what it stood for before.
+            Status::Deleting if runner.deleting_from.is_none() => {
+                Err(Error::KeyInProgress { until: now + TimeDelta::seconds(1) })
+            }
             Status::Requested => {
                 let longest = TimeDelta::from_std(self.longest()).unwrap_or(TimeDelta::MAX);
                 let until = (runner.requested_at + longest).max(now + TimeDelta::seconds(1));
@@ -46,41 +50,58 @@ impl Broker {
         })
     }
 
-    /// Takes the former runner of a reclaimed row off GitHub, if it never started. If it did, the row goes
-    /// back to `pending` as it was, and the key is spent.
+    /// Makes sure that what the key stood for never started, and takes it off GitHub. If it did start, the row
+    /// goes back to what it was, and the key is spent.
     pub(super) async fn replace_unstarted(
         &self,
         caller: &Caller,
+        former: &Runner,
         runner: &Runner,
         deadline: Deadline,
     ) -> Result<(), Error> {
-        let (Method::Jit, Some(id)) = (runner.method, runner.github_runner_id) else {
-            return Ok(());
-        };
-        let refusal = match self.take_off_unstarted(runner, id, deadline).await {
+        let refusal = match self.take_off_unstarted(runner, deadline).await {
             Ok(true) => return Ok(()),
             Ok(false) => Error::KeySpent,
             Err(err) => err,
         };
-        let kind = match refusal {
+        Err(self.give_back(caller, former, runner, refusal).await?)
+    }
+
+    /// `requested → pending`: what was handed out before is still good. Hands `err` back.
+    pub(super) async fn give_back(
+        &self,
+        caller: &Caller,
+        former: &Runner,
+        runner: &Runner,
+        err: Error,
+    ) -> Result<Error, Error> {
+        let kind = match err {
             Error::KeySpent => Kind::ProvisionRefused,
             _ => Kind::ProvisionFailed,
         };
-        let event = self.event(kind, Actor::Caller(caller)).about(runner).because(&refusal);
-        let event = event.with(json!({ "from": "requested", "to": "pending" }));
+        let event = self.event(kind, Actor::Caller(caller)).about(runner).because(&err);
+        let event = event.with(json!({ "from": Status::Requested, "to": Status::Pending }));
         self.store
             .transaction::<_, Error, _>(async |conn| {
-                if runners::unclaim(conn, runner.claim(), self.clock.now()).await? {
+                if runners::unclaim(conn, runner.claim(), former, event.timestamp).await? {
                     record(conn, event).await?;
                 }
                 Ok(())
             })
             .await?;
-        Err(refusal)
+        Ok(err)
     }
 
-    /// Whether the runner is gone from GitHub now without ever having started.
-    async fn take_off_unstarted(&self, runner: &Runner, id: i64, deadline: Deadline) -> Result<bool, Error> {
+    /// Whether nothing of the former generation is on GitHub, now or any more, and none of it ever started.
+    async fn take_off_unstarted(&self, runner: &Runner, deadline: Deadline) -> Result<bool, Error> {
+        let id = match (runner.method, runner.github_runner_id) {
+            (Method::Jit, Some(id)) => id,
+            (Method::Jit, None) => return Ok(true),
+            // Registered means that the first token has done its work.
+            (Method::RegistrationToken, _) => {
+                return Ok(self.github.runner_named(&runner.target, &runner.name, deadline).await?.is_none());
+            }
+        };
         match self.github.runner(&runner.target, id, deadline).await? {
             None => Ok(true),
             Some(found) if !is_unstarted(&found) => Ok(false),

@@ -1,19 +1,19 @@
 //! `export-audit-log`.
 
-use std::fs::File;
+use std::fs::{File, rename};
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::runners::progress;
+use super::serve::existing;
 use super::{Done, Failure, print};
 use crate::broker::read;
-use crate::config;
-use crate::store::Store;
 use crate::store::audit::Event;
+use crate::{config, http};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -64,7 +64,7 @@ const COLUMNS: [&str; 19] = [
 
 impl Export {
     pub async fn run(self) -> Done {
-        let store = Store::new(&config::database_url()?, 1)?;
+        let store = existing(&config::database_url()?, 1).await?;
         let failed = |err: std::io::Error| Failure::Failed(format!("{}: {err}", self.output.display()));
         // Under another name until it is whole: half an export must not look like one.
         let mut partial = self.output.clone().into_os_string();
@@ -75,13 +75,16 @@ impl Export {
         let started = |events| bar.set_length(events);
         let written = read::export(&store, self.since, self.until, started, |event| {
             bar.inc(1);
-            writer.event(event)
+            writer.event(event.clone())
         })
         .await?;
         bar.finish_and_clear();
         let count = writer.count;
-        written.and_then(|()| writer.finish()).map_err(failed)?;
-        std::fs::rename(&partial, &self.output).map_err(failed)?;
+        let whole = written.and_then(|()| writer.finish()).and_then(|()| rename(&partial, &self.output));
+        if let Err(err) = whole {
+            let _ = std::fs::remove_file(&partial);
+            return Err(failed(err));
+        }
         print(&format!("{count} event(s) in {}\n", self.output.display()))
     }
 }
@@ -98,18 +101,23 @@ impl Writer {
         Writer { format, out, count: 0 }
     }
 
-    fn event(&mut self, event: &Event) -> std::io::Result<()> {
+    /// As the API shows it.
+    fn event(&mut self, event: Event) -> std::io::Result<()> {
         let first = self.count == 0;
         self.count += 1;
+        let event = http::Event::from(event);
         match self.format {
-            Format::Jsonl => writeln!(self.out, "{}", as_json(event)),
-            Format::Json => write!(self.out, "{}{}", if first { "[\n" } else { ",\n" }, as_json(event)),
+            Format::Jsonl => writeln!(self.out, "{}", serde_json::to_string(&event)?),
+            Format::Json => {
+                let separator = if first { "[\n" } else { ",\n" };
+                write!(self.out, "{separator}{}", serde_json::to_string(&event)?)
+            }
             Format::Csv => {
                 let mut csv = csv::Writer::from_writer(&mut self.out);
                 if first {
                     csv.write_record(COLUMNS)?;
                 }
-                let fields = as_json(event);
+                let fields = serde_json::to_value(&event)?;
                 csv.write_record(COLUMNS.map(|column| as_field(&fields[column])))?;
                 csv.flush()
             }
@@ -128,30 +136,6 @@ impl Writer {
         self.out.flush()?;
         self.out.get_ref().sync_all()
     }
-}
-
-fn as_json(event: &Event) -> Value {
-    json!({
-        "id": event.id,
-        "timestamp": event.timestamp,
-        "event_type": event.event_type,
-        "severity": event.severity,
-        "success": event.success,
-        "user_identity": event.user_identity,
-        "issuer": event.issuer,
-        "subject": event.subject,
-        "team": event.team,
-        "runner_id": event.runner_id,
-        "runner_name": event.runner_name,
-        "target": event.target,
-        "request_id": event.request_id,
-        "request_ip": event.request_ip,
-        "user_agent": event.user_agent,
-        "policy_rule": event.policy_rule,
-        "event_data": event.event_data,
-        "error_code": event.error_code,
-        "error_message": event.error_message,
-    })
 }
 
 /// A field of CSV. What a spreadsheet would take for a formula is quoted: callers choose some of these texts.

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::serve::existing;
 use super::{Done, Failure, print};
 use crate::broker::administer::{self, Applied};
 use crate::clock::Clock;
 use crate::config;
 use crate::policy::{Defaults, Document};
-use crate::store::Store;
 
 #[derive(Subcommand)]
 pub enum Policy {
@@ -44,7 +44,7 @@ impl Policy {
             }
             Policy::Apply { file, dry_run } => apply(&file, dry_run).await,
             Policy::Show => {
-                let store = Store::new(&config::database_url()?, 1)?;
+                let store = existing(&config::database_url()?, 1).await?;
                 print(&administer::current(&store).await?.to_toml())
             }
         }
@@ -53,7 +53,7 @@ impl Policy {
 
 async fn apply(file: &std::path::Path, dry_run: bool) -> Done {
     let document = read(file)?;
-    let store = Store::new(&config::database_url()?, 1)?;
+    let store = existing(&config::database_url()?, 1).await?;
     let source = format!("command {}", file.display());
     let applied = administer::apply(&store, &Clock::default(), &document, &source, false, dry_run).await?;
     match applied {

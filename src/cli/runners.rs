@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
 
+use super::serve::{existing, github};
 use super::{Done, Failure, print};
 use crate::broker::{Broker, read};
 use crate::clock::Clock;
-use crate::github::GitHub;
 use crate::model::Status;
-use crate::store::Store;
-use crate::store::runners::{Filter, Runner};
-use crate::{config, telemetry};
+use crate::store::runners::Filter;
+use crate::{config, http, telemetry};
 
 #[derive(Args)]
 pub struct List {
@@ -23,14 +21,14 @@ pub struct List {
     status: Option<Status>,
     #[arg(long)]
     team: Option<String>,
-    /// One JSON object a line
+    /// As the API shows them, one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
 impl List {
     pub async fn run(self) -> Done {
-        let store = Store::new(&config::database_url()?, 1)?;
+        let store = existing(&config::database_url()?, 1).await?;
         let filter = Filter { status: self.status, team: self.team, ..Filter::default() };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
         if !self.json {
@@ -42,7 +40,7 @@ impl List {
         }
         let json = self.json;
         let written = read::all_runners(&store, &filter, |runner| match json {
-            true => writeln!(out, "{}", as_json(runner)),
+            true => writeln!(out, "{}", serde_json::to_string(&http::Runner::from(runner.clone()))?),
             false => writeln!(
                 out,
                 "{}  {:<32}  {:<9}  {:<16}  {:<24}  {}",
@@ -62,24 +60,6 @@ impl List {
     }
 }
 
-fn as_json(runner: &Runner) -> serde_json::Value {
-    json!({
-        "runner_id": runner.id,
-        "runner_name": runner.name,
-        "status": runner.status,
-        "github_runner_id": runner.github_runner_id,
-        "labels": runner.labels,
-        "ephemeral": runner.ephemeral,
-        "busy": runner.busy,
-        "method": runner.method,
-        "team": runner.team,
-        "target": runner.target.to_string(),
-        "provisioned_by": runner.provisioned_by,
-        "created_at": runner.created_at,
-        "last_seen_at": runner.last_seen_at,
-    })
-}
-
 #[derive(Args)]
 pub struct Cleanup {
     /// Runners offline for longer are removed
@@ -92,12 +72,11 @@ pub struct Cleanup {
 
 impl Cleanup {
     pub async fn run(self) -> Done {
-        telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
-        let (database_url, github_config, broker_config) = config::without_http()?;
+        let (database_url, github_config, broker_config, log) = config::without_http()?;
+        telemetry::logs(&log);
         let clock = Clock::default();
-        let github =
-            GitHub::new(&github_config, clock.clone()).map_err(|err| Failure::Usage(err.to_string()))?;
-        let store = Store::new(&database_url, 2)?;
+        let github = github(&github_config, &clock)?;
+        let store = existing(&database_url, 2).await?;
         let broker = Broker::new(broker_config, &github_config, store, github, clock);
         let stale = broker.stale(Duration::from_secs(3600 * self.hours)).await?;
         if self.dry_run {

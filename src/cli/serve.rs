@@ -1,20 +1,22 @@
 //! `serve` and `migrate`.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Failure};
+use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
 use crate::broker::{Broker, administer};
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::github::GitHub;
+use crate::github::{self, GitHub};
 use crate::policy::Document;
 use crate::store::{self, Store};
-use crate::{http, jobs, telemetry};
+use crate::{broker, http, jobs, telemetry};
 
 /// How long `serve` and `migrate` wait for a Postgres that is still starting.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -23,9 +25,10 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 const CONNECTIONS_PER_CORE: usize = 8;
 
 pub async fn migrate() -> Done {
-    telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
-    let store = Store::new(&config::database_url()?, 1)?;
-    wait_for(&store).await?;
+    let (database_url, log) = config::database_and_log()?;
+    telemetry::logs(&log);
+    let store = Store::new(&database_url, 1)?;
+    wait_for(&store, DATABASE_PATIENCE).await?;
     let ran = store.migrate().await?;
     match ran.is_empty() {
         true => super::print("the schema is up to date\n"),
@@ -34,11 +37,15 @@ pub async fn migrate() -> Done {
 }
 
 pub async fn serve() -> Done {
-    telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
-    let config = Config::from_env()?;
+    let (config, log) = Config::from_env()?;
+    telemetry::logs(&log);
     let stop = stop_on_signal()?;
-    let started = start(config, Clock::default()).await?;
-    tracing::info!(address = %started.address, version = env!("CARGO_PKG_VERSION"), "serving");
+    // A signal must not have to wait until the database is there.
+    let started = tokio::select! {
+        started = start(config, Clock::default()) => started?,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tracing::info!(address = %started.server.address, version = env!("CARGO_PKG_VERSION"), "serving");
     started.run(stop).await
 }
 
@@ -61,32 +68,29 @@ pub fn stop_on_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-/// A broker that listens already; `run`, or await `server`, to let it serve.
+/// A broker that listens already; `run`, or await `server` alone, to let it serve.
 pub struct Started {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
-    pub address: std::net::SocketAddr,
-    pub server: actix_server::Server,
+    pub server: http::Server,
 }
 
 /// Connects, checks the schema, applies `POLICY_FILE`, asks the issuers for their keys, and listens.
 pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     // From the first request on, so that no count is lost.
     telemetry::metrics();
-    let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
-    wait_for(&store).await?;
-    let pending = store.pending_migrations().await?;
-    if !pending.is_empty() {
-        let why =
-            format!("the database's schema is old: run 'runner-broker migrate' ({})", pending.join(", "));
-        return Err(Failure::Failed(why));
-    }
-    let github = GitHub::new(&config.github, clock.clone()).map_err(|err| Failure::Usage(err.to_string()))?;
+    // What is wrong with the configuration first: nobody should wait for a database to hear of it.
+    let tls = config.http.tls.as_ref().map(http::server_config).transpose().map_err(Failure::Usage)?;
+    let github = github(&config.github, &clock)?;
+    let policy = config.policy_file.as_deref().map(PolicyFile::read).transpose()?;
     let verifier =
-        Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(err.to_string()))?;
+        Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(with_causes(&err)))?;
+    let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
+    wait_for(&store, DATABASE_PATIENCE).await?;
+    check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
-    if let Some(path) = &config.policy_file {
-        apply_file(&broker, path).await?;
+    if let Some(policy) = policy {
+        policy.apply(&broker).await?;
     }
     broker.refresh_policy().await?;
     // In the background: an issuer that is down must not keep us from starting.
@@ -94,43 +98,58 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
         let verifier = verifier.clone();
         async move { verifier.refresh().await }
     });
-    let listening = http::listen(&config.http, broker.clone(), verifier.clone()).map_err(Failure::Failed)?;
-    Ok(Started { broker, address: listening.address, verifier, server: listening.server })
+    let server =
+        http::listen(&config.http, tls, broker.clone(), verifier.clone()).map_err(Failure::Failed)?;
+    Ok(Started { broker, verifier, server })
 }
 
-async fn apply_file(broker: &Broker, path: &std::path::Path) -> Done {
-    let at = |why: String| Failure::Usage(format!("POLICY_FILE: {}: {why}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|err| at(err.to_string()))?;
-    let document = Document::parse(&text).map_err(|faults| at(administer::listed(&faults)))?;
-    match broker.apply_policy(&document, &format!("file {}", path.display()), true).await {
-        Ok(administer::Applied::Superseded) => {
-            tracing::warn!(
-                "POLICY_FILE was applied before and has been replaced since; it is not applied again"
-            );
-            Ok(())
+/// GitHub as configured; nothing is asked yet.
+pub fn github(config: &config::GitHub, clock: &Clock) -> Result<GitHub, Failure> {
+    GitHub::new(config, clock.clone()).map_err(|err| match err {
+        github::Error::BadKey { .. } => {
+            Failure::Usage(format!("GITHUB_APP_PRIVATE_KEY_PATH (or GITHUB_APP_PRIVATE_KEY): {err}"))
         }
-        Ok(applied) => {
-            tracing::info!(?applied, "POLICY_FILE");
-            Ok(())
-        }
-        Err(crate::broker::Error::Policy(faults)) => Err(at(faults)),
-        Err(err) => Err(err.into()),
+        err => Failure::Failed(with_causes(&err)),
+    })
+}
+
+/// What `POLICY_FILE` names.
+struct PolicyFile<'a> {
+    path: &'a Path,
+    document: Document,
+}
+
+impl PolicyFile<'_> {
+    fn read(path: &Path) -> Result<PolicyFile<'_>, Failure> {
+        let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
+        let document = Document::parse(&text).map_err(|faults| faulty(path, &administer::listed(&faults)))?;
+        Ok(PolicyFile { path, document })
     }
+
+    async fn apply(&self, broker: &Broker) -> Done {
+        let source = format!("file {}", self.path.display());
+        match broker.apply_policy(&self.document, &source, true).await {
+            Ok(administer::Applied::Superseded) => tracing::warn!(
+                "POLICY_FILE was applied before and has been replaced since; it is not applied again"
+            ),
+            Ok(applied) => tracing::info!(?applied, "POLICY_FILE"),
+            Err(broker::Error::Policy(faults)) => return Err(faulty(self.path, &faults)),
+            Err(err) => return Err(err.into()),
+        }
+        Ok(())
+    }
+}
+
+fn faulty(path: &Path, why: &str) -> Failure {
+    Failure::Usage(format!("POLICY_FILE: {}: {why}", path.display()))
 }
 
 impl Started {
     /// Serves until `stop`, then finishes what has begun.
     pub async fn run(self, stop: CancellationToken) -> Done {
-        let Started { broker, verifier, server, .. } = self;
-        let handle = server.handle();
+        let Started { broker, verifier, server } = self;
         let jobs = tokio::spawn(jobs::run(broker.clone(), verifier, stop.clone()));
-        let stopping = tokio::spawn(async move {
-            stop.cancelled().await;
-            tracing::info!("stopping: finishing what has begun");
-            handle.stop(true).await;
-        });
-        server.await.map_err(|err| Failure::Failed(err.to_string()))?;
-        stopping.abort();
+        server.until(stop).await.map_err(|err| Failure::Failed(err.to_string()))?;
         if !broker.drain(broker.longest() + Duration::from_secs(5)).await {
             tracing::warn!("something had not ended in time; the next sweep finishes it");
         }
@@ -138,9 +157,27 @@ impl Started {
     }
 }
 
+/// The database in `DATABASE_URL`, for a command that works on what is there.
+pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
+    let store = Store::new(database_url, connections)?;
+    check_schema(&store).await?;
+    Ok(store)
+}
+
+async fn check_schema(store: &Store) -> Done {
+    let pending = store.pending_migrations().await?;
+    match pending.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Failed(format!(
+            "the database's schema is old: run 'runner-broker migrate' ({})",
+            pending.join(", ")
+        ))),
+    }
+}
+
 /// Waits for a Postgres that is still starting, as it is when a whole machine starts.
-async fn wait_for(store: &Store) -> Done {
-    let deadline = tokio::time::Instant::now() + DATABASE_PATIENCE;
+pub async fn wait_for(store: &Store, patience: Duration) -> Done {
+    let deadline = tokio::time::Instant::now() + patience;
     loop {
         match store.ping().await {
             Ok(()) => return Ok(()),

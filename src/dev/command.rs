@@ -80,9 +80,7 @@ impl Dev {
         let failed = |what: &str, err: &dyn std::error::Error| {
             Failure::Failed(format!("{what}: {}", with_causes(err)))
         };
-        telemetry::logs(&config::log()?).map_err(Failure::Usage)?;
-        let stop = stop_on_signal()?;
-        let (postgres, database_url) = self.postgres().await?;
+        telemetry::logs(&config::log()?);
         let clock = Clock::default();
         let issuer = Issuer::start(issuer::Settings {
             port: self.port + 1,
@@ -103,11 +101,17 @@ impl Dev {
         github.add_org(ORG);
         github.add_repo(REPO);
 
+        let (postgres, database_url) = self.postgres().await?;
+        // Until here a signal simply ends the process, and Postgres with it: nobody waits for a download.
+        let stop = stop_on_signal()?;
         let config = config_for(self.port, &database_url, issuer.url(), &github)?;
         let store = Store::new(&config.database_url, 1)?;
         store.migrate().await?;
         drop(store);
-        let started = start(config, clock).await?;
+        let started = tokio::select! {
+            started = start(config, clock) => started?,
+            () = stop.cancelled() => return Ok(()),
+        };
         let document = Document::parse(&sample_policy(issuer.url()))
             .map_err(|faults| Failure::Failed(crate::broker::administer::listed(&faults)))?;
         started.broker.apply_policy(&document, "dev", true).await?;

@@ -20,7 +20,7 @@ pub(super) const AT_ONCE: usize = 80;
 const LEAST_FLOOR: u64 = 50;
 /// GitHub's servers disagree about a window's end by some seconds.
 const SAME_WINDOW: TimeDelta = TimeDelta::seconds(5);
-/// Where a call is counted until an answer has told.
+/// Where GitHub counts what it names no resource for.
 const USUAL: &str = "core";
 
 /// An hourly budget as GitHub last told it.
@@ -46,18 +46,24 @@ pub(super) struct Quota {
 
 #[derive(Default)]
 struct State {
-    windows: BTreeMap<Arc<str>, Window>,
+    hours: BTreeMap<Arc<str>, Hour>,
     /// Which budget an operation was counted in when it was last answered.
     resource_of: HashMap<Operation, Arc<str>>,
     paused_until: Option<DateTime<Utc>>,
+}
+
+/// A budget; `told` is `None` until an answer tells of it.
+#[derive(Default)]
+struct Hour {
+    told: Option<Window>,
+    /// Sent and not answered: GitHub may have counted them or not.
+    under_way: u64,
 }
 
 struct Window {
     limit: u64,
     remaining: u64,
     reset: DateTime<Utc>,
-    /// Sent and not answered: GitHub may have counted them or not.
-    under_way: u64,
 }
 
 impl Window {
@@ -66,11 +72,12 @@ impl Window {
     }
 
     /// Answers arrive out of order: within a window the lowest is the newest, an older window tells nothing.
-    fn learn(&mut self, limit: u64, remaining: u64, reset: DateTime<Utc>, now: DateTime<Utc>) {
-        if reset > self.reset + SAME_WINDOW || now >= self.reset {
-            (self.limit, self.remaining, self.reset) = (limit, remaining, reset);
-        } else if reset >= self.reset - SAME_WINDOW {
-            (self.limit, self.remaining) = (limit, self.remaining.min(remaining));
+    fn learn(&mut self, told: Window, now: DateTime<Utc>) {
+        if told.reset > self.reset + SAME_WINDOW || now >= self.reset {
+            *self = told;
+        } else if told.reset >= self.reset - SAME_WINDOW {
+            self.limit = told.limit;
+            self.remaining = self.remaining.min(told.remaining);
         }
     }
 }
@@ -78,15 +85,14 @@ impl Window {
 /// One call's place among those under way; it ends when this is dropped.
 pub(super) struct Admission<'a> {
     quota: &'a Quota,
-    counted: Option<Arc<str>>,
+    resource: Arc<str>,
     _permit: SemaphorePermit<'a>,
 }
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        let Some(resource) = &self.counted else { return };
-        if let Some(window) = self.quota.state().windows.get_mut(resource) {
-            window.under_way = window.under_way.saturating_sub(1);
+        if let Some(hour) = self.quota.state().hours.get_mut(&self.resource) {
+            hour.under_way = hour.under_way.saturating_sub(1);
         }
     }
 }
@@ -116,8 +122,8 @@ impl Quota {
                 return Err(Error::Unavailable { maybe_done: false, why });
             }
         };
-        let counted = self.state().count(operation, now())?;
-        Ok(Admission { quota: self, counted, _permit })
+        let resource = self.state().count(operation, now())?;
+        Ok(Admission { quota: self, resource, _permit })
     }
 
     /// Reads the budget off an answer.
@@ -131,20 +137,35 @@ impl Quota {
         };
         let name = answer.header("x-ratelimit-resource").unwrap_or(USUAL);
         let mut state = self.state();
-        let resource = match state.windows.get_key_value(name) {
+        let resource = match state.hours.get_key_value(name) {
             Some((resource, _)) => resource.clone(),
             None => Arc::from(name),
         };
         if state.resource_of.get(&operation) != Some(&resource) {
             state.resource_of.insert(operation, resource.clone());
         }
-        let window =
-            state.windows.entry(resource).or_insert(Window { limit, remaining, reset, under_way: 0 });
-        window.learn(limit, remaining, reset, now);
+        let told = Window { limit, remaining, reset };
+        let hour = state.hours.entry(resource).or_default();
+        let window = match &mut hour.told {
+            Some(window) => {
+                window.learn(told, now);
+                window
+            }
+            unknown => unknown.insert(told),
+        };
         let labels = [("installation", self.installation.clone()), ("resource", name.to_owned())];
         gauge!("github_rate_limit_limit", &labels).set(window.limit as f64);
         gauge!("github_rate_limit_remaining", &labels).set(window.remaining as f64);
         gauge!("github_rate_limit_reset_timestamp_seconds", &labels).set(window.reset.timestamp() as f64);
+    }
+
+    /// GitHub refused: the budget that this operation is counted in is all gone until then.
+    pub fn exhaust(&self, operation: Operation, until: DateTime<Utc>) {
+        let mut state = self.state();
+        let resource = state.resource(operation);
+        let told = &mut state.hours.entry(resource).or_default().told;
+        let limit = told.as_ref().map_or(0, |window| window.limit);
+        *told = Some(Window { limit, remaining: 0, reset: until });
     }
 
     /// Nothing but deletes is sent until then.
@@ -155,38 +176,45 @@ impl Quota {
 
     pub fn statuses(&self) -> Vec<BudgetStatus> {
         let state = self.state();
-        let status = |(resource, window): (&Arc<str>, &Window)| BudgetStatus {
-            installation: self.installation.clone(),
-            resource: resource.to_string(),
-            limit: window.limit,
-            remaining: window.remaining,
-            resets_at: window.reset,
-            paused_until: state.paused_until,
+        let status = |(resource, hour): (&Arc<str>, &Hour)| {
+            let window = hour.told.as_ref()?;
+            Some(BudgetStatus {
+                installation: self.installation.clone(),
+                resource: resource.to_string(),
+                limit: window.limit,
+                remaining: window.remaining,
+                resets_at: window.reset,
+                paused_until: state.paused_until,
+            })
         };
-        state.windows.iter().map(status).collect()
+        state.hours.iter().filter_map(status).collect()
     }
 }
 
 impl State {
-    /// Counts a call in its budget's window, if one is known.
-    fn count(&mut self, operation: Operation, now: DateTime<Utc>) -> Result<Option<Arc<str>>, Error> {
+    fn resource(&self, operation: Operation) -> Arc<str> {
+        self.resource_of.get(&operation).cloned().unwrap_or_else(|| Arc::from(operation.usual_resource()))
+    }
+
+    /// Counts a call in the budget that it will cost, which is returned.
+    fn count(&mut self, operation: Operation, now: DateTime<Utc>) -> Result<Arc<str>, Error> {
         if let Some(until) = self.paused_until.filter(|&until| now < until)
             && !operation.is_delete()
         {
             return Err(Error::RateLimited { until });
         }
-        let resource = self.resource_of.get(&operation).cloned().unwrap_or_else(|| Arc::from(USUAL));
-        let Some(window) = self.windows.get_mut(&resource).filter(|window| now < window.reset) else {
-            return Ok(None);
-        };
-        let spent = match operation.is_delete() {
-            true => window.remaining == 0,
-            false => window.remaining.saturating_sub(window.under_way) <= window.floor(),
-        };
-        if spent {
-            return Err(Error::RateLimited { until: window.reset });
+        let resource = self.resource(operation);
+        let hour = self.hours.entry(resource.clone()).or_default();
+        if let Some(window) = hour.told.as_ref().filter(|window| now < window.reset) {
+            let spent = match operation.is_delete() {
+                true => window.remaining == 0,
+                false => window.remaining.saturating_sub(hour.under_way) <= window.floor(),
+            };
+            if spent {
+                return Err(Error::RateLimited { until: window.reset });
+            }
         }
-        window.under_way += 1;
-        Ok(Some(resource))
+        hour.under_way += 1;
+        Ok(resource)
     }
 }

@@ -57,6 +57,16 @@ impl Operation {
         }
     }
 
+    /// The budget that GitHub is likely to count it in, until an answer has told.
+    pub fn usual_resource(self) -> &'static str {
+        match self {
+            Operation::GenerateJitconfig | Operation::RegistrationToken | Operation::RemoveToken => {
+                "actions_runner_registration"
+            }
+            _ => "core",
+        }
+    }
+
     pub fn is_delete(self) -> bool {
         self == Operation::DeleteRunner
     }
@@ -146,8 +156,9 @@ impl GitHub {
             return Err(Error::Unavailable { maybe_done: changes, why });
         }
         if let Some(limit) = error::limit(&answer, now) {
-            if limit.secondary {
-                quota.pause(limit.until);
+            match limit.secondary {
+                true => quota.pause(limit.until),
+                false => quota.exhaust(operation, limit.until),
             }
             return Err(Error::RateLimited { until: limit.until });
         }

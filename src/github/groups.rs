@@ -54,13 +54,7 @@ impl GitHub {
             let (only, id) = REPOSITORY_GROUP;
             return Ok(name.eq_ignore_ascii_case(only).then_some(id));
         };
-        let flight = self.groups().entry(org.clone()).or_default().clone();
-        let now = self.clock().now();
-        let holds = |known: &Groups| {
-            let age = if known.id(name).is_some() { KNOWN } else { UNKNOWN };
-            now - known.at < age
-        };
-        let groups = flight.get(holds, || self.clone().list_groups(target.clone()), deadline).await?;
+        let groups = self.groups_with(org, target, |known| known.id(name).is_some(), deadline).await?;
         Ok(groups.id(name))
     }
 
@@ -75,11 +69,21 @@ impl GitHub {
         if id == REPOSITORY_GROUP.1 {
             return Ok(None);
         }
-        let flight = self.groups().entry(org.clone()).or_default().clone();
-        let now = self.clock().now();
-        let holds = |known: &Groups| now - known.at < if known.name(id).is_some() { KNOWN } else { UNKNOWN };
-        let groups = flight.get(holds, || self.clone().list_groups(target.clone()), deadline).await?;
+        let groups = self.groups_with(org, target, |known| known.name(id).is_some(), deadline).await?;
         Ok(groups.name(id).map(str::to_owned))
+    }
+
+    /// The list as remembered, if it is young enough for having what is sought or for not having it; else anew.
+    async fn groups_with(
+        &self,
+        org: &String,
+        target: &Target,
+        has: impl Fn(&Groups) -> bool,
+        deadline: Deadline,
+    ) -> Result<Groups, Error> {
+        let now = self.clock().now();
+        let holds = |known: &Groups| now - known.at < if has(known) { KNOWN } else { UNKNOWN };
+        self.groups_of(org).get(holds, || self.clone().list_groups(target.clone()), deadline).await
     }
 
     async fn list_groups(self, target: Target) -> Result<Groups, Error> {
@@ -96,7 +100,7 @@ impl GitHub {
             let call = Call::new(Operation::ListRunnerGroups, path);
             let answer = self.as_installation(&target, &call, deadline).await?;
             if !answer.status.is_success() {
-                return Err(refused(&answer, &target, &format!("{target}")));
+                return Err(refused(&answer, &target, &target.to_string()));
             }
             groups.extend(answer.decode::<Page>(false)?.runner_groups);
             if answer.has_next() != Some(true) {

@@ -7,7 +7,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use http::header::HeaderValue;
 use serde::Deserialize;
-use tokio::time::Instant;
 
 use super::GitHub;
 use super::app::bearer;
@@ -24,11 +23,9 @@ const EARLY: TimeDelta = TimeDelta::minutes(5);
 /// With less than this left it does not serve any more.
 const SPARE: TimeDelta = TimeDelta::minutes(1);
 /// For so long GitHub may refuse a token because not all of it has heard of it.
-const SPREADS: Duration = Duration::from_secs(6);
+const SPREADS: TimeDelta = TimeDelta::seconds(6);
 /// How long it is believed that there is no installation.
 const ABSENT: TimeDelta = TimeDelta::minutes(1);
-/// More lookups than this are not remembered: names that nobody uses would add up.
-const LOOKUPS: usize = 1000;
 
 /// The one permission that a call rests on; a token is asked for with only this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +96,12 @@ impl Installation {
 struct Token {
     bearer: HeaderValue,
     expires_at: DateTime<Utc>,
-    minted: Instant,
+    minted_at: DateTime<Utc>,
 }
 
 impl Token {
-    fn may_be_unknown_yet(&self) -> bool {
-        self.minted.elapsed() < SPREADS
+    fn may_be_unknown_yet(&self, now: DateTime<Utc>) -> bool {
+        now - self.minted_at < SPREADS
     }
 }
 
@@ -155,7 +152,8 @@ impl GitHub {
                 Error::PermissionMissing { message, .. } => message.contains("not accessible by integration"),
                 _ => false,
             };
-            let waits = may_pass && token.may_be_unknown_yet() && pause < deadline.remaining();
+            let waits =
+                may_pass && token.may_be_unknown_yet(self.clock().now()) && pause < deadline.remaining();
             if waits {
                 let jittered = pause.mul_f64(rand::random_range(0.5..1.0));
                 tokio::time::sleep(jittered).await;
@@ -166,7 +164,7 @@ impl GitHub {
             if answer.status != StatusCode::UNAUTHORIZED {
                 return Err(refused);
             }
-            installation.tokens(permission).forget(|kept| kept.minted == token.minted);
+            installation.tokens(permission).forget(|kept| kept.bearer == token.bearer);
             if replaced {
                 return Err(refused);
             }
@@ -215,20 +213,18 @@ impl GitHub {
             });
         }
         let minted: Minted = answer.decode(false)?;
-        Ok(Token { bearer: bearer(&minted.token)?, expires_at: minted.expires_at, minted: Instant::now() })
+        Ok(Token {
+            bearer: bearer(&minted.token)?,
+            expires_at: minted.expires_at,
+            minted_at: self.clock().now(),
+        })
     }
 
     async fn installation(&self, target: &Target, deadline: Deadline) -> Result<Arc<Installation>, Error> {
         if let Some(installation) = self.installations().get(target.owner()) {
             return Ok(installation.clone());
         }
-        let lookup = {
-            let mut lookups = self.lookups();
-            if lookups.len() >= LOOKUPS {
-                lookups.clear();
-            }
-            lookups.entry(target.clone()).or_default().clone()
-        };
+        let lookup = self.lookup_of(target);
         let now = self.clock().now();
         let holds = |found: &Found| found.id.is_some() || now - found.at < ABSENT;
         let found = lookup.get(holds, || self.clone().look_up(target.clone()), deadline).await?;
@@ -265,7 +261,7 @@ impl GitHub {
         if self.configured_installation() == Some((owner, id)) {
             return false;
         }
-        self.lookups().remove(target);
+        self.forget_lookup(target);
         let mut installations = self.installations();
         if installations.get(owner).is_some_and(|kept| kept.id == id) {
             installations.remove(owner);

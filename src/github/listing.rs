@@ -83,7 +83,7 @@ impl GitHub {
             return Ok((CachedPage { has_next, ..cached.clone() }, true));
         }
         if !answer.status.is_success() {
-            return Err(refused(&answer, target, &format!("{target}")));
+            return Err(refused(&answer, target, &target.to_string()));
         }
         let runners = answer.decode::<Page>(false)?.runners.into_iter().map(Runner::from).collect();
         let etag = answer.etag().map(str::to_owned);

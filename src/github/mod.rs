@@ -16,6 +16,7 @@ mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,10 +39,14 @@ use wire::Wire;
 
 /// A list that has more pages has no end: 100,000 entries.
 const PAGES_AT_MOST: u32 = 1000;
+/// Of lookups and lists that are remembered.
+const FLIGHTS_AT_MOST: usize = 1000;
 
 /// The App on one GitHub. Clones are the same App: they share connections, tokens and budgets.
 #[derive(Clone)]
 pub struct GitHub(Arc<Inner>);
+
+type Flights<K, V> = Mutex<HashMap<K, Arc<Flight<V>>>>;
 
 struct Inner {
     clock: Clock,
@@ -53,9 +58,9 @@ struct Inner {
     configured: Option<(String, u64)>,
     /// By owner.
     installations: Mutex<HashMap<String, Arc<Installation>>>,
-    lookups: Mutex<HashMap<Target, Arc<Flight<Found>>>>,
+    lookups: Flights<Target, Found>,
     /// By organisation.
-    groups: Mutex<HashMap<String, Arc<Flight<Groups>>>>,
+    groups: Flights<String, Groups>,
 }
 
 impl GitHub {
@@ -115,13 +120,30 @@ impl GitHub {
         self.0.installations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lookups(&self) -> MutexGuard<'_, HashMap<Target, Arc<Flight<Found>>>> {
-        self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lookup_of(&self, target: &Target) -> Arc<Flight<Found>> {
+        flight_of(&self.0.lookups, target)
     }
 
-    fn groups(&self) -> MutexGuard<'_, HashMap<String, Arc<Flight<Groups>>>> {
-        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    fn groups_of(&self, org: &String) -> Arc<Flight<Groups>> {
+        flight_of(&self.0.groups, org)
     }
+
+    fn forget_lookup(&self, target: &Target) {
+        self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
+    }
+}
+
+/// The flight of a key, the same for all who ask. Keys that nobody uses could add up, so they are not kept
+/// beyond a number.
+fn flight_of<K: Clone + Eq + Hash, V>(flights: &Flights<K, V>, key: &K) -> Arc<Flight<V>> {
+    let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(flight) = flights.get(key) {
+        return flight.clone();
+    }
+    if flights.len() >= FLIGHTS_AT_MOST {
+        flights.clear();
+    }
+    flights.entry(key.clone()).or_default().clone()
 }
 
 impl fmt::Debug for GitHub {

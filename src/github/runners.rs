@@ -119,7 +119,7 @@ impl GitHub {
         let call = Call::new(operation, format!("{}/runners/{kind}", actions(target)));
         let answer = self.as_installation(target, &call, deadline).await?;
         if !answer.status.is_success() {
-            return Err(refused(&answer, target, &format!("{target}")));
+            return Err(refused(&answer, target, &target.to_string()));
         }
         let issued: Issued = answer.decode(true)?;
         Ok(IssuedToken { token: issued.token.into(), expires_at: issued.expires_at })
@@ -155,7 +155,7 @@ impl GitHub {
             let call = Call::new(Operation::GetRunner, path);
             let answer = self.as_installation(target, &call, deadline).await?;
             if !answer.status.is_success() {
-                return Err(refused(&answer, target, &format!("{target}")));
+                return Err(refused(&answer, target, &target.to_string()));
             }
             let runners = answer.decode::<Page>(false)?.runners;
             if let Some(found) = runners.into_iter().find(|runner| runner.is_named(name)) {

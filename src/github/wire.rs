@@ -16,6 +16,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
+use rustls_platform_verifier::BuilderVerifierExt;
 use serde::de::DeserializeOwned;
 use url::Url;
 
@@ -151,26 +152,24 @@ impl Wire {
             (connected, chain(&err))
         })?;
         let (head, body) = response.into_parts();
+        let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        if length.is_some_and(|length: usize| length > LARGEST_BODY) {
+            return Err((true, "the answer is too large to be read".into()));
+        }
         let body = Limited::new(body, LARGEST_BODY).collect().await;
         let body = body.map_err(|err| (true, format!("the answer broke off: {}", chain(err.as_ref()))))?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes().into() })
     }
 }
 
-/// The system's roots, since an Enterprise Server's may be private; without any, Mozilla's.
+/// The system's roots, since an Enterprise Server's may be private.
 fn connector(tcp: HttpConnector) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = match HttpsConnectorBuilder::new().with_provider_and_native_roots(provider.clone()) {
-        Ok(builder) => builder,
-        Err(_) => {
-            let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            let config = rustls::ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            HttpsConnectorBuilder::new().with_tls_config(config)
-        }
-    };
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    let builder = HttpsConnectorBuilder::new().with_tls_config(config);
     Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
@@ -236,5 +235,96 @@ impl Answer {
                 err.column()
             ),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A port that takes connections and says nothing on them, and the API that it claims to be.
+    fn silence(scheme: &str, path: &str) -> (TcpListener, Wire) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("{scheme}://{}{path}", listener.local_addr().unwrap());
+        (listener, Wire::new(&url.parse().unwrap(), Duration::from_secs(5)).unwrap())
+    }
+
+    async fn ask(wire: &Wire, body: Option<&[u8]>) -> Result<Answer, Lost> {
+        let out = Outgoing { method: Method::POST, path: "/app?x=1", body, etag: None };
+        let bearer = HeaderValue::from_static("Bearer t");
+        wire.exchange(&out, &bearer, Deadline::within(Duration::from_millis(300))).await
+    }
+
+    #[tokio::test]
+    async fn a_request_that_had_no_connection_in_time_was_not_sent() {
+        // The handshake never ends, so the body is never asked for.
+        let (_listener, wire) = silence("https", "");
+        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        assert!(lost.timed_out && !lost.sent);
+        let (_listener, wire) = silence("http", "");
+        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        assert!(lost.timed_out && lost.sent);
+    }
+
+    #[tokio::test]
+    async fn a_request_bears_the_prefix_and_each_header_once() {
+        let (listener, wire) = silence("http", "/api/v3");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"{}") {
+                let mut some = [0; 1024];
+                let read = stream.read(&mut some).unwrap();
+                seen.extend_from_slice(&some[..read]);
+            }
+            stream.write_all(b"HTTP/1.1 204 No Content\r\nlink: <x>; rel=\"next\"\r\n\r\n").unwrap();
+            String::from_utf8(seen).unwrap()
+        });
+        let answer = ask(&wire, Some(b"{}")).await.ok().unwrap();
+        assert_eq!((answer.status, answer.has_next()), (StatusCode::NO_CONTENT, Some(true)));
+        let seen = server.join().unwrap();
+        assert!(seen.starts_with("POST /api/v3/app?x=1 HTTP/1.1\r\n"), "{seen}");
+        for line in [
+            concat!("user-agent: runner-broker/", env!("CARGO_PKG_VERSION")),
+            "accept: application/vnd.github+json",
+            "x-github-api-version: 2022-11-28",
+            "authorization: Bearer t",
+            "content-type: application/json",
+            "content-length: 2",
+        ] {
+            let (name, _) = line.split_once(": ").unwrap();
+            assert!(seen.contains(&format!("\r\n{line}\r\n")), "{line} is not in {seen}");
+            assert_eq!(seen.matches(&format!("\r\n{name}:")).count(), 1, "{name}");
+        }
+        assert!(!seen.contains("transfer-encoding"), "{seen}");
+    }
+
+    #[tokio::test]
+    async fn a_post_without_a_body_tells_its_length() {
+        let (listener, wire) = silence("http", "");
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut some = [0; 4096];
+            let read = stream.read(&mut some).unwrap();
+            String::from_utf8_lossy(&some[..read]).into_owned()
+        });
+        let lost = ask(&wire, None).await.err().unwrap();
+        assert!(lost.sent);
+        assert!(server.join().unwrap().contains("content-length: 0\r\n"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_too_large_is_given_up() {
+        let (listener, wire) = silence("http", "");
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n");
+            while stream.write_all(&[b' '; 65536]).is_ok() {}
+        });
+        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        assert!(lost.sent && !lost.timed_out, "{}", lost.why);
     }
 }

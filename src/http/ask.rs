@@ -23,7 +23,7 @@ macro_rules! request {
             pub runner_name: Option<String>,
             /// A unique suffix (`-` and six of `a-z0-9`) is added.
             #[serde(default)]
-            #[schema(example = "ci-worker", min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+            #[schema(min_length = 1, max_length = 50, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")]
             pub runner_name_prefix: Option<String>,
             /// Custom labels; the system's and the team's required ones are added.
             #[serde(default)]
@@ -44,7 +44,6 @@ macro_rules! request {
             pub organization: Option<String>,
             /// `owner/name` of the repository to register with.
             #[serde(default)]
-            #[schema(example = "octo-org/octo-repo")]
             pub repository: Option<String>,
             /// With `arch` and `self-hosted` the runner's system labels.
             #[serde(default = "linux")]
@@ -118,6 +117,7 @@ macro_rules! parse_shared {
                     name: (&self.runner_name, &self.runner_name_prefix),
                     labels: &self.labels,
                     group: (self.runner_group_id, &self.runner_group),
+                    team: &self.team,
                     target: (&self.organization, &self.repository),
                     work_folder: &self.work_folder,
                 }
@@ -145,6 +145,7 @@ struct Shared<'a> {
     name: (&'a Option<String>, &'a Option<String>),
     labels: &'a [String],
     group: (Option<i64>, &'a Option<String>),
+    team: &'a Option<String>,
     target: (&'a Option<String>, &'a Option<String>),
     work_folder: &'a str,
 }
@@ -159,6 +160,9 @@ impl Shared<'_> {
         let labels = self.labels(&mut errors);
         let group = self.group(&mut errors);
         let target = self.target(&mut errors);
+        if self.team.as_ref().is_some_and(|team| !is_plain(team)) {
+            errors.push(FieldError::new("team", "1 to 256 characters without control characters"));
+        }
         if !is_inside(self.work_folder) {
             let message =
                 "1 to 255 characters, a relative path without '..', backslash or control characters";
@@ -206,9 +210,7 @@ impl Shared<'_> {
                 errors.push(FieldError::new("runner_group_id", "a positive number"));
                 None
             }
-            (None, Some(name)) if (1..=256).contains(&name.len()) && !name.chars().any(char::is_control) => {
-                Some(GroupRef::Name(name.clone()))
-            }
+            (None, Some(name)) if is_plain(name) => Some(GroupRef::Name(name.clone())),
             (None, Some(_)) => {
                 errors
                     .push(FieldError::new("runner_group", "1 to 256 characters without control characters"));
@@ -250,6 +252,11 @@ impl Shared<'_> {
             }
         }
     }
+}
+
+/// A name that somebody else gave: fit for a log and for Postgres, which knows no NUL.
+fn is_plain(name: &str) -> bool {
+    (1..=256).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }
 
 /// A relative path that stays inside the runner's folder on every system.

@@ -2,17 +2,21 @@
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
+use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpRequest};
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::{FieldError, Problem};
 
 /// The largest body that a caller may send, in bytes.
 pub const LARGEST: usize = 64 * 1024;
+
+/// How long a caller may take to send it.
+const SLOWEST: Duration = Duration::from_secs(10);
 
 /// A JSON body.
 pub struct Body<T>(pub T);
@@ -22,46 +26,71 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Body<T>, Problem>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let is_json = content_type_is_json(req);
-        let mut payload = payload.take();
+        let readable = check_headers(req);
+        let payload = payload.take();
         Box::pin(async move {
-            if !is_json {
-                let detail = "send 'Content-Type: application/json'";
-                return Err(Problem::new(
-                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                    "INVALID_REQUEST",
-                    "Unsupported media type",
-                    detail,
-                ));
-            }
-            let mut bytes = Vec::new();
-            while let Some(chunk) = payload.next().await {
-                let chunk = chunk.map_err(|err| malformed(format!("the body broke off: {err}")))?;
-                if bytes.len() + chunk.len() > LARGEST {
-                    let detail = format!("a body has at most {LARGEST} bytes");
-                    return Err(Problem::new(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        "INVALID_REQUEST",
-                        "Body too large",
-                        detail,
-                    ));
-                }
-                bytes.extend_from_slice(&chunk);
-            }
+            readable?;
+            let slow =
+                || refused(StatusCode::REQUEST_TIMEOUT, "Body too slow", "the body did not come in time");
+            let bytes = tokio::time::timeout(SLOWEST, read(payload)).await.map_err(|_| slow())??;
             parse(&bytes).map(Body)
         })
     }
 }
 
-fn content_type_is_json(req: &HttpRequest) -> bool {
-    let value = req.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence =
-        value.and_then(|value| value.split(';').next()).unwrap_or_default().trim().to_ascii_lowercase();
+/// What can be said before anything is read.
+fn check_headers(req: &HttpRequest) -> Result<(), Problem> {
+    let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
+    let unsupported =
+        |detail: &str| refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unsupported media type", detail);
+    if !header(header::CONTENT_TYPE).is_some_and(is_json) {
+        return Err(unsupported("send 'Content-Type: application/json'"));
+    }
+    if header(header::CONTENT_ENCODING).is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        return Err(unsupported("send the body without 'Content-Encoding'"));
+    }
+    let length = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    match length.is_some_and(|length| length > LARGEST as u64) {
+        true => Err(too_large()),
+        false => Ok(()),
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+async fn read(mut payload: Payload) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|err| malformed(format!("the body broke off: {err}")))?;
+        if bytes.len() + chunk.len() > LARGEST {
+            return Err(too_large());
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+fn too_large() -> Problem {
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", format!("a body has at most {LARGEST} bytes"))
+}
+
+fn refused(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(status, "INVALID_REQUEST", title, detail)
 }
 
 /// 400 for what is no JSON, 422 with the field's name for JSON that is not what was asked for.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for an object, its values in the order of the fields.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        let is_json = serde_json::from_slice::<IgnoredAny>(bytes);
+        return Err(match is_json {
+            Ok(_) => Problem::invalid(vec![FieldError::new("body", "a JSON object is wanted")]),
+            Err(err) => malformed(format!("the body is not JSON: {err}")),
+        });
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|err| {
         let message = err.inner().to_string();
@@ -77,12 +106,12 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// The place as serde knows it; for an unknown or missing field its name from the message.
+/// The place as serde knows it; for an unknown, missing or repeated field its name from the message.
 fn field(path: &str, message: &str) -> String {
     let quoted = message.split('`').nth(1).filter(|_| message.contains(" field `"));
     match (path, quoted) {
         (".", Some(name)) => name.to_owned(),
-        (".", None) => "body".to_owned(),
+        (".", None) => "query".to_owned(),
         (path, _) => path.to_owned(),
     }
 }
@@ -92,7 +121,7 @@ fn without_place(message: &str) -> &str {
 }
 
 fn malformed(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", "Malformed body", detail)
+    refused(StatusCode::BAD_REQUEST, "Malformed body", detail)
 }
 
 /// A query string.
@@ -103,11 +132,11 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Future = Ready<Result<Query<T>, Problem>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let parsed = actix_web::web::Query::<T>::from_query(req.query_string());
-        ready(parsed.map(|query| Query(query.into_inner())).map_err(|err| {
-            let message = err.to_string();
-            let message = message.strip_prefix("Query deserialize error: ").unwrap_or(&message).to_owned();
-            Problem::invalid(vec![FieldError::new(field(".", &message).replace("body", "query"), message)])
+        let pairs = url::form_urlencoded::parse(req.query_string().as_bytes());
+        let parsed = serde_path_to_error::deserialize(serde_urlencoded::Deserializer::new(pairs));
+        ready(parsed.map(Query).map_err(|err| {
+            let message = err.inner().to_string();
+            Problem::invalid(vec![FieldError::new(field(&err.path().to_string(), &message), message)])
         }))
     }
 }

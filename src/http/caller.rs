@@ -2,7 +2,7 @@
 //! their signature.
 
 use std::future::{Ready, ready};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -35,7 +35,7 @@ pub async fn authenticate(
 }
 
 async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
-    let state = req.app_data::<Data<State>>().ok_or_else(|| Problem::not_found(req.path()))?;
+    let Some(state) = req.app_data::<Data<State>>() else { return Err(Problem::not_found(req.path())) };
     let origin = origin(req, &state.trusted_proxies);
     let unverified = bearer(req).ok_or_else(Problem::missing_token)?;
     match state.verifier.verify(unverified).await {
@@ -49,9 +49,12 @@ async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
     }
 }
 
-/// The token of `Authorization: Bearer …`; the scheme is compared without case (RFC 9110).
+/// The token of the one `Authorization: Bearer …`; the scheme is compared without case (RFC 9110). Of two,
+/// something before us may have looked at the other.
 fn bearer(req: &HttpRequest) -> Option<&str> {
-    let value = req.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let mut values = req.headers().get_all(header::AUTHORIZATION);
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let value = value.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     let token = token.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
@@ -66,15 +69,15 @@ fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
         user_agent: req
             .headers()
             .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .map(printable),
+            .map(|value| printable(&String::from_utf8_lossy(value.as_bytes()))),
     }
 }
 
 /// The address of whoever connected or, behind trusted proxies, of the last one that is none of them.
 fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    let peer = req.peer_addr()?.ip();
+    // A socket for IPv6 sees IPv4 as ::ffff:…, which no one writes into a list of networks.
+    let peer = req.peer_addr()?.ip().to_canonical();
     if !is_trusted(&peer) {
         return Some(peer);
     }
@@ -87,13 +90,20 @@ fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     let mut address = peer;
     for hop in forwarded.iter().rev() {
         // What cannot be read ends the chain: nothing before it can be believed.
-        let Ok(ip) = hop.trim().parse() else { break };
+        let Some(ip) = hop_address(hop.trim()) else { break };
         address = ip;
         if !is_trusted(&ip) {
             break;
         }
     }
     Some(address)
+}
+
+/// Some proxies add the port.
+fn hop_address(hop: &str) -> Option<IpAddr> {
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    let address = bare.parse().or_else(|_| hop.parse().map(|with_port: SocketAddr| with_port.ip()));
+    address.ok().map(|ip: IpAddr| ip.to_canonical())
 }
 
 impl FromRequest for Caller {

@@ -44,21 +44,21 @@ fn health() -> HttpResponse {
 }
 
 /// Whether the process serves
-#[utoipa::path(tag = "health", security(()), responses((status = OK, description = "It does", body = Health)))]
+#[utoipa::path(tag = "health", operation_id = "get_health", security(()), responses((status = OK, description = "It does", body = Health)))]
 #[get("/health")]
 pub async fn overall() -> HttpResponse {
     health()
 }
 
 /// Whether the process serves (for liveness probes)
-#[utoipa::path(tag = "health", security(()), responses((status = OK, description = "It does", body = Health)))]
+#[utoipa::path(tag = "health", operation_id = "get_liveness", security(()), responses((status = OK, description = "It does", body = Health)))]
 #[get("/health/live")]
 pub async fn live() -> HttpResponse {
     health()
 }
 
 /// Whether the process can do its work (for readiness probes)
-#[utoipa::path(tag = "health", security(()), responses(
+#[utoipa::path(tag = "health", operation_id = "get_readiness", security(()), responses(
     (status = OK, description = "It can", body = Readiness),
     (status = SERVICE_UNAVAILABLE, description = "Postgres is away, or no issuer's keys are known", body = Readiness)))]
 #[get("/health/ready")]
@@ -85,7 +85,7 @@ pub async fn ready(state: Data<State>) -> HttpResponse {
 }
 
 /// Metrics in Prometheus' text format
-#[utoipa::path(tag = "health", security(()), responses((status = OK, description = "The metrics", body = String, content_type = "text/plain")))]
+#[utoipa::path(tag = "health", operation_id = "get_metrics", security(()), responses((status = OK, description = "The metrics", body = String, content_type = "text/plain")))]
 #[get("/metrics")]
 pub async fn metrics(state: Data<State>) -> HttpResponse {
     let pool = state.broker.store().status();

@@ -13,10 +13,9 @@ use super::views::{Explained, Me, MyLabelPolicy, MyTeam, TeamPolicy};
 type Answer = Result<HttpResponse, Problem>;
 
 /// Who am I
-#[utoipa::path(tag = "me", responses(
+#[utoipa::path(tag = "me", operation_id = "get_me", responses(
     (status = OK, description = "The caller", body = Me),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/auth/me")]
 pub async fn me(caller: Caller, state: Data<State>) -> Answer {
     let teams = state.broker.teams_of(&caller).await?;
@@ -30,10 +29,9 @@ pub async fn me(caller: Caller, state: Data<State>) -> Answer {
 }
 
 /// What may I ask for
-#[utoipa::path(tag = "me", responses(
+#[utoipa::path(tag = "me", operation_id = "get_my_label_policy", responses(
     (status = OK, description = "The rules of the caller's teams", body = MyLabelPolicy),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/auth/my-label-policy")]
 pub async fn my_label_policy(caller: Caller) -> HttpResponse {
     let teams =
@@ -42,10 +40,9 @@ pub async fn my_label_policy(caller: Caller) -> HttpResponse {
 }
 
 /// Decide a provision without doing it
-#[utoipa::path(tag = "me", request_body = ExplainRequest, responses(
+#[utoipa::path(tag = "me", operation_id = "explain_policy", request_body(content = ExplainRequest, example = json!({ "method": "jit", "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = OK, description = "The decision", body = Explained),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/policy/explain")]
 pub async fn explain(caller: Caller, state: Data<State>, Body(request): Body<ExplainRequest>) -> Answer {
     let ask = request.parse()?;

@@ -17,14 +17,17 @@ mod tls;
 mod views;
 
 use std::net::{SocketAddr, TcpListener};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::dev::Server;
 use actix_web::middleware::from_fn;
 use actix_web::web::Data;
 use actix_web::{App, HttpServer};
 use ipnet::IpNet;
+use rustls::ServerConfig;
+use tokio_util::sync::CancellationToken;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -32,8 +35,11 @@ use crate::auth::Verifier;
 use crate::broker::Broker;
 use crate::config;
 
+pub use audit::Event;
 pub use openapi::openapi;
 pub use query::time;
+pub use tls::server_config;
+pub use views::Runner;
 
 /// What handlers work with.
 pub struct State {
@@ -45,14 +51,41 @@ pub struct State {
 /// How long a slow caller may take to send his request's head.
 const SLOWEST_HEAD: Duration = Duration::from_secs(10);
 
-/// A server that listens already; it serves once it is awaited.
-pub struct Listening {
-    pub server: Server,
+/// Listens already, and serves while it is awaited; dropped, it stops at once. Signals are the caller's.
+pub struct Server {
     pub address: SocketAddr,
+    inner: actix_web::dev::Server,
 }
 
-/// Binds and builds the server. It stops when its handle says so: signals are the caller's.
-pub fn listen(config: &config::Http, broker: Arc<Broker>, verifier: Verifier) -> Result<Listening, String> {
+impl Server {
+    /// Serves until `stop`, then finishes what has begun.
+    pub async fn until(self, stop: CancellationToken) -> std::io::Result<()> {
+        let handle = self.inner.handle();
+        let mut serving = pin!(self.inner);
+        tokio::select! {
+            done = &mut serving => return done,
+            () = stop.cancelled() => tracing::info!("stopping: finishing what has begun"),
+        }
+        let ((), done) = tokio::join!(handle.stop(true), serving);
+        done
+    }
+}
+
+impl Future for Server {
+    type Output = std::io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.inner).poll(cx)
+    }
+}
+
+/// Binds and builds the server; without `tls` it speaks plain HTTP.
+pub fn listen(
+    config: &config::Http,
+    tls: Option<ServerConfig>,
+    broker: Arc<Broker>,
+    verifier: Verifier,
+) -> Result<Server, String> {
     let patience = broker.longest() + Duration::from_secs(5);
     let trusted_proxies = config.trusted_proxies.clone();
     let state = Data::new(State { broker, verifier, trusted_proxies });
@@ -76,11 +109,11 @@ pub fn listen(config: &config::Http, broker: Arc<Broker>, verifier: Verifier) ->
     let listener = TcpListener::bind(place).map_err(refused)?;
     listener.set_nonblocking(true).map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let server = match &config.tls {
+    let server = match tls {
         None => server.listen(listener),
-        Some(tls) => server.listen_rustls_0_23(listener, tls::server_config(tls)?),
+        Some(tls) => server.listen_rustls_0_23(listener, tls),
     };
-    Ok(Listening { server: server.map_err(refused)?.run(), address })
+    Ok(Server { address, inner: server.map_err(refused)?.run() })
 }
 
 /// Every route, for the server, the tests and the OpenAPI document alike.

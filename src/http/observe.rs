@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use metrics::{counter, histogram};
 use tracing::Instrument;
@@ -14,15 +15,24 @@ use super::problem::REQUEST_ID;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A page may load nothing from elsewhere, and nobody may frame it.
+const ONLY_OURS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
 /// Gives each request an id (its own, if it brings a well-formed one) that its answer, its errors, its log
 /// lines and its audit events carry.
 pub async fn observe(
-    req: ServiceRequest,
+    mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let id = own_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
     let method = req.method().clone();
-    let span = tracing::info_span!("request", request_id = %id, %method, path = req.path());
+    // HEAD is GET without the body (RFC 9110, 9.3.2); the connection still knows not to send one.
+    if method == Method::HEAD {
+        req.head_mut().method = Method::GET;
+    }
+    // At `error`, so that even the barest log says which request an error belongs to.
+    let span = tracing::error_span!("request", request_id = %id, %method, path = req.path());
     let started = Instant::now();
     let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
     let mut answer = match answered {
@@ -32,6 +42,8 @@ pub async fn observe(
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert(HEADER, value);
     }
+    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(ONLY_OURS));
     let (status, took) = (answer.status().as_u16(), started.elapsed());
     // The pattern, not the path: the number of series must not grow with what callers send.
     let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
@@ -52,7 +64,7 @@ fn own_id(req: &ServiceRequest) -> Option<String> {
 }
 
 /// Callers may invent methods; metrics may not.
-fn method_label(method: &actix_web::http::Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match method.as_str() {
         "GET" => "GET",
         "POST" => "POST",

@@ -1,12 +1,15 @@
 //! The OpenAPI document made from the routes, its page, and what is said where no route is.
 
+use actix_web::http::Method;
+use actix_web::http::header::ALLOW;
 use actix_web::web::Data;
-use actix_web::{App, HttpRequest, HttpResponse, Responder, ResponseError};
+use actix_web::{App, HttpRequest, HttpResponse, ResponseError};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem};
+use utoipa::{PartialSchema, ToSchema};
 use utoipa_actix_web::AppExt;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::problem::Problem;
 
@@ -22,7 +25,11 @@ pub fn openapi() -> OpenApi {
         .build();
     let bearer =
         SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+    // Operations only refer to it (`IntoResponses`), so it is brought along here.
+    let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
+    Problem::schemas(&mut schemas);
     let mut components = Components::new();
+    components.schemas.extend(schemas);
     components.add_security_scheme("oidc", bearer);
     let base = OpenApiBuilder::new()
         .info(info)
@@ -35,7 +42,9 @@ pub fn openapi() -> OpenApi {
 
 /// The document and a page that shows it, with nothing loaded from elsewhere.
 pub fn pages(api: &OpenApi) -> impl FnOnce(&mut actix_web::web::ServiceConfig) + use<> {
-    let ui = SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", api.clone());
+    // Without «none» the page would send the document's address to a validator elsewhere.
+    let settings = Config::new(["/openapi.json"]).validator_url("none");
+    let ui = SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", api.clone()).config(settings);
     |config| {
         config
             .route("/docs", actix_web::web::get().to(async || actix_web::web::Redirect::to("/docs/")))
@@ -48,7 +57,7 @@ pub struct Known(Vec<(Vec<String>, Vec<&'static str>)>);
 
 impl Known {
     pub fn of(api: &OpenApi) -> Known {
-        let pages = [("/openapi.json".to_owned(), vec!["GET"]), ("/docs".to_owned(), vec!["GET"])];
+        let pages = ["/openapi.json", "/docs", "/docs/{file}"].map(|page| (page.to_owned(), vec!["GET"]));
         let routes = api.paths.paths.iter().map(|(path, item)| (path.clone(), methods(item)));
         Known(routes.chain(pages).map(|(path, methods)| (segments(&path), methods)).collect())
     }
@@ -61,6 +70,12 @@ impl Known {
         };
         let mut methods: Vec<&'static str> =
             self.0.iter().filter(|(known, _)| fits(known)).flat_map(|(_, methods)| methods.clone()).collect();
+        if methods.contains(&"GET") {
+            methods.push("HEAD");
+        }
+        if !methods.is_empty() {
+            methods.push("OPTIONS");
+        }
         methods.sort_unstable();
         methods.dedup();
         methods
@@ -85,13 +100,15 @@ fn methods(item: &PathItem) -> Vec<&'static str> {
     .collect()
 }
 
-/// What nobody serves: 405 where another method would do, else 404.
-pub async fn unknown(req: HttpRequest, known: Option<Data<Known>>) -> impl Responder + use<> {
-    let methods = known.map(|known| known.methods(req.path())).unwrap_or_default();
-    let problem = match methods.is_empty() {
-        true => Problem::not_found(req.path()),
-        false => Problem::method_not_allowed(req.method().as_str(), methods.join(", ")),
-    };
-    let answer: HttpResponse = problem.error_response();
-    answer
+/// What nobody serves: what would be possible for OPTIONS, 405 where another method would do, else 404.
+pub async fn unknown(req: HttpRequest, known: Data<Known>) -> HttpResponse {
+    let methods = known.methods(req.path());
+    if methods.is_empty() {
+        return Problem::not_found(req.path()).error_response();
+    }
+    let allowed = methods.join(", ");
+    match *req.method() {
+        Method::OPTIONS => HttpResponse::NoContent().insert_header((ALLOW, allowed)).finish(),
+        ref method => Problem::method_not_allowed(method.as_str(), allowed).error_response(),
+    }
 }

@@ -1,6 +1,7 @@
 //! Every error as `application/problem+json` (RFC 9457). The one place that chooses statuses and codes, and
 //! the one that logs 5xx answers, with their whole chain.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use actix_web::http::StatusCode;
@@ -8,7 +9,8 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::{auth, broker, github, store};
 
@@ -127,6 +129,21 @@ impl Problem {
     }
 }
 
+/// What every call of the API may answer; an operation names it once.
+impl IntoResponses for Problem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let problem = |description: &str| {
+            let content = Content::new(Some(Ref::from_schema_name("Problem")));
+            let response = ResponseBuilder::new().description(description);
+            RefOr::T(response.content("application/problem+json", content).build())
+        };
+        BTreeMap::from([
+            ("4XX".into(), problem("Refused: the problem says why")),
+            ("5XX".into(), problem("Something that the broker needs is away, or went wrong")),
+        ])
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.status.as_u16(), self.error_code, self.detail)
@@ -166,7 +183,14 @@ impl From<auth::Error> for Problem {
                 Problem::new(StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "Token refused", detail)
                     .with_header(header::WWW_AUTHENTICATE, header)
             }
-            _ => away(&err, "ISSUER_UNAVAILABLE", "Identity provider unavailable").retry_after(A_WHILE),
+            auth::Error::IssuerUnavailable { until, .. } => {
+                // Anybody can send tokens with unknown keys during an outage: a warning, once for the
+                // issuer's failure with its causes, and once here.
+                tracing::warn!(error = %err, "a token could not be verified");
+                let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "Identity provider unavailable");
+                Problem::new(status, "ISSUER_UNAVAILABLE", title, err.to_string()).retry_at(*until)
+            }
+            auth::Error::Client(_) => internal(&err, "INTERNAL"),
         }
     }
 }
@@ -202,10 +226,7 @@ impl From<broker::Error> for Problem {
                 logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(A_WHILE)
             }
-            Store(_) | LeaseLost | Panicked(_) | Policy(_) => {
-                let detail = "something went wrong on our side; the log has it under this request id";
-                logged(&err, S::INTERNAL_SERVER_ERROR, code, "Internal error", detail.into())
-            }
+            Store(_) | LeaseLost | Panicked(_) | Policy(_) => internal(&err, code),
         }
     }
 }
@@ -221,6 +242,11 @@ fn from_github(err: &broker::Error, source: &github::Error, code: &'static str) 
 /// Something that we need is away, and comes back by itself.
 fn away(err: &dyn std::error::Error, code: &'static str, title: &'static str) -> Problem {
     logged(err, StatusCode::SERVICE_UNAVAILABLE, code, title, err.to_string())
+}
+
+fn internal(err: &dyn std::error::Error, code: &'static str) -> Problem {
+    let detail = "something went wrong on our side; the log has it under this request id";
+    logged(err, StatusCode::INTERNAL_SERVER_ERROR, code, "Internal error", detail.into())
 }
 
 fn logged(

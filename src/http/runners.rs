@@ -1,8 +1,11 @@
 //! The calls on runners: provision, list, get, refresh, delete, remove-token.
 
+use std::future::{Ready, ready};
+
+use actix_web::dev::Payload;
 use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::web::{Data, Path};
-use actix_web::{HttpResponse, HttpResponseBuilder, delete, get, post};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, HttpResponseBuilder, delete, get, post};
 use uuid::Uuid;
 
 use super::State;
@@ -13,7 +16,29 @@ use super::idempotency::IdempotencyKey;
 use super::problem::Problem;
 use super::query::{ListQuery, RemoveQuery};
 use super::views::{JitRunner, RegistrationRunner, RemoveToken, Removed, RunnerDetail, RunnerList};
+use crate::broker;
 use crate::broker::remove::Outcome;
+use crate::model::RunnerName;
+
+/// What a runner is asked for by. What can be neither id nor name is not found, here already: Postgres would
+/// not take every text.
+pub struct IdOrName(String);
+
+impl FromRequest for IdOrName {
+    type Error = Problem;
+    type Future = Ready<Result<IdOrName, Problem>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let text = Path::<String>::from_request(req, payload).into_inner().map(Path::into_inner);
+        ready(match text {
+            Ok(text) if Uuid::try_parse(&text).is_ok() || text.parse::<RunnerName>().is_ok() => {
+                Ok(IdOrName(text))
+            }
+            Ok(text) => Err(broker::Error::RunnerNotFound(text).into()),
+            Err(_) => Err(Problem::not_found(req.path())),
+        })
+    }
+}
 
 type Answer = Result<HttpResponse, Problem>;
 
@@ -21,10 +46,9 @@ type Answer = Result<HttpResponse, Problem>;
 ///
 /// Answers with a token for `config.sh`. GitHub binds that token neither to the name nor to the labels;
 /// prefer `/runners/jit`, which does both.
-#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+#[utoipa::path(tag = "runners", operation_id = "provision_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/provision")]
 pub async fn provision(
     caller: Caller,
@@ -36,10 +60,9 @@ pub async fn provision(
 }
 
 /// Provision a runner with a registration token (the same as `/runners/provision`)
-#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = ProvisionRequest, responses(
+#[utoipa::path(tag = "runners", operation_id = "create_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners")]
 pub async fn create(
     caller: Caller,
@@ -67,10 +90,9 @@ async fn register(
 ///
 /// Labels, group and ephemeral mode are fixed by GitHub before the runner starts. The runner must connect
 /// before `expires_at`; one that has not is removed from GitHub.
-#[utoipa::path(tag = "runners", params(IdempotencyKey), request_body = JitRequest, responses(
+#[utoipa::path(tag = "runners", operation_id = "provision_jit_runner", params(IdempotencyKey), request_body(content = JitRequest, example = json!({ "runner_name_prefix": "ci-worker", "labels": ["gpu"] })), responses(
     (status = CREATED, description = "The configuration, shown this once", body = JitRunner),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/jit")]
 pub async fn provision_jit(
     caller: Caller,
@@ -93,10 +115,9 @@ fn created(id: Uuid) -> HttpResponseBuilder {
 }
 
 /// List runners, newest first
-#[utoipa::path(tag = "runners", params(ListQuery), responses(
+#[utoipa::path(tag = "runners", operation_id = "list_runners", params(ListQuery), responses(
     (status = OK, description = "One page", body = RunnerList),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/runners")]
 pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQuery>) -> Answer {
     let (filter, before, limit) = query.parse()?;
@@ -105,23 +126,21 @@ pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQu
 }
 
 /// One runner with its latest events
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
+#[utoipa::path(tag = "runners", operation_id = "get_runner", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
     (status = OK, description = "The runner", body = RunnerDetail),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[get("/runners/{id_or_name}")]
-pub async fn get(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+pub async fn get(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {
     let (runner, events) = state.broker.runner(&caller, &id_or_name).await?;
     Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
 }
 
 /// Ask GitHub about a runner now
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
+#[utoipa::path(tag = "runners", operation_id = "refresh_runner", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = OK, description = "The runner as GitHub has it now", body = RunnerDetail),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/{id_or_name}/refresh")]
-pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+pub async fn refresh(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {
     let (runner, events) = state.broker.refresh(&caller, &id_or_name).await?;
     Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
 }
@@ -129,21 +148,20 @@ pub async fn refresh(caller: Caller, state: Data<State>, id_or_name: Path<String
 /// Remove a runner from GitHub
 ///
 /// A busy runner is left alone (409), or removed once it is idle (202) with `force_when_idle=true`.
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
+#[utoipa::path(tag = "runners", operation_id = "remove_runner", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
     (status = OK, description = "It is gone", body = Removed),
     (status = ACCEPTED, description = "It is busy, and will be removed once idle", body = Removed),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[delete("/runners/{id_or_name}")]
 pub async fn remove(
     caller: Caller,
     state: Data<State>,
-    id_or_name: Path<String>,
+    IdOrName(id_or_name): IdOrName,
     Query(query): Query<RemoveQuery>,
 ) -> Answer {
     let (runner, outcome) = state.broker.remove(&caller, &id_or_name, query.force_when_idle).await?;
     let mut answer = match outcome {
-        Outcome::Deleted | Outcome::AlreadyGone => HttpResponse::Ok(),
+        Outcome::Deleted | Outcome::AlreadyGone | Outcome::NeverRegistered => HttpResponse::Ok(),
         Outcome::WhenIdle => HttpResponse::Accepted(),
     };
     Ok(answer.json(Removed::new(runner, &outcome)))
@@ -153,12 +171,11 @@ pub async fn remove(
 ///
 /// Only for runners of the registration flow. The token is good for any runner of the target: use it on the
 /// machine that the runner is on.
-#[utoipa::path(tag = "runners", params(("id_or_name" = String, Path, description = "Id or name")), responses(
+#[utoipa::path(tag = "runners", operation_id = "create_remove_token", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = CREATED, description = "The token, shown this once", body = RemoveToken),
-    (status = "4XX", description = "Refused", body = Problem, content_type = "application/problem+json"),
-    (status = "5XX", description = "Something is away", body = Problem, content_type = "application/problem+json")))]
+    Problem))]
 #[post("/runners/{id_or_name}/remove-token")]
-pub async fn remove_token(caller: Caller, state: Data<State>, id_or_name: Path<String>) -> Answer {
+pub async fn remove_token(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {
     let (runner, issued) = state.broker.remove_token(&caller, &id_or_name).await?;
     Ok(created(runner.id).json(RemoveToken::from(issued)))
 }

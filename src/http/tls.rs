@@ -8,19 +8,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::Tls;
 
-/// Reads certificate chain and key; the message says which file is wrong and how.
+/// Reads certificate chain and key; the message says which variable's file is wrong and how.
 pub fn server_config(tls: &Tls) -> Result<ServerConfig, String> {
-    let broken = |path: &Path, why: String| format!("{}: {why}", path.display());
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&tls.cert_file)
+    let (cert, key) = (("HTTPS_CERT_FILE", &*tls.cert_file), ("HTTPS_KEY_FILE", &*tls.key_file));
+    let broken =
+        |(name, path): (&str, &Path), why: String| format!("{name}: found {}: {why}", path.display());
+    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(cert.1)
         .and_then(Iterator::collect)
-        .map_err(|err| broken(&tls.cert_file, format!("no certificate in PEM: {err}")))?;
+        .map_err(|err| broken(cert, format!("no certificate in PEM ({err})")))?;
     if chain.is_empty() {
-        return Err(broken(&tls.cert_file, "no certificate in PEM".into()));
+        return Err(broken(cert, "no certificate in PEM, wanted '-----BEGIN CERTIFICATE-----'".into()));
     }
-    let key = PrivateKeyDer::from_pem_file(&tls.key_file)
-        .map_err(|err| broken(&tls.key_file, format!("no private key in PEM: {err}")))?;
-    ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|err| broken(&tls.cert_file, format!("certificate and key do not fit: {err}")))
+    let private_key = PrivateKeyDer::from_pem_file(key.1)
+        .map_err(|err| broken(key, format!("no private key in PEM ({err})")))?;
+    ServerConfig::builder().with_no_client_auth().with_single_cert(chain, private_key).map_err(|err| {
+        broken(key, format!("not the key of the certificate in HTTPS_CERT_FILE, or not usable ({err})"))
+    })
 }

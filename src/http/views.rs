@@ -1,16 +1,16 @@
-//! What callers see: runners, events, themselves.
+//! What callers see: runners, and themselves.
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::audit::Event;
 use super::command::{self, Registration};
 use crate::broker::explain::Explanation;
 use crate::broker::provision::Provisioned;
-use crate::broker::read::{EventPage, MOST_COUNTED, RunnerPage, TeamUse};
+use crate::broker::read::{MOST_COUNTED, RunnerPage, TeamUse};
 use crate::broker::remove::Outcome;
 use crate::github::IssuedToken;
 use crate::model::{Os, Status};
@@ -101,6 +101,7 @@ pub struct Runner {
     runner_name: String,
     #[schema(schema_with = status_schema)]
     status: Status,
+    #[schema(required)]
     github_runner_id: Option<i64>,
     runner_group_id: i64,
     labels: Vec<String>,
@@ -114,8 +115,11 @@ pub struct Runner {
     provisioned_by: String,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    #[schema(required)]
     registered_at: Option<DateTime<Utc>>,
+    #[schema(required)]
     last_seen_at: Option<DateTime<Utc>>,
+    #[schema(required)]
     deleted_at: Option<DateTime<Utc>>,
 }
 
@@ -170,6 +174,7 @@ pub struct RunnerList {
     /// There are more than `total`.
     total_capped: bool,
     /// Give it back as `cursor` for the next page; `null` on the last.
+    #[schema(required)]
     next_cursor: Option<String>,
 }
 
@@ -204,6 +209,10 @@ impl Removed {
             message: match outcome {
                 Outcome::Deleted => "removed from GitHub",
                 Outcome::AlreadyGone => "it was gone already",
+                Outcome::NeverRegistered => {
+                    "GitHub never had it: nobody has used its registration token, which stays good until it \
+                     ends and counts in the quota until then"
+                }
                 Outcome::WhenIdle => "busy with a job; it will be removed once idle",
             },
         }
@@ -220,76 +229,6 @@ pub struct RemoveToken {
 impl From<IssuedToken> for RemoveToken {
     fn from(issued: IssuedToken) -> RemoveToken {
         RemoveToken { remove_token: issued.token.expose_secret().to_owned(), expires_at: issued.expires_at }
-    }
-}
-
-/// Something that happened; nobody can change it.
-#[derive(Serialize, ToSchema)]
-pub struct Event {
-    id: i64,
-    timestamp: DateTime<Utc>,
-    #[schema(example = "provisioned")]
-    event_type: String,
-    #[schema(example = "info")]
-    severity: String,
-    success: bool,
-    user_identity: String,
-    issuer: Option<String>,
-    subject: Option<String>,
-    team: Option<String>,
-    runner_id: Option<Uuid>,
-    runner_name: Option<String>,
-    target: Option<String>,
-    request_id: Option<String>,
-    request_ip: Option<String>,
-    user_agent: Option<String>,
-    policy_rule: Option<String>,
-    #[schema(value_type = Object)]
-    event_data: Value,
-    error_code: Option<String>,
-    error_message: Option<String>,
-}
-
-impl From<audit::Event> for Event {
-    fn from(row: audit::Event) -> Event {
-        Event {
-            id: row.id,
-            timestamp: row.timestamp,
-            event_type: row.event_type,
-            severity: row.severity,
-            success: row.success,
-            user_identity: row.user_identity,
-            issuer: row.issuer,
-            subject: row.subject,
-            team: row.team,
-            runner_id: row.runner_id,
-            runner_name: row.runner_name,
-            target: row.target,
-            request_id: row.request_id,
-            request_ip: row.request_ip,
-            user_agent: row.user_agent,
-            policy_rule: row.policy_rule,
-            event_data: row.event_data,
-            error_code: row.error_code,
-            error_message: row.error_message,
-        }
-    }
-}
-
-/// One page of the log, newest first.
-#[derive(Serialize, ToSchema)]
-pub struct EventList {
-    logs: Vec<Event>,
-    /// Give it back as `cursor` for the next page; `null` on the last.
-    next_cursor: Option<String>,
-}
-
-impl From<EventPage> for EventList {
-    fn from(page: EventPage) -> EventList {
-        EventList {
-            logs: page.events.into_iter().map(Event::from).collect(),
-            next_cursor: page.next.map(|id| id.to_string()),
-        }
     }
 }
 
@@ -310,6 +249,7 @@ pub struct MyTeam {
     name: String,
     #[schema(example = json!(["jit"]))]
     methods: Vec<&'static str>,
+    #[schema(required)]
     max_runners: Option<i64>,
     /// What counts against `max_runners` now.
     live_runners: i64,
@@ -346,7 +286,9 @@ pub struct TeamPolicy {
     targets: Vec<String>,
     /// Names or ids.
     runner_groups: Vec<String>,
+    #[schema(required)]
     max_runners: Option<i64>,
+    #[schema(required)]
     requests_per_minute: Option<i64>,
 }
 
@@ -370,6 +312,7 @@ impl From<&Team> for TeamPolicy {
 #[derive(Serialize, ToSchema)]
 pub struct Explained {
     allowed: bool,
+    #[schema(required)]
     team: Option<String>,
     /// All that the runner would have.
     labels: Vec<String>,

@@ -25,9 +25,9 @@ pub enum Denial {
     /// `None`: the request named no group, and the team has none on this target.
     #[error("{}", not_permitted("Runner group", .0, "No runner group is permitted by policy on this target"))]
     RunnerGroup(Option<GroupRef>),
-    #[error("The team has {live} live runners and may have {most}")]
+    #[error("The team has as many live runners as it may have")]
     QuotaExceeded { live: i64, most: i64 },
-    #[error("The team may make {most} requests a minute")]
+    #[error("The team has made as many requests in this minute as it may make")]
     RateLimited { most: i64 },
 }
 

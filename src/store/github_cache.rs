@@ -37,11 +37,9 @@ pub async fn replace(
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
     diesel::delete(cache::table.filter(cache::target.eq(target.to_string()))).execute(conn).await?;
-    for page in pages {
-        diesel::insert_into(cache::table)
-            .values((cache::target.eq(target.to_string()), cache::fetched_at.eq(now), page))
-            .execute(conn)
-            .await?;
-    }
+    let target = target.to_string();
+    let rows: Vec<_> =
+        pages.iter().map(|page| (cache::target.eq(&target), cache::fetched_at.eq(now), page)).collect();
+    diesel::insert_into(cache::table).values(rows).execute(conn).await?;
     Ok(())
 }

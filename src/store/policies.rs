@@ -54,6 +54,19 @@ pub struct Tables {
     pub role_members: Vec<RoleMember>,
 }
 
+impl Tables {
+    /// Sorts members by whom they are about: here and not in SQL, since a database has an order of its own.
+    pub fn sort(&mut self) {
+        self.team_members.sort_by(|a, b| (&a.team, a.position).cmp(&(&b.team, b.position)));
+        self.role_members.sort_by(|a, b| (&a.role, a.position).cmp(&(&b.role, b.position)));
+    }
+}
+
+/// The names of all teams there ever were, inactive ones too.
+pub async fn team_names(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    Ok(teams::table.select(teams::name).load(conn).await?)
+}
+
 /// The newest version's id; 0 before the first. Grows with each change of the policy.
 pub async fn revision(conn: &mut Conn) -> Result<i64, Error> {
     let newest = policy_versions::table.select(diesel::dsl::max(policy_versions::id));
@@ -75,17 +88,15 @@ pub async fn was_applied(conn: &mut Conn, sha256: &str) -> Result<bool, Error> {
 /// The policy as it stands.
 pub async fn load(conn: &mut Conn) -> Result<Tables, Error> {
     let teams = teams::table.filter(teams::active).order(teams::position).select(Team::as_select());
-    let members = team_members::table
-        .order((team_members::team, team_members::position))
-        .select(TeamMember::as_select());
-    let roles = role_members::table
-        .order((role_members::role, role_members::position))
-        .select(RoleMember::as_select());
-    Ok(Tables {
+    let members = team_members::table.select(TeamMember::as_select());
+    let roles = role_members::table.select(RoleMember::as_select());
+    let mut tables = Tables {
         teams: teams.load(conn).await?,
         team_members: members.load(conn).await?,
         role_members: roles.load(conn).await?,
-    })
+    };
+    tables.sort();
+    Ok(tables)
 }
 
 /// Makes the tables say `new`. Teams that are not in it are deactivated, never deleted.

@@ -203,8 +203,15 @@ pub async fn settle(
     Ok(Settle { claim, issued, registered_at, now }.execute(conn).await? == 1)
 }
 
-/// `requested → failed`, and the idempotency key is free again. `false`: no longer ours to settle.
-pub async fn fail(conn: &mut Conn, claim: Claim, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+/// `requested → failed`, and the idempotency key is free again. `may_appear`: a lost request may still make
+/// its runner, so its name stays watched. `false`: no longer ours to settle.
+pub async fn fail(
+    conn: &mut Conn,
+    claim: Claim,
+    why: &str,
+    may_appear: bool,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
     let failed = diesel::update(runners::table)
         .filter(runners::id.eq(claim.id))
         .filter(runners::generation.eq(claim.generation))
@@ -212,12 +219,15 @@ pub async fn fail(conn: &mut Conn, claim: Claim, why: &str, now: DateTime<Utc>) 
         .set((
             runners::status.eq(Status::Failed.as_str()),
             runners::failure.eq(why),
+            runners::may_appear.eq(may_appear),
             runners::updated_at.eq(now),
             runners::deleted_at.eq(now),
         ))
         .execute(conn)
         .await?;
-    free_key(conn, claim.id).await?;
+    if failed == 1 {
+        free_key(conn, claim.id).await?;
+    }
     Ok(failed == 1)
 }
 
@@ -254,13 +264,23 @@ pub async fn reclaim(
         .optional()?)
 }
 
-/// `requested → pending` with what it had before: the repeat changed nothing on GitHub.
-pub async fn unclaim(conn: &mut Conn, claim: Claim, now: DateTime<Utc>) -> Result<bool, Error> {
+/// `requested → pending` with what `former` had before it was reclaimed: the repeat changed nothing on GitHub.
+pub async fn unclaim(
+    conn: &mut Conn,
+    claim: Claim,
+    former: &Runner,
+    now: DateTime<Utc>,
+) -> Result<bool, Error> {
     let restored = diesel::update(runners::table)
         .filter(runners::id.eq(claim.id))
         .filter(runners::generation.eq(claim.generation))
         .filter(runners::status.eq(Status::Requested.as_str()))
-        .set((runners::status.eq(Status::Pending.as_str()), runners::updated_at.eq(now)))
+        .set((
+            runners::status.eq(Status::Pending.as_str()),
+            runners::labels.eq(&former.labels),
+            runners::runner_group_id.eq(former.runner_group_id),
+            runners::updated_at.eq(now),
+        ))
         .execute(conn)
         .await?;
     Ok(restored == 1)
@@ -285,8 +305,10 @@ pub struct Change {
     pub deleted_at: Option<DateTime<Utc>>,
 }
 
-/// Applies `change` to the row if it still has the status and generation of `seen`.
+/// Applies `change` to the row if it still has the status and generation of `seen`. A move that the model
+/// does not allow is an error.
 pub async fn change(conn: &mut Conn, seen: &Runner, change: &Change) -> Result<Option<Runner>, Error> {
+    allowed(seen, change)?;
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq(seen.id))
         .filter(runners::generation.eq(seen.generation))
@@ -296,6 +318,34 @@ pub async fn change(conn: &mut Conn, seen: &Runner, change: &Change) -> Result<O
         .get_result(conn)
         .await
         .optional()?)
+}
+
+/// As `change`, by facts that were true at `at`: a row that knows something newer by now stays as it is.
+pub async fn follow(
+    conn: &mut Conn,
+    seen: &Runner,
+    change: &Change,
+    at: DateTime<Utc>,
+) -> Result<Option<Runner>, Error> {
+    allowed(seen, change)?;
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq(seen.id))
+        .filter(runners::generation.eq(seen.generation))
+        .filter(runners::status.eq(seen.status.as_str()))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set(change)
+        .returning(Runner::as_returning())
+        .get_result(conn)
+        .await
+        .optional()?)
+}
+
+fn allowed(seen: &Runner, change: &Change) -> Result<(), Error> {
+    let Some(next) = change.status else { return Ok(()) };
+    match next.parse::<Status>() {
+        Ok(next) if next == seen.status || seen.status.may_become(next) => Ok(()),
+        _ => Err(Error::Move { from: seen.status.as_str(), to: next }),
+    }
 }
 
 /// Those that GitHub showed online in a whole sweep: one statement however many they are.
@@ -308,27 +358,54 @@ pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<us
         .await?)
 }
 
+/// Those that a whole list, begun at `at`, did not show.
+pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq_any(ids))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set((runners::missed_sweeps.eq(runners::missed_sweeps + 1), runners::facts_at.eq(at)))
+        .execute(conn)
+        .await?)
+}
+
 /// How many count in the team's quota: live ones, and registration tokens that have not ended although
-/// their runner is gone, since GitHub cannot take a token back.
+/// their runner is gone, since GitHub cannot take a token back. One statement, so that a row which moves from
+/// one kind to the other meanwhile counts once.
 pub async fn count_for_quota(conn: &mut Conn, team: &str, now: DateTime<Utc>) -> Result<i64, Error> {
-    let live: i64 = runners::table
-        .filter(runners::team.eq(team))
-        .filter(sql::<Bool>(LIVE))
-        .count()
-        .get_result(conn)
-        .await?;
-    let tokens: i64 = runners::table
-        .filter(runners::team.eq(team))
-        .filter(sql::<Bool>("method = 'registration_token' AND status = 'deleted'"))
-        .filter(runners::expires_at.gt(now))
-        .count()
-        .get_result(conn)
-        .await?;
-    Ok(live + tokens)
+    // A text that never changes, so that it is prepared once.
+    struct Count<'a> {
+        team: &'a str,
+        now: DateTime<Utc>,
+    }
+    impl diesel::query_builder::QueryId for Count<'_> {
+        type QueryId = Count<'static>;
+        const HAS_STATIC_QUERY_ID: bool = true;
+    }
+    impl diesel::query_builder::Query for Count<'_> {
+        type SqlType = BigInt;
+    }
+    impl diesel::query_builder::QueryFragment<Pg> for Count<'_> {
+        fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+            let Count { team, now } = self;
+            out.push_sql("SELECT (SELECT count(*) FROM runners WHERE ");
+            out.push_sql(LIVE);
+            out.push_sql(" AND team = ");
+            out.push_bind_param::<Text, _>(*team)?;
+            out.push_sql(") + (SELECT count(*) FROM runners WHERE method = 'registration_token'");
+            out.push_sql(" AND status IN ('deleted', 'failed') AND team = ");
+            out.push_bind_param::<Text, _>(*team)?;
+            out.push_sql(" AND expires_at > ");
+            out.push_bind_param::<Timestamptz, _>(now)?;
+            out.push_sql(")");
+            Ok(())
+        }
+    }
+    Ok(Count { team, now }.get_result(conn).await?)
 }
 
 /// As in the partial indexes, to the letter, so that Postgres uses them.
 const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
+const WATCHED: &str = "status = 'failed' AND may_appear";
 
 /// Whose runners a caller may see.
 #[derive(Clone, Debug)]
@@ -442,7 +519,7 @@ pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Ve
     let live: Vec<Target> =
         runners::table.filter(sql::<Bool>(LIVE)).select(runners::target).distinct().load(conn).await?;
     let watched: Vec<Target> = runners::table
-        .filter(runners::status.eq(Status::Failed.as_str()))
+        .filter(sql::<Bool>(WATCHED))
         .filter(runners::updated_at.gt(watched_since))
         .select(runners::target)
         .distinct()
@@ -452,15 +529,15 @@ pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Ve
     Ok(all.into_iter().collect())
 }
 
-/// Failed JIT rows of a target that changed after `since`: a lost request may still make their runner.
+/// Failed JIT rows of a target that changed after `since` and whose runner a lost request may still make.
 pub async fn watched_on(
     conn: &mut Conn,
     target: &Target,
     since: DateTime<Utc>,
 ) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
+        .filter(sql::<Bool>(WATCHED))
         .filter(runners::target.eq(target.to_string()))
-        .filter(runners::status.eq(Status::Failed.as_str()))
         .filter(runners::method.eq(Method::Jit.as_str()))
         .filter(runners::updated_at.gt(since))
         .select(Runner::as_select())
@@ -492,35 +569,39 @@ pub async fn interrupted(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> 
         .await?)
 }
 
-/// Rows in `deleting` whose next attempt is due.
+/// Rows in `deleting` whose next attempt is due; what was tried last comes last, so that a row which always
+/// fails keeps nobody waiting.
 pub async fn deleting(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
         .filter(runners::status.eq(Status::Deleting.as_str()))
         .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
-        .order(runners::id)
+        .order((runners::delete_after.asc().nulls_first(), runners::id))
         .limit(limit)
         .select(Runner::as_select())
         .load(conn)
         .await?)
 }
 
-/// Pending rows past their start deadline (JIT) or past the end of their token (registration).
+/// Pending rows past their start deadline (JIT) or past the end of their token (registration), unless the
+/// last attempt demands a pause; what was tried last comes last.
 pub async fn overdue(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
         .filter(runners::status.eq(Status::Pending.as_str()))
         .filter(runners::expires_at.le(now))
-        .order(runners::id)
+        .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
+        .order((runners::delete_after.asc().nulls_first(), runners::id))
         .limit(limit)
         .select(Runner::as_select())
         .load(conn)
         .await?)
 }
 
-/// Rows offline since before `since`.
+/// Rows offline since before `since`: not seen since, and not found offline only now, as after a time in which
+/// nobody looked.
 pub async fn stale(conn: &mut Conn, since: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
     Ok(runners::table
         .filter(runners::status.eq(Status::Offline.as_str()))
-        .filter(diesel::dsl::sql::<Timestamptz>("coalesce(last_seen_at, updated_at)").lt(since))
+        .filter(sql::<Timestamptz>("greatest(last_seen_at, updated_at)").lt(since))
         .order(runners::id)
         .limit(limit)
         .select(Runner::as_select())

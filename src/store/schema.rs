@@ -77,6 +77,7 @@ diesel::table! {
         delete_attempts -> Int4,
         delete_after -> Nullable<Timestamptz>,
         failure -> Nullable<Text>,
+        may_appear -> Bool,
         missed_sweeps -> Int4,
         created_at -> Timestamptz,
         updated_at -> Timestamptz,

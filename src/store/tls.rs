@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use rustls_platform_verifier::ConfigVerifierExt;
+use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
@@ -20,11 +20,15 @@ pub struct Connector(Arc<ClientConfig>);
 impl Connector {
     pub fn new() -> Result<Connector, String> {
         static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-        let config = CONFIG.get_or_init(|| {
-            ClientConfig::with_platform_verifier().map(Arc::new).map_err(|err| err.to_string())
-        });
+        let config = CONFIG.get_or_init(|| client_config().map(Arc::new).map_err(|err| err.to_string()));
         config.clone().map(Connector)
     }
+}
+
+fn client_config() -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_platform_verifier()?.with_no_client_auth())
 }
 
 impl<S> MakeTlsConnect<S> for Connector

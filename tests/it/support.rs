@@ -44,7 +44,9 @@ pub struct World {
     pub replica: Uuid,
     client: reqwest::Client,
     server: JoinHandle<std::io::Result<()>>,
-    database: TestDatabase,
+    database_url: String,
+    /// `None`: somebody else's server, which goes as a whole.
+    _database: Option<TestDatabase>,
 }
 
 /// What the broker answered.
@@ -81,6 +83,21 @@ impl World {
 
     /// As `new`, with the configuration as `change` leaves it.
     pub async fn with(change: impl FnOnce(&mut Config)) -> World {
+        let database = migrated().await;
+        World::build(database.url().to_owned(), Some(database), change).await
+    }
+
+    /// As `with`, on this empty database.
+    pub async fn on(database_url: &str, change: impl FnOnce(&mut Config)) -> World {
+        Store::new(&database_url.into(), 1).expect("a URL").migrate().await.expect("the migrations");
+        World::build(database_url.to_owned(), None, change).await
+    }
+
+    async fn build(
+        database_url: String,
+        database: Option<TestDatabase>,
+        change: impl FnOnce(&mut Config),
+    ) -> World {
         let clock = Clock::default();
         let issuer =
             Issuer::start(issuer::Settings { port: 0, audience: AUDIENCE.into(), clock: clock.clone() })
@@ -89,8 +106,7 @@ impl World {
             .expect("a GitHub");
         github.add_org(ORG);
         github.add_repo(REPO);
-        let database = migrated().await;
-        let mut config = config(database.url(), issuer.url(), &github);
+        let mut config = config(&database_url, issuer.url(), &github);
         change(&mut config);
         let started = start(config.clone(), clock.clone()).await.expect("a broker");
         started.verifier.refresh().await;
@@ -98,7 +114,7 @@ impl World {
             url: format!(
                 "{}://{}",
                 if config.http.tls.is_some() { "https" } else { "http" },
-                started.address
+                started.server.address
             ),
             broker: started.broker,
             verifier: started.verifier,
@@ -109,22 +125,10 @@ impl World {
             github,
             clock,
             config,
-            database,
+            database_url,
+            _database: database,
         };
-        world
-            .policy(
-                r#"
-                [[team]]
-                name = "blue"
-                allowed_labels = ["linux.*", "docker"]
-                methods = ["jit", "registration_token"]
-                targets = ["octo-org", "octo-org/*"]
-                [[team.member]]
-                issuer = "ISSUER"
-                claims = { team = "blue" }
-                "#,
-            )
-            .await;
+        world.policy(&team("blue", "")).await;
         world
     }
 
@@ -206,12 +210,12 @@ impl World {
     }
 
     pub fn database_url(&self) -> &str {
-        self.database.url()
+        &self.database_url
     }
 
     /// One query on the world's database, past the broker: the first column of all rows, as text.
     pub async fn sql(&self, query: &str) -> Vec<String> {
-        let (client, _connection) = connect(self.database.url()).await;
+        let (client, _connection) = connect(&self.database_url).await;
         let messages = client.simple_query(query).await.unwrap_or_else(|err| panic!("{query}: {err:?}"));
         messages
             .into_iter()
@@ -227,6 +231,25 @@ impl World {
         self.sql(&format!("SELECT event_type FROM audit_log WHERE runner_name = '{name}' ORDER BY id")).await
     }
 
+    /// The events that fit a condition, as JSON, oldest first.
+    pub async fn log(&self, condition: &str) -> Vec<Value> {
+        let query = format!("SELECT to_json(e) FROM audit_log e WHERE {condition} ORDER BY id");
+        let rows = self.sql(&query).await;
+        rows.iter().map(|row| serde_json::from_str(row).expect("JSON")).collect()
+    }
+
+    /// How many runners, or registration tokens, GitHub was asked for.
+    pub fn posts(&self) -> usize {
+        let asked =
+            |path: &str| path.ends_with("/generate-jitconfig") || path.ends_with("/registration-token");
+        self.github.calls().iter().filter(|call| asked(&call.path)).count()
+    }
+
+    /// The names of the runners that GitHub has for the organisation.
+    pub fn on_github(&self) -> Vec<String> {
+        self.github.runners(ORG).into_iter().map(|runner| runner.name).collect()
+    }
+
     /// The status of the newest row of this name.
     pub async fn status(&self, name: &str) -> String {
         let query = format!("SELECT status FROM runners WHERE name = '{name}' ORDER BY id DESC LIMIT 1");
@@ -238,6 +261,31 @@ impl Drop for World {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+/// Waits until it is so, for as long as a slow machine may need.
+pub async fn eventually(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    while !is_so().await {
+        assert!(tokio::time::Instant::now() < deadline, "{what}: not in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A team of a policy whose members have the claim `team`; `more` lines of its own.
+pub fn team(name: &str, more: &str) -> String {
+    let default = |key: &str, value: &str| match more.contains(&format!("{key} =")) {
+        true => String::new(),
+        false => format!("{key} = {value}\n"),
+    };
+    [
+        format!("[[team]]\nname = \"{name}\"\n"),
+        default("allowed_labels", r#"["linux.*", "docker"]"#),
+        default("methods", r#"["jit", "registration_token"]"#),
+        default("targets", r#"["octo-org", "octo-org/*"]"#),
+        format!("{more}\n[[team.member]]\nissuer = \"ISSUER\"\nclaims = {{ team = \"{name}\" }}\n"),
+    ]
+    .concat()
 }
 
 pub fn client() -> reqwest::Client {

@@ -1,13 +1,19 @@
-//! Tests that need more than this process: the broker as its users run it, killed, stopped and read.
+//! The broker as its users run it, killed, stopped and read; and against programs that others wrote: an OpenID
+//! provider, generated clients, a fuzzer. A test says that it is skipped where its program is missing; with
+//! `REQUIRE_PEERS=1` that fails it.
 
 #[path = "../it/database.rs"]
 mod database;
 #[path = "../it/support.rs"]
 mod support;
 
+mod clients;
 mod crash;
 mod crash_step;
 mod frozen;
+mod fuzzer;
+mod openid_provider;
 mod process;
 mod secrets;
 mod shutdown;
+mod tools;

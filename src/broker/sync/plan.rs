@@ -70,7 +70,7 @@ pub struct Plan {
     /// Rows that are online as before.
     pub still_online: Vec<uuid::Uuid>,
     /// Rows that this list missed for the first time, or again.
-    pub missed: Vec<Runner>,
+    pub missed: Vec<uuid::Uuid>,
     /// Rows that enough whole lists have missed.
     pub gone: Vec<Runner>,
 }
@@ -100,7 +100,7 @@ pub fn compare<'a>(
                 Some(_) | None => {}
             },
             None if is_missed(&row, at) && row.missed_sweeps + 1 >= MISSES => plan.gone.push(row),
-            None if is_missed(&row, at) => plan.missed.push(row),
+            None if is_missed(&row, at) => plan.missed.push(row.id),
             None => {}
         }
     }
