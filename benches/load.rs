@@ -23,13 +23,13 @@
 mod client;
 #[path = "load/pgbench.rs"]
 mod pgbench;
+#[path = "load/process.rs"]
+mod process;
 
 use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use runner_broker::clock::Clock;
@@ -149,46 +149,10 @@ impl Site {
         Load { port: self.port, token: self.token.clone() }
     }
 
-    /// Resident memory of the broker now, in MB.
-    fn memory(&self) -> f64 {
-        resident(self.broker.id())
-    }
-}
-
-fn resident(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1024.0
-}
-
-/// The most memory that a process has had while this lives.
-struct Watched {
-    most: Arc<AtomicU64>,
-    watching: tokio::task::JoinHandle<()>,
-}
-
-impl Watched {
-    fn start(process: u32) -> Watched {
-        let most = Arc::new(AtomicU64::new(0));
-        let seen = most.clone();
-        let watching = tokio::spawn(async move {
-            loop {
-                seen.fetch_max((resident(process) * 10.0) as u64, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-        Watched { most, watching }
-    }
-
-    fn most(&self) -> f64 {
-        self.most.load(Ordering::Relaxed) as f64 / 10.0
-    }
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.watching.abort();
+    /// Seconds of CPU that the broker, Postgres, and GitHub with the load have taken so far.
+    fn cpu(&self) -> [f64; 3] {
+        let postgres = self.postgres.pid().map_or(0.0, process::cpu_with_children);
+        [process::cpu(self.broker.id()), postgres, process::cpu(std::process::id())]
     }
 }
 
@@ -204,8 +168,8 @@ async fn main() {
     load.until_ready(|| site.broker.try_wait().ok().flatten().is_none()).await;
     let script = pgbench::record(&site.postgres, &load, site.folder.path()).await;
     pgbench::keep(&script, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/provision.sql")));
-    let rest = site.memory();
-    let watched = Watched::start(site.broker.id());
+    let rest = process::resident(site.broker.id());
+    let watched = process::Watched::start(site.broker.id());
     load.provisions(8, Duration::from_secs(1)).await;
 
     let fsync = if settings.fsync { "waits for the disk" } else { "does not wait for the disk" };
@@ -228,10 +192,15 @@ async fn main() {
         "ratio"
     );
     for (run, &connections) in settings.connections.iter().enumerate() {
+        let start = site.cpu();
         let (provisions, made) = load.provisions(connections, settings.step).await;
+        let middle = site.cpu();
         let reads = load.reads(connections, settings.step, &made).await;
+        let end = site.cpu();
         let pgbench = pgbench::run(&site.postgres, &script, run + 1, connections, settings.step).await;
         print_line(connections, &provisions, &reads, pgbench);
+        print_cpu("a provision", start, middle, &provisions);
+        print_cpu("a read", middle, end, &reads);
     }
     println!("broker's memory: {rest:.0} MB at rest, at most {:.0} MB under load", watched.most());
 }
@@ -250,5 +219,14 @@ fn print_line(connections: usize, provisions: &Measured, reads: &Measured, pgben
         reads.rate(),
         reads.quantile(0.5),
         reads.quantile(0.99),
+    );
+}
+
+/// Where the time of the machine goes: unlike rates, hardly touched by whatever else runs on it.
+fn print_cpu(what: &str, from: [f64; 3], to: [f64; 3], measured: &Measured) {
+    let [broker, postgres, rest] = [0, 1, 2].map(|i| (to[i] - from[i]) * 1000.0 / measured.count() as f64);
+    println!(
+        "{:>11} | CPU for {what}: broker {broker:.2} ms, Postgres {postgres:.2} ms, GitHub and load {rest:.2} ms",
+        ""
     );
 }

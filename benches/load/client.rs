@@ -30,6 +30,10 @@ impl Measured {
         Measured { latencies, took }
     }
 
+    pub fn count(&self) -> usize {
+        self.latencies.len()
+    }
+
     /// Answers a second.
     pub fn rate(&self) -> f64 {
         self.latencies.len() as f64 / self.took.as_secs_f64()

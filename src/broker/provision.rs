@@ -48,7 +48,7 @@ enum Intent {
     Fresh(Runner, Grant),
     /// The idempotency key's runner is to be replaced by the same row's next generation.
     Repeat {
-        former: Runner,
+        former: Box<Runner>,
         runner: Runner,
         grant: Grant,
     },
@@ -94,7 +94,7 @@ impl Broker {
             Intent::Repeat { former, runner, grant } => {
                 self.replace_unstarted(caller, &former, &runner, deadline).await?;
                 if grant.method() == Method::RegistrationToken {
-                    return self.renew(caller, ask, former, runner, grant, deadline).await;
+                    return self.renew(caller, ask, &former, runner, grant, deadline).await;
                 }
                 (runner, grant)
             }
@@ -109,14 +109,14 @@ impl Broker {
         self: &Arc<Self>,
         caller: &Caller,
         ask: &Ask,
-        former: Runner,
+        former: &Runner,
         runner: Runner,
         grant: Grant,
         deadline: Deadline,
     ) -> Result<Provisioned, Error> {
         match self.ask_github(&grant, &runner, deadline).await {
             Ok(made) => self.hand_out(caller, ask, grant, runner, made, deadline).await,
-            Err(err) => Err(self.give_back(caller, &former, &runner, err.into()).await?),
+            Err(err) => Err(self.give_back(caller, former, &runner, err.into()).await?),
         }
     }
 
@@ -269,7 +269,7 @@ impl Broker {
             return Ok(Err(Error::KeySpent));
         };
         record(conn, self.intent_event(caller, &grant, &runner)).await?;
-        Ok(Ok(Intent::Repeat { former: old, runner, grant }))
+        Ok(Ok(Intent::Repeat { former: Box::new(old), runner, grant }))
     }
 
     /// Counts under the team's lock what its limits need, and grants.

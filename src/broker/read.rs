@@ -7,6 +7,7 @@ use super::caller::Caller;
 use super::{Broker, Error, audit_scope, runner_scope};
 use crate::store::Store;
 use crate::store::audit::{self, Event};
+use crate::store::detail;
 use crate::store::runners::{self, Filter, Runner};
 
 /// Where `total` stops counting.
@@ -58,10 +59,15 @@ impl Broker {
     }
 
     pub async fn runner(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
+        let not_found = || Error::RunnerNotFound(id_or_name.to_owned());
+        let scope = runner_scope(caller);
         let mut conn = self.store.conn().await?;
-        let Some(runner) = runners::find(&mut conn, id_or_name, &runner_scope(caller)).await? else {
-            return Err(Error::RunnerNotFound(id_or_name.to_owned()));
-        };
+        if let Ok(id) = id_or_name.parse() {
+            let (runner, events) = detail::by_id(&mut conn, id, EVENTS_SHOWN).await?;
+            let runner = runner.filter(|runner| scope.has(runner)).ok_or_else(not_found)?;
+            return Ok((runner, events));
+        }
+        let runner = runners::find(&mut conn, id_or_name, &scope).await?.ok_or_else(not_found)?;
         let events = audit::of_runner(&mut conn, runner.id, EVENTS_SHOWN).await?;
         Ok((runner, events))
     }

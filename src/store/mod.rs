@@ -3,6 +3,7 @@
 //! Functions take the connection first, so that callers join them into one transaction.
 
 pub mod audit;
+pub mod detail;
 pub mod github_cache;
 pub mod idempotency;
 pub mod leases;

@@ -414,15 +414,26 @@ pub enum Scope {
     Teams(Vec<String>),
 }
 
+impl Scope {
+    pub fn has(&self, runner: &Runner) -> bool {
+        match self {
+            Scope::All => true,
+            Scope::Teams(teams) => teams.contains(&runner.team),
+        }
+    }
+}
+
 /// A runner by its id, or by name: the live one, else the newest of that name.
 pub async fn find(conn: &mut Conn, id_or_name: &str, scope: &Scope) -> Result<Option<Runner>, Error> {
-    let mut query = runners::table.select(Runner::as_select()).into_boxed();
-    query = match id_or_name.parse::<Uuid>() {
-        Ok(id) => query.filter(runners::id.eq(id)),
-        Err(_) => query
-            .filter(sql::<Bool>("lower(name) = ").bind::<Text, _>(id_or_name.to_ascii_lowercase()))
-            .order((sql::<Bool>(LIVE).desc(), runners::id.desc())),
-    };
+    // By id there is one at most. And unlike a query that is put together here, that one is prepared only once.
+    if let Ok(id) = id_or_name.parse::<Uuid>() {
+        return Ok(by_id(conn, id).await?.filter(|runner| scope.has(runner)));
+    }
+    let mut query = runners::table
+        .select(Runner::as_select())
+        .filter(sql::<Bool>("lower(name) = ").bind::<Text, _>(id_or_name.to_ascii_lowercase()))
+        .order((sql::<Bool>(LIVE).desc(), runners::id.desc()))
+        .into_boxed();
     if let Scope::Teams(teams) = scope {
         query = query.filter(runners::team.eq_any(teams.clone()));
     }

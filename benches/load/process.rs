@@ -1,0 +1,73 @@
+//! What processes take of the machine, as `/proc` says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// `USER_HZ`, the same on every Linux that we know.
+const TICKS: f64 = 100.0;
+
+/// The fields of `/proc/PID/stat` after the command's name: 0 is the state, 1 the parent.
+fn stat(process: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = text.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+    fields.split_whitespace().map(str::to_owned).collect()
+}
+
+fn seconds(stat: &[String]) -> f64 {
+    stat.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+}
+
+/// Seconds of CPU that a process has taken, all its threads together.
+pub fn cpu(process: u32) -> f64 {
+    seconds(&stat(&process.to_string()))
+}
+
+/// As `cpu`, with its children as far as they live: Postgres' sessions.
+pub fn cpu_with_children(process: u32) -> f64 {
+    let parent = process.to_string();
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let children = all.filter_map(|entry| {
+        let stat = stat(entry.file_name().to_str().filter(|name| name.parse::<u32>().is_ok())?);
+        (stat.get(1) == Some(&parent)).then(|| seconds(&stat))
+    });
+    cpu(process) + children.sum::<f64>()
+}
+
+/// Resident memory of a process now, in MB.
+pub fn resident(process: u32) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    kilobytes.unwrap_or(f64::NAN) / 1024.0
+}
+
+/// The most memory that a process has had while this lives.
+pub struct Watched {
+    most: Arc<AtomicU64>,
+    watching: tokio::task::JoinHandle<()>,
+}
+
+impl Watched {
+    pub fn start(process: u32) -> Watched {
+        let most = Arc::new(AtomicU64::new(0));
+        let seen = most.clone();
+        let watching = tokio::spawn(async move {
+            loop {
+                seen.fetch_max((resident(process) * 10.0) as u64, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        });
+        Watched { most, watching }
+    }
+
+    pub fn most(&self) -> f64 {
+        self.most.load(Ordering::Relaxed) as f64 / 10.0
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.watching.abort();
+    }
+}
