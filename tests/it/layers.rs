@@ -38,7 +38,7 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
 ];
 
 /// Who may start the development servers.
-const DEV_USERS: &[&str] = &["cli", "main"];
+const DEV_USERS: &[&str] = &["main"];
 
 fn height(module: &str) -> Option<u8> {
     HEIGHTS.iter().find(|(name, _)| *name == module).map(|(_, height)| *height)
