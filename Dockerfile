@@ -5,17 +5,17 @@ WORKDIR /src
 
 # The dependencies alone: this layer stays until Cargo.toml or Cargo.lock changes.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir -p src tests/it tests/peers \
-    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs tests/peers/main.rs > /dev/null \
+RUN mkdir -p src tests/it tests/peers benches \
+    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs tests/peers/main.rs benches/load.rs > /dev/null \
     && touch src/lib.rs \
     && cargo build --locked --release --no-default-features \
-    && rm -rf src tests
+    && rm -rf src tests benches
 
 COPY migrations ./migrations
 COPY src ./src
 # The stand-ins of above are newer than the sources.
-RUN mkdir -p tests/it tests/peers \
-    && touch tests/it/main.rs tests/peers/main.rs \
+RUN mkdir -p tests/it tests/peers benches \
+    && touch tests/it/main.rs tests/peers/main.rs benches/load.rs \
     && find src migrations -type f -exec touch {} + \
     && cargo build --locked --release --no-default-features --bin runner-broker
 
