@@ -3,20 +3,19 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 
-# The dependencies alone: this layer stays until Cargo.toml or Cargo.lock changes.
+# The dependencies alone: this layer stays until Cargo.toml or Cargo.lock changes. Cargo wants a file for every
+# target that Cargo.toml names, whether it is built or not.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it tests/peers benches \
     && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs tests/peers/main.rs benches/load.rs > /dev/null \
     && touch src/lib.rs \
     && cargo build --locked --release --no-default-features \
-    && rm -rf src tests benches
+    && rm -rf src
 
 COPY migrations ./migrations
 COPY src ./src
-# The stand-ins of above are newer than the sources.
-RUN mkdir -p tests/it tests/peers benches \
-    && touch tests/it/main.rs tests/peers/main.rs benches/load.rs \
-    && find src migrations -type f -exec touch {} + \
+# The stand-ins that were built are newer than the sources.
+RUN find src migrations -type f -exec touch {} + \
     && cargo build --locked --release --no-default-features --bin runner-broker
 
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -7,21 +7,14 @@ pub mod serve;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 
 use crate::config::Faults;
 use crate::{broker, store};
 
-/// One GitHub self-hosted runner for an OpenID Connect token, by policy, audited.
-#[derive(Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
-pub struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
+/// What the broker does on the command line.
 #[derive(Subcommand)]
-enum Command {
+pub enum Command {
     /// Serve the API
     #[command(after_help = "Example:\n  runner-broker migrate && runner-broker serve")]
     Serve,
@@ -31,13 +24,6 @@ enum Command {
         after_help = "Example:\n  DATABASE_URL=postgres://… runner-broker migrate"
     )]
     Migrate,
-    /// Try everything on this machine: Postgres, an OpenID provider and a GitHub of its own
-    #[cfg(feature = "dev")]
-    #[command(
-        args_conflicts_with_subcommands = true,
-        after_help = "Examples:\n  runner-broker dev\n  runner-broker dev token --sub alice --claim team=blue"
-    )]
-    Dev(crate::dev::command::Dev),
     /// List runners, newest first
     #[command(after_help = "Example:\n  runner-broker list-runners --status active --team ml")]
     ListRunners(runners::List),
@@ -106,19 +92,23 @@ pub fn with_causes(err: &dyn std::error::Error) -> String {
 
 pub type Done = Result<(), Failure>;
 
-/// Runs one command.
-pub async fn run(cli: Cli) -> ExitCode {
-    let done = match cli.command {
-        Command::Serve => serve::serve().await,
-        Command::Migrate => serve::migrate().await,
-        #[cfg(feature = "dev")]
-        Command::Dev(dev) => dev.run().await,
-        Command::ListRunners(list) => list.run().await,
-        Command::CleanupStaleRunners(cleanup) => cleanup.run().await,
-        Command::ExportAuditLog(export) => export.run().await,
-        Command::Policy(policy) => policy.run().await,
-        Command::Openapi => print_openapi(),
-    };
+impl Command {
+    /// Runs this command.
+    pub async fn run(self) -> Done {
+        match self {
+            Command::Serve => serve::serve().await,
+            Command::Migrate => serve::migrate().await,
+            Command::ListRunners(list) => list.run().await,
+            Command::CleanupStaleRunners(cleanup) => cleanup.run().await,
+            Command::ExportAuditLog(export) => export.run().await,
+            Command::Policy(policy) => policy.run().await,
+            Command::Openapi => print_openapi(),
+        }
+    }
+}
+
+/// The exit code of what was done, with the reason on standard error.
+pub fn exit_code(done: Done) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(why)) => {

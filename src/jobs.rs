@@ -68,19 +68,10 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 tracing::info!(epoch = lease.epoch, "this replica leads");
                 metrics::gauge!("broker_leader").set(1);
                 let lost = stop.child_token();
-                let mut sweeping = tokio::spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
-                // A leader that does not sweep must not keep others from it.
-                let mut ended = None;
-                tokio::select! {
-                    () = prolong(&broker, replica, &lease, renewal, &stop) => {}
-                    result = &mut sweeping => ended = Some(result),
-                }
+                let sweeping = tokio::spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
-                let result = match ended {
-                    Some(result) => result,
-                    None => sweeping.await,
-                };
-                if let Err(err) = result {
+                if let Err(err) = sweeping.await {
                     tracing::error!(error = %err, "the sweep ended abnormally");
                 }
                 metrics::gauge!("broker_leader").set(0);
@@ -97,11 +88,11 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
 }
 
 /// Returns when the lease is lost, or at the end.
-async fn prolong(broker: &Broker, replica: Uuid, lease: &Lease, renewal: Duration, stop: &CancellationToken) {
+async fn prolong(broker: &Broker, replica: Uuid, lease: &Lease, renewal: Duration, lost: &CancellationToken) {
     let mut failures = 0;
     loop {
         tokio::select! {
-            () = stop.cancelled() => return,
+            () = lost.cancelled() => return,
             () = sleep(renewal) => {}
         }
         match broker.lead(replica).await {
@@ -126,6 +117,8 @@ async fn prolong(broker: &Broker, replica: Uuid, lease: &Lease, renewal: Duratio
 async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
     // Many wakes in a row make one sweep a second, not one each.
     const BREATH: Duration = Duration::from_secs(1);
+    // However this ends: a leader that does not sweep must not keep others from it.
+    let _lost = stop.clone().drop_guard();
     loop {
         // Broken off at the end or when the lease is lost: a sweep may be interrupted anywhere.
         tokio::select! {

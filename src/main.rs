@@ -2,8 +2,29 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use runner_broker::cli::{Cli, run};
+use clap::{Parser, Subcommand};
+use runner_broker::cli::{self, exit_code};
+
+/// One GitHub self-hosted runner for an OpenID Connect token, by policy, audited.
+#[derive(Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    #[command(flatten)]
+    Broker(cli::Command),
+    /// Try everything on this machine: Postgres, an OpenID provider and a GitHub of its own
+    #[cfg(feature = "dev")]
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  runner-broker dev\n  runner-broker dev token --sub alice --claim team=blue"
+    )]
+    Dev(runner_broker::dev::command::Dev),
+}
 
 fn main() -> ExitCode {
     // The one TLS stack; before anything could choose another.
@@ -20,11 +41,19 @@ fn main() -> ExitCode {
         _ => {}
     }
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(Cli::parse())),
+        Ok(runtime) => exit_code(runtime.block_on(run(Cli::parse().command))),
         Err(err) => {
             eprintln!("runner-broker: no threads: {err}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn run(command: Command) -> cli::Done {
+    match command {
+        Command::Broker(command) => command.run().await,
+        #[cfg(feature = "dev")]
+        Command::Dev(dev) => dev.run().await,
     }
 }
 

@@ -10,21 +10,17 @@ use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use super::caller::Caller;
 use super::events::{About, Actor, Kind, record};
-use super::lost::Trace;
+use super::intent::Intent;
+use super::obtain::Made;
 use super::{Broker, Error};
-use crate::github::{self, Deadline};
-use crate::model::{Method, NameAsk, system_labels};
-use crate::policy::{self, Ask, Denial, Grant, Placed, Usage};
+use crate::github::Deadline;
+use crate::model::{Method, system_labels};
+use crate::policy::{self, Ask, Grant, Placed};
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Issued, Runner};
-use crate::store::{Conn, idempotency, policies};
-
-/// How many suffixes are tried for a generated name before its prefix counts as taken.
-const SUFFIXES: usize = 3;
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -41,24 +37,6 @@ pub struct Provisioned {
     pub group_name: Option<String>,
     /// Those of `runner.labels` that the runner's own software adds.
     pub system_labels: BTreeSet<String>,
-}
-
-/// What the intent's transaction decided to do.
-enum Intent {
-    Fresh(Runner, Grant),
-    /// The idempotency key's runner is to be replaced by the same row's next generation.
-    Repeat {
-        former: Runner,
-        runner: Runner,
-        grant: Grant,
-    },
-}
-
-/// What GitHub made for a claim.
-struct Made {
-    github_runner_id: Option<i64>,
-    credential: SecretString,
-    expires_at: DateTime<Utc>,
 }
 
 impl Broker {
@@ -94,7 +72,7 @@ impl Broker {
             Intent::Repeat { former, runner, grant } => {
                 self.replace_unstarted(caller, &former, &runner, deadline).await?;
                 if grant.method() == Method::RegistrationToken {
-                    return self.renew(caller, ask, former, runner, grant, deadline).await;
+                    return self.renew(caller, ask, &former, runner, grant, deadline).await;
                 }
                 (runner, grant)
             }
@@ -109,14 +87,14 @@ impl Broker {
         self: &Arc<Self>,
         caller: &Caller,
         ask: &Ask,
-        former: Runner,
+        former: &Runner,
         runner: Runner,
         grant: Grant,
         deadline: Deadline,
     ) -> Result<Provisioned, Error> {
         match self.ask_github(&grant, &runner, deadline).await {
             Ok(made) => self.hand_out(caller, ask, grant, runner, made, deadline).await,
-            Err(err) => Err(self.give_back(caller, &former, &runner, err.into()).await?),
+            Err(err) => Err(self.give_back(caller, former, &runner, err.into()).await?),
         }
     }
 
@@ -165,309 +143,6 @@ impl Broker {
         }
         let event = self.refusal(caller, ask, &err);
         self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
-        Ok(err)
-    }
-
-    fn refusal(&self, caller: &Caller, ask: &Ask, err: &Error) -> crate::store::audit::NewEvent {
-        let kind = match err {
-            Error::GitHub(_) => Kind::ProvisionFailed,
-            _ => Kind::ProvisionRefused,
-        };
-        let mut event = self.event(kind, Actor::Caller(caller)).because(err).with(json!({
-            "method": ask.method,
-            "labels": ask.labels,
-        }));
-        // Only a team of the caller's own: its members may read this event.
-        let memberships = &caller.memberships.teams;
-        let membership = match (&ask.team, memberships.as_slice()) {
-            (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
-            (None, [only]) => Some(only),
-            (None, _) => None,
-        };
-        event.team = membership.map(|of| of.team.name().to_owned());
-        event.policy_rule = membership.map(|of| of.rule.clone());
-        event.target = ask.target.as_ref().map(ToString::to_string);
-        event.runner_name = match &ask.name {
-            NameAsk::Exact(name) => Some(name.to_string()),
-            NameAsk::Prefix(_) => None,
-        };
-        event
-    }
-
-    /// The intent: quota, rate, name and idempotency key are decided under their locks, and the row and its
-    /// event are written before GitHub hears of anything. A refusal commits its event, too.
-    async fn intend(
-        &self,
-        caller: &Caller,
-        ask: &Ask,
-        key: Option<&Key>,
-        placed: &Placed,
-    ) -> Result<Intent, Error> {
-        self.store
-            .transaction::<_, Error, _>(async |conn| {
-                let decided = self.decide(conn, caller, ask, key, placed).await?;
-                if let Err(refusal) = &decided {
-                    let mut event = self.refusal(caller, ask, refusal);
-                    event.team = Some(placed.permit().team().to_owned());
-                    event.target = Some(placed.permit().target().to_string());
-                    event.policy_rule = Some(placed.permit().rule().to_owned());
-                    record(conn, event).await?;
-                }
-                Ok(decided)
-            })
-            .await?
-    }
-
-    async fn decide(
-        &self,
-        conn: &mut Conn,
-        caller: &Caller,
-        ask: &Ask,
-        key: Option<&Key>,
-        placed: &Placed,
-    ) -> Result<Result<Intent, Error>, Error> {
-        let now = self.clock.now();
-        let repeated = match key {
-            None => None,
-            Some(key) => match self.repeated(conn, caller, key, now).await? {
-                Ok(repeated) => repeated,
-                Err(refusal) => return Ok(Err(refusal)),
-            },
-        };
-        let grant = match self.count_and_grant(conn, placed, repeated.is_some(), now).await? {
-            Ok(grant) => grant,
-            Err(refusal) => return Ok(Err(refusal)),
-        };
-        if let Some(old) = repeated {
-            return self.reclaim(conn, caller, old, grant, now).await;
-        }
-        let Some(runner) = self.claim(conn, caller, ask, &grant, now).await? else {
-            let name = match &ask.name {
-                NameAsk::Exact(name) => name.to_string(),
-                NameAsk::Prefix(_) => "that prefix with three random suffixes".into(),
-            };
-            return Ok(Err(Error::NameTaken(name)));
-        };
-        if let Some(key) = key {
-            idempotency::keep(conn, &caller.identity, key, runner.id, now).await?;
-        }
-        Ok(Ok(Intent::Fresh(runner, grant)))
-    }
-
-    async fn reclaim(
-        &self,
-        conn: &mut Conn,
-        caller: &Caller,
-        old: Runner,
-        grant: Grant,
-        now: DateTime<Utc>,
-    ) -> Result<Result<Intent, Error>, Error> {
-        if old.team != grant.team() || old.target != *grant.target() {
-            return Ok(Err(Error::KeyReused));
-        }
-        let Some(runner) = runners::reclaim(conn, old.claim(), &grant, now).await? else {
-            return Ok(Err(Error::KeySpent));
-        };
-        record(conn, self.intent_event(caller, &grant, &runner)).await?;
-        Ok(Ok(Intent::Repeat { former: old, runner, grant }))
-    }
-
-    /// Counts under the team's lock what its limits need, and grants.
-    async fn count_and_grant(
-        &self,
-        conn: &mut Conn,
-        placed: &Placed,
-        is_repeat: bool,
-        now: DateTime<Utc>,
-    ) -> Result<Result<Grant, Error>, Error> {
-        let permit = placed.permit();
-        let mut usage = Usage::default();
-        let mut oldest = None;
-        if permit.max_runners().is_some() || permit.requests_per_minute().is_some() {
-            if !policies::lock_team(conn, permit.team()).await? {
-                return Ok(Err(Error::Denied(Denial::NoTeam { asked: None })));
-            }
-            if permit.requests_per_minute().is_some() {
-                (usage.recent_requests, oldest) = policies::recent_requests(conn, permit.team(), now).await?;
-            }
-            if permit.max_runners().is_some() && !is_repeat {
-                usage.live_runners = runners::count_for_quota(conn, permit.team(), now).await?;
-            }
-        }
-        let grant = match placed.grant(usage) {
-            Ok(grant) => grant,
-            Err(Denial::RateLimited { .. }) => {
-                let until = oldest.unwrap_or(now) + TimeDelta::minutes(1);
-                return Ok(Err(Error::TooManyRequests { until }));
-            }
-            Err(denial) => return Ok(Err(denial.into())),
-        };
-        if permit.requests_per_minute().is_some() {
-            policies::note_request(conn, permit.team(), now).await?;
-        }
-        Ok(Ok(grant))
-    }
-
-    /// Takes a name and writes the row with its event. `None`: the name is taken.
-    async fn claim(
-        &self,
-        conn: &mut Conn,
-        caller: &Caller,
-        ask: &Ask,
-        grant: &Grant,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Runner>, Error> {
-        let tries = if ask.name.is_generated() { SUFFIXES } else { 1 };
-        for _ in 0..tries {
-            let name = ask.name.name();
-            let claimed = runners::claim(conn, Uuid::now_v7(), &name, grant, &caller.identity, now).await?;
-            if let Some(runner) = claimed {
-                record(conn, self.intent_event(caller, grant, &runner)).await?;
-                return Ok(Some(runner));
-            }
-        }
-        Ok(None)
-    }
-
-    fn intent_event(&self, caller: &Caller, grant: &Grant, runner: &Runner) -> crate::store::audit::NewEvent {
-        let mut event =
-            self.event(Kind::ProvisionRequested, Actor::Caller(caller)).about(runner).with(json!({
-                "method": grant.method(),
-                "labels": grant.labels(),
-                "runner_group_id": grant.group_id(),
-                "generation": runner.generation,
-            }));
-        event.policy_rule = Some(grant.rule().to_owned());
-        event
-    }
-
-    /// Asks GitHub, at most once more after a lost answer, and leaves no orphan: a lost answer is resolved
-    /// before the second time.
-    async fn obtain(
-        &self,
-        caller: &Caller,
-        ask: &Ask,
-        grant: &Grant,
-        mut runner: Runner,
-        deadline: Deadline,
-    ) -> Result<(Runner, Made), Error> {
-        let mut renames = 0;
-        let mut lost = false;
-        loop {
-            let err = match self.ask_github(grant, &runner, deadline).await {
-                Ok(made) => return Ok((runner, made)),
-                Err(err) => err,
-            };
-            let is_conflict = matches!(err, github::Error::Conflict { .. });
-            let is_lost = err.lost_answer() && grant.method() == Method::Jit;
-            // After a lost answer a conflict may be with what the first request made after all.
-            let trace = match is_lost || (is_conflict && lost) {
-                true => match self.resolve(&runner, deadline).await {
-                    Ok(trace) => Some(trace),
-                    Err(lookup) => {
-                        // What cannot be looked up now stays `requested`: the sweep resolves it.
-                        tracing::warn!(runner = %runner.id, error = %lookup, "a lost answer is left to the sweep");
-                        self.wake.notify_one();
-                        return Err(Error::AnswerLost(err));
-                    }
-                },
-                false => None,
-            };
-            let has_time = deadline.remaining() >= self.github_timeout;
-            let (why, again) = match trace {
-                Some(Trace::Foreign) => (Error::NameTaken(runner.name.clone()), false),
-                Some(_) => (Error::AnswerLost(err), !lost && has_time),
-                None if is_conflict => (Error::NameTaken(runner.name.clone()), false),
-                None => return Err(self.fail(caller, &runner, Error::GitHub(err)).await?),
-            };
-            lost |= is_lost;
-            // A repeat keeps the name that its caller knows.
-            if ask.name.is_generated() && runner.generation == 1 && has_time && renames < SUFFIXES {
-                if again || matches!(why, Error::NameTaken(_)) {
-                    renames += 1;
-                    runner = self.rename(caller, ask, grant, &runner, why).await?;
-                    continue;
-                }
-            } else if again {
-                continue;
-            }
-            return Err(self.fail(caller, &runner, why).await?);
-        }
-    }
-
-    async fn ask_github(
-        &self,
-        grant: &Grant,
-        runner: &Runner,
-        deadline: Deadline,
-    ) -> Result<Made, github::Error> {
-        match grant.method() {
-            Method::Jit => {
-                let jit = self.github.generate_jitconfig(grant, &runner.name, deadline).await?;
-                let start =
-                    TimeDelta::from_std(self.config.jit_start_deadline).unwrap_or(TimeDelta::hours(1));
-                Ok(Made {
-                    github_runner_id: Some(jit.runner.id),
-                    credential: jit.encoded_jit_config,
-                    expires_at: self.clock.now() + start,
-                })
-            }
-            Method::RegistrationToken => {
-                let issued = self.github.registration_token(grant, deadline).await?;
-                Ok(Made { github_runner_id: None, credential: issued.token, expires_at: issued.expires_at })
-            }
-        }
-    }
-
-    /// Gives a generated name a new suffix: a new row, claimed before GitHub hears of it. The old row fails
-    /// because of `why`; after a lost answer its name stays watched.
-    async fn rename(
-        &self,
-        caller: &Caller,
-        ask: &Ask,
-        grant: &Grant,
-        old: &Runner,
-        why: Error,
-    ) -> Result<Runner, Error> {
-        let now = self.clock.now();
-        let renamed = self
-            .store
-            .transaction::<_, Error, _>(async |conn| {
-                let Some(new) = self.claim(conn, caller, ask, grant, now).await? else {
-                    return Ok(None);
-                };
-                idempotency::repoint(conn, old.id, new.id).await?;
-                let reason = format!("renamed to {}: {why}", new.name);
-                if !runners::fail(conn, old.claim(), &reason, may_appear(&why), now).await? {
-                    return Err(Error::TooLate);
-                }
-                let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(old).because(&why);
-                record(conn, event.with(json!({ "renamed_to": new.id }))).await?;
-                Ok(Some(new))
-            })
-            .await?;
-        match renamed {
-            Some(new) => Ok(new),
-            None => Err(self.fail(caller, old, why).await?),
-        }
-    }
-
-    /// `requested → failed` with its event; hands `err` back. Should even this fail, the sweep does it.
-    async fn fail(&self, caller: &Caller, runner: &Runner, err: Error) -> Result<Error, Error> {
-        let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(runner).because(&err);
-        let now = event.timestamp;
-        let written = self
-            .store
-            .transaction::<_, Error, _>(async |conn| {
-                if runners::fail(conn, runner.claim(), &err.to_string(), may_appear(&err), now).await? {
-                    record(conn, event).await?;
-                }
-                Ok(())
-            })
-            .await;
-        if let Err(store) = written {
-            tracing::warn!(runner = %runner.id, error = %store, "a failed provision is left to the sweep");
-        }
         Ok(err)
     }
 
@@ -545,9 +220,4 @@ impl Broker {
             }
         }
     }
-}
-
-/// Whether a lost request may still make the runner of a provision that failed because of this.
-fn may_appear(why: &Error) -> bool {
-    matches!(why, Error::AnswerLost(_))
 }

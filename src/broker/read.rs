@@ -131,6 +131,7 @@ pub async fn export(
     mut each: impl FnMut(&Event) -> std::io::Result<()>,
 ) -> Result<std::io::Result<()>, Error> {
     let mut conn = store.conn().await?;
+    audit::be_patient(&mut conn).await?;
     let filter = audit::Filter { since: Some(since), until, ..audit::Filter::default() };
     started(audit::count(&mut conn, &filter).await?.unsigned_abs());
     let mut after = 0;

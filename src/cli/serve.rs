@@ -149,8 +149,17 @@ impl Started {
     pub async fn run(self, stop: CancellationToken) -> Done {
         let Started { broker, verifier, server } = self;
         let jobs = tokio::spawn(jobs::run(broker.clone(), verifier, stop.clone()));
+        // What callers wait for and what goes on without them end within the same time.
+        let ending = tokio::spawn({
+            let (stop, patience) = (stop.clone(), broker.longest() + Duration::from_secs(5));
+            async move {
+                stop.cancelled().await;
+                tokio::time::Instant::now() + patience
+            }
+        });
         server.until(stop).await.map_err(|err| Failure::Failed(err.to_string()))?;
-        if !broker.drain(broker.longest() + Duration::from_secs(5)).await {
+        let ending = ending.await.map_err(|err| Failure::Failed(err.to_string()))?;
+        if !broker.drain(ending.saturating_duration_since(tokio::time::Instant::now())).await {
             tracing::warn!("something had not ended in time; the next sweep finishes it");
         }
         jobs.await.map_err(|err| Failure::Failed(err.to_string()))

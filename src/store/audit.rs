@@ -1,8 +1,10 @@
 //! The table `audit_log`: rows are added and read, never changed; triggers refuse anything else.
 
 use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
@@ -104,7 +106,9 @@ fn matching<'a>(scope: &Scope, filter: &Filter) -> audit_log::BoxedQuery<'a, Pg>
     if let Some(runner) = &filter.runner {
         query = match runner.parse::<Uuid>() {
             Ok(id) => query.filter(audit_log::runner_id.eq(id)),
-            Err(_) => query.filter(audit_log::runner_name.eq(runner.clone())),
+            Err(_) => query.filter(
+                sql::<Nullable<Bool>>("lower(runner_name) = ").bind::<Text, _>(runner.to_lowercase()),
+            ),
         };
     }
     if let Some(team) = &filter.team {
@@ -161,6 +165,12 @@ pub async fn of_runner(conn: &mut Conn, runner: Uuid, limit: i64) -> Result<Vec<
         .select(Event::as_select())
         .load(conn)
         .await?)
+}
+
+/// Lets this connection take its time: an export reads more than any request may.
+pub async fn be_patient(conn: &mut Conn) -> Result<(), Error> {
+    diesel::sql_query("SET statement_timeout = '10min'").execute(conn).await?;
+    Ok(())
 }
 
 /// How many events a filter matches: for a progress bar.

@@ -129,6 +129,29 @@ where
     type Future = Fut;
 }
 
+/// A connection in a transaction. Dropped in its middle, as when the caller hangs up, the connection is closed
+/// rather than given back: in the pool it would keep its locks until somebody takes it out again.
+struct Open(Option<Object<Conn>>);
+
+impl Open {
+    fn conn(&mut self) -> Result<&mut Conn, Error> {
+        self.0.as_deref_mut().ok_or_else(|| Error::Unavailable("a connection broke".into()))
+    }
+
+    /// Gives the connection back to the pool.
+    fn close(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(conn) = self.0.take() {
+            drop(Object::take(conn));
+        }
+    }
+}
+
 /// The pool of connections; clones share it.
 #[derive(Clone)]
 pub struct Store {
@@ -178,21 +201,24 @@ impl Store {
         E: From<Error>,
     {
         type Manager = <Conn as AsyncConnection>::TransactionManager;
-        let mut conn = self.conn().await?;
-        Manager::begin_transaction(&mut *conn).await.map_err(Error::from)?;
-        match work(&mut conn).await {
+        let mut open = Open(Some(self.conn().await?));
+        let conn = open.conn()?;
+        Manager::begin_transaction(conn).await.map_err(Error::from)?;
+        let result = match work(conn).await {
             Ok(value) => {
-                Manager::commit_transaction(&mut *conn).await.map_err(Error::from)?;
+                Manager::commit_transaction(conn).await.map_err(Error::from)?;
                 Ok(value)
             }
             Err(err) => {
-                if let Err(rollback) = Manager::rollback_transaction(&mut *conn).await {
+                if let Err(rollback) = Manager::rollback_transaction(conn).await {
                     // The pool throws such a connection away, and Postgres rolls back what it was at.
                     tracing::debug!(error = %rollback, "rolling back failed");
                 }
                 Err(err)
             }
-        }
+        };
+        open.close();
+        result
     }
 
     /// Whether Postgres answers.

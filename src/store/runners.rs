@@ -1,16 +1,21 @@
 //! The table `runners`: a row is written before GitHub hears of the runner, and moves only from the state
 //! that its caller saw.
 
+mod due;
+mod reads;
+
 use std::str::FromStr;
 
 use chrono::{DateTime, Utc};
 use diesel::deserialize::{self, Queryable};
-use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
+
+pub use due::*;
+pub use reads::*;
 
 use super::schema::{idempotency_keys, runners};
 use super::{Conn, Error};
@@ -406,205 +411,3 @@ pub async fn count_for_quota(conn: &mut Conn, team: &str, now: DateTime<Utc>) ->
 /// As in the partial indexes, to the letter, so that Postgres uses them.
 const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
 const WATCHED: &str = "status = 'failed' AND may_appear";
-
-/// Whose runners a caller may see.
-#[derive(Clone, Debug)]
-pub enum Scope {
-    All,
-    Teams(Vec<String>),
-}
-
-impl Scope {
-    pub fn has(&self, runner: &Runner) -> bool {
-        match self {
-            Scope::All => true,
-            Scope::Teams(teams) => teams.contains(&runner.team),
-        }
-    }
-}
-
-/// A runner by its id, or by name: the live one, else the newest of that name.
-pub async fn find(conn: &mut Conn, id_or_name: &str, scope: &Scope) -> Result<Option<Runner>, Error> {
-    // By id there is one at most. And unlike a query that is put together here, that one is prepared only once.
-    if let Ok(id) = id_or_name.parse::<Uuid>() {
-        return Ok(by_id(conn, id).await?.filter(|runner| scope.has(runner)));
-    }
-    let mut query = runners::table
-        .select(Runner::as_select())
-        .filter(sql::<Bool>("lower(name) = ").bind::<Text, _>(id_or_name.to_ascii_lowercase()))
-        .order((sql::<Bool>(LIVE).desc(), runners::id.desc()))
-        .into_boxed();
-    if let Scope::Teams(teams) = scope {
-        query = query.filter(runners::team.eq_any(teams.clone()));
-    }
-    Ok(query.first(conn).await.optional()?)
-}
-
-/// A row by its id.
-pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
-    Ok(runners::table.find(id).select(Runner::as_select()).first(conn).await.optional()?)
-}
-
-/// What a list shows; `None` filters nothing.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub status: Option<Status>,
-    pub team: Option<String>,
-    pub label: Option<String>,
-    pub ephemeral: Option<bool>,
-    /// Part of the name, without case.
-    pub q: Option<String>,
-}
-
-type Boxed<'a> = runners::BoxedQuery<'a, Pg>;
-
-fn matching<'a>(scope: &Scope, filter: &Filter) -> Boxed<'a> {
-    let mut query = runners::table.into_boxed();
-    if let Scope::Teams(teams) = scope {
-        query = query.filter(runners::team.eq_any(teams.clone()));
-    }
-    if let Some(status) = filter.status {
-        query = query.filter(runners::status.eq(status.as_str()));
-    }
-    if let Some(team) = &filter.team {
-        query = query.filter(runners::team.eq(team.clone()));
-    }
-    if let Some(label) = &filter.label {
-        query = query.filter(runners::labels.contains(vec![label.to_ascii_lowercase()]));
-    }
-    if let Some(ephemeral) = filter.ephemeral {
-        query = query.filter(runners::ephemeral.eq(ephemeral));
-    }
-    if let Some(q) = &filter.q {
-        let escaped = q.to_ascii_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        query = query.filter(sql::<Bool>("lower(name) LIKE ").bind::<Text, _>(format!("%{escaped}%")));
-    }
-    query
-}
-
-/// Newest first (ids are UUID v7), those older than `before`.
-pub async fn page(
-    conn: &mut Conn,
-    scope: &Scope,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<Runner>, Error> {
-    let mut query = matching(scope, filter).order(runners::id.desc()).limit(limit);
-    if let Some(before) = before {
-        query = query.filter(runners::id.lt(before));
-    }
-    Ok(query.select(Runner::as_select()).load(conn).await?)
-}
-
-/// How many match, counted to `most` and no further.
-pub async fn count(conn: &mut Conn, scope: &Scope, filter: &Filter, most: i64) -> Result<i64, Error> {
-    // A count over a limited subselect is beyond the query builder; fetching `most` ids is cheap enough.
-    let ids: Vec<Uuid> = matching(scope, filter).select(runners::id).limit(most).load(conn).await?;
-    Ok(ids.len() as i64)
-}
-
-/// Live runners of a target, read after the list of GitHub's that they are compared with.
-pub async fn live_on(conn: &mut Conn, target: &Target) -> Result<Vec<Runner>, Error> {
-    Ok(runners::table
-        .filter(runners::target.eq(target.to_string()))
-        .filter(sql::<Bool>(LIVE))
-        .select(Runner::as_select())
-        .load(conn)
-        .await?)
-}
-
-/// Targets with live rows, or with failed ones that are still watched.
-pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Vec<Target>, Error> {
-    let live: Vec<Target> =
-        runners::table.filter(sql::<Bool>(LIVE)).select(runners::target).distinct().load(conn).await?;
-    let watched: Vec<Target> = runners::table
-        .filter(sql::<Bool>(WATCHED))
-        .filter(runners::updated_at.gt(watched_since))
-        .select(runners::target)
-        .distinct()
-        .load(conn)
-        .await?;
-    let all: std::collections::BTreeSet<Target> = live.into_iter().chain(watched).collect();
-    Ok(all.into_iter().collect())
-}
-
-/// Failed JIT rows of a target that changed after `since` and whose runner a lost request may still make.
-pub async fn watched_on(
-    conn: &mut Conn,
-    target: &Target,
-    since: DateTime<Utc>,
-) -> Result<Vec<Runner>, Error> {
-    Ok(runners::table
-        .filter(sql::<Bool>(WATCHED))
-        .filter(runners::target.eq(target.to_string()))
-        .filter(runners::method.eq(Method::Jit.as_str()))
-        .filter(runners::updated_at.gt(since))
-        .select(Runner::as_select())
-        .load(conn)
-        .await?)
-}
-
-/// Whether any row, of whatever state, already knows this runner of GitHub's as `id`.
-pub async fn knows(conn: &mut Conn, target: &Target, github_runner_id: i64) -> Result<Option<Runner>, Error> {
-    Ok(runners::table
-        .filter(runners::target.eq(target.to_string()))
-        .filter(runners::github_runner_id.eq(github_runner_id))
-        .order(runners::id.desc())
-        .select(Runner::as_select())
-        .first(conn)
-        .await
-        .optional()?)
-}
-
-/// Rows whose request can no longer be running.
-pub async fn interrupted(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
-    Ok(runners::table
-        .filter(runners::status.eq(Status::Requested.as_str()))
-        .filter(runners::requested_at.lt(before))
-        .order(runners::id)
-        .limit(limit)
-        .select(Runner::as_select())
-        .load(conn)
-        .await?)
-}
-
-/// Rows in `deleting` whose next attempt is due; what was tried last comes last, so that a row which always
-/// fails keeps nobody waiting.
-pub async fn deleting(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
-    Ok(runners::table
-        .filter(runners::status.eq(Status::Deleting.as_str()))
-        .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
-        .order((runners::delete_after.asc().nulls_first(), runners::id))
-        .limit(limit)
-        .select(Runner::as_select())
-        .load(conn)
-        .await?)
-}
-
-/// Pending rows past their start deadline (JIT) or past the end of their token (registration), unless the
-/// last attempt demands a pause; what was tried last comes last.
-pub async fn overdue(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
-    Ok(runners::table
-        .filter(runners::status.eq(Status::Pending.as_str()))
-        .filter(runners::expires_at.le(now))
-        .filter(runners::delete_after.is_null().or(runners::delete_after.le(now)))
-        .order((runners::delete_after.asc().nulls_first(), runners::id))
-        .limit(limit)
-        .select(Runner::as_select())
-        .load(conn)
-        .await?)
-}
-
-/// Rows offline since before `since`: not seen since, and not found offline only now, as after a time in which
-/// nobody looked.
-pub async fn stale(conn: &mut Conn, since: DateTime<Utc>, limit: i64) -> Result<Vec<Runner>, Error> {
-    Ok(runners::table
-        .filter(runners::status.eq(Status::Offline.as_str()))
-        .filter(sql::<Timestamptz>("greatest(last_seen_at, updated_at)").lt(since))
-        .order(runners::id)
-        .limit(limit)
-        .select(Runner::as_select())
-        .load(conn)
-        .await?)
-}

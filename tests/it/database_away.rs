@@ -27,6 +27,16 @@ async fn without_postgres_github_is_not_asked_and_it_works_again_by_itself() {
             false => postgres.stop(),
             true => postgres.kill(),
         }
+        // Of a killed server some processes outlive it for a moment, each with its connection of the pool.
+        eventually("no Postgres", async || {
+            for _ in 0..32 {
+                if world.broker.store().ping().await.is_ok() {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
         for path in ["/api/v1/runners/jit", "/api/v1/runners/provision"] {
             let answer = world.post(path, "blue", json!({ "runner_name": "b2" })).await;
             assert_eq!(answer.refusal(), (503, "DATABASE_UNAVAILABLE"), "{}", answer.text);

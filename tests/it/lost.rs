@@ -30,7 +30,8 @@ async fn assert_agree(world: &World) {
     assert!(between.is_empty(), "in between: {between:?}");
     let live = "SELECT name FROM runners WHERE status IN ('pending', 'active', 'offline') AND method = 'jit'";
     let (mut rows, mut runners) = (world.sql(live).await, world.on_github());
-    (rows.sort(), runners.sort());
+    rows.sort();
+    runners.sort();
     assert_eq!(rows, runners);
 }
 

@@ -1,6 +1,7 @@
 //! Our own tests, in one binary: sentences about behaviour, against real Postgres, a real OpenID provider
 //! and the `dev` GitHub.
 
+mod audit;
 mod bodies;
 mod cli;
 mod configuration;
@@ -8,22 +9,29 @@ mod database;
 mod database_away;
 mod dev_command;
 mod dev_github;
+mod export;
 mod github;
 mod health;
 mod http;
 mod idempotency;
 mod layers;
+mod lease;
 mod lost;
 mod metrics;
 mod openapi;
 mod policy;
 mod policy_applied;
 mod postgres;
+mod postgres_binaries;
 mod provision;
 mod provision_refused;
 mod races;
+mod read;
 mod readme;
+mod remove;
 mod schema;
+mod schema_columns;
+mod start;
 mod support;
 mod sweep;
 mod sweep_deadlines;

@@ -171,10 +171,12 @@ fn it_starts_for_a_user_without_rights() {
     until(|| !is_alive(pid) && is_empty(temporary.path()));
 }
 
-/// Not a test: what the tests above run in a process of its own, to kill it.
+/// What the tests above run in a process of its own, to kill it; in any other process there is nothing to do.
 #[test]
-#[ignore = "other tests run this in a process of its own"]
 fn start_and_wait_to_be_killed() {
+    if std::env::var_os(KILLED).is_none() {
+        return;
+    }
     let options = match std::env::var_os("TEST_DATA_DIR") {
         Some(folder) => Options::kept(folder),
         None => Options::temporary(),
@@ -187,11 +189,15 @@ fn start_and_wait_to_be_killed() {
     }
 }
 
+/// Set in the processes that are there to be killed.
+const KILLED: &str = "TEST_IS_TO_BE_KILLED";
+
 /// This program again, as another user if given, in a process group of its own.
 fn other_process(user: Option<(&Path, u32)>, temporary: &Path, data_dir: Option<&Path>) -> Command {
     let program = user.map_or_else(|| std::env::current_exe().unwrap(), |(program, _)| program.to_owned());
     let mut command = Command::new(program);
-    command.args(["--exact", "postgres::start_and_wait_to_be_killed", "--ignored", "--nocapture"]);
+    command.args(["--exact", "postgres::start_and_wait_to_be_killed", "--nocapture"]);
+    command.env(KILLED, "1");
     command.env("TMPDIR", temporary).current_dir("/").process_group(0).stdout(Stdio::null());
     if let Some(data_dir) = data_dir {
         command.env("TEST_DATA_DIR", data_dir);

@@ -105,6 +105,8 @@ async fn a_server_that_prefers_repeatable_reads_does_not_loosen_the_quota() {
                ''repeatable read''', current_database()); END $$";
     world.sql(set).await;
     world.policy(&team("blue", "max_runners = 5")).await;
+    // Fills the pool with connections that begin so.
+    join_all((0..100).map(|_| world.get("/api/v1/runners", "blue"))).await;
     let ask = |n: usize| world.jit_with_key(json!({ "runner_name_prefix": "b" }), ["a", "b"][n % 2]);
     let keyed = join_all((0..2).map(ask)).await;
     let others =

@@ -1,4 +1,4 @@
-//! What the README promises, held against the code.
+//! What the README and the Dockerfile say, held against the code.
 
 use std::collections::BTreeSet;
 
@@ -32,5 +32,19 @@ fn every_variable_that_the_readme_names_exists() {
     let section = README.split("## Running it").nth(1).and_then(|rest| rest.split("## Callers").next());
     for name in all(r"(?m)^([A-Z_]+)=", section) {
         assert!(known.contains(name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn the_dockerfile_has_a_stand_in_for_every_target_of_the_manifest() {
+    let manifest = include_str!("../../Cargo.toml");
+    let tests = all(r#"\[\[test\]\]\nname = "(\w+)""#, [manifest])
+        .into_iter()
+        .map(|name| format!("tests/{name}/main.rs"));
+    let benches = all(r#"\[\[bench\]\]\nname = "(\w+)""#, [manifest])
+        .into_iter()
+        .map(|name| format!("benches/{name}.rs"));
+    for file in tests.chain(benches) {
+        assert!(include_str!("../../Dockerfile").contains(&format!(" {file}")), "{file}");
     }
 }

@@ -188,22 +188,23 @@ async fn a_list_of_three_pages_is_read_whole_and_one_that_breaks_off_changes_not
 async fn a_list_older_than_what_a_row_knows_does_not_move_it() {
     let world = World::new().await;
     world.connected("b1").await;
+    for i in 0..100 {
+        world.github.plant(ORG, &format!("other-{i}"), &[], false).unwrap();
+    }
     world.sweep().await;
-    // While GitHub's list, without the runner, travels, a refresh still sees it; and then its end.
-    let empty = Canned::status(200).body(r#"{"total_count": 0, "runners": []}"#);
-    world.sql("UPDATE runners SET missed_sweeps = 1").await;
-    world.github.fail(Fault::new("GET", LIST, Action::Delay { millis: 400 }));
-    world.github.fail(Fault::new("GET", LIST, Action::Respond(empty)));
+    // Page 1 says idle; while page 2 is on its way the runner gets a job, and a refresh sees so.
+    let second = format!("{LIST}2");
+    world.github.fail(Fault::new("GET", &second, Action::Delay { millis: 500 }));
     world.github.clear_calls();
     let (_, refreshed) = tokio::join!(world.sweep(), async {
-        while !world.github.calls().iter().any(|call| call.path.contains(LIST)) {
+        while !world.github.calls().iter().any(|call| call.path.contains(&second)) {
             tokio::task::yield_now().await;
         }
+        world.github.start_job(ORG, "b1").unwrap();
         world.post("/api/v1/runners/b1/refresh", "blue", json!({})).await
     });
-    assert_eq!((refreshed.status, refreshed.str("status")), (200, "active"));
-    world.sweep().await;
-    assert_eq!(world.column("b1", "missed_sweeps").await, "1", "the refresh had set it to 0");
+    assert_eq!((refreshed.status, &refreshed.body["busy"]), (200, &json!(true)));
+    assert_eq!(world.column("b1", "busy").await, "t");
     assert_eq!(world.moves("b1").await, ["pending>active"]);
 }
 

@@ -1,6 +1,6 @@
 //! HTTPS by our own certificate.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use reqwest::Method;
@@ -50,7 +50,7 @@ fn serve(tls: &Tls) -> Ended {
 }
 
 #[track_caller]
-fn refused(tls: &Tls, name: &str, file: &PathBuf, why: &str) {
+fn refused(tls: &Tls, name: &str, file: &Path, why: &str) {
     let ended = serve(tls);
     assert_eq!(ended.code, 2, "{}", ended.err);
     let message = ended.err.lines().find(|line| line.contains(name)).unwrap_or_default();

@@ -213,10 +213,23 @@ impl Site {
     }
 }
 
+/// Whether all threads of a process are stopped, as Linux tells.
+fn is_stopped(pid: Pid) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+    threads.into_iter().flatten().flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('T'))
+    })
+}
+
 impl Replica {
+    /// SIGSTOP is waited for: the threads of a process stop one after another.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| Pid::from_raw(id as i32)).expect("a running process");
         kill_process(pid, signal).expect("our own child");
+        while signal == Signal::STOP && !is_stopped(pid) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// SIGKILL: nothing is finished.

@@ -1,0 +1,205 @@
+//! The intent: what a provision is allowed and which row it gets, decided under locks and written before GitHub
+//! hears of anything.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::caller::Caller;
+use super::events::{About, Actor, Kind, record};
+use super::{Broker, Error};
+use crate::model::NameAsk;
+use crate::policy::{Ask, Denial, Grant, Placed, Usage};
+use crate::store::audit::NewEvent;
+use crate::store::idempotency::Key;
+use crate::store::runners::{self, Runner};
+use crate::store::{Conn, idempotency, policies};
+
+/// How many suffixes are tried for a generated name before its prefix counts as taken.
+pub(super) const SUFFIXES: usize = 3;
+
+/// What the intent's transaction decided to do.
+pub(super) enum Intent {
+    Fresh(Runner, Grant),
+    /// The idempotency key's runner is to be replaced by the same row's next generation.
+    Repeat {
+        former: Box<Runner>,
+        runner: Runner,
+        grant: Grant,
+    },
+}
+
+impl Broker {
+    /// The intent: quota, rate, name and idempotency key are decided under their locks, and the row and its
+    /// event are written before GitHub hears of anything. A refusal commits its event, too.
+    pub(super) async fn intend(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        key: Option<&Key>,
+        placed: &Placed,
+    ) -> Result<Intent, Error> {
+        self.store
+            .transaction::<_, Error, _>(async |conn| {
+                let decided = self.decide(conn, caller, ask, key, placed).await?;
+                if let Err(refusal) = &decided {
+                    let mut event = self.refusal(caller, ask, refusal);
+                    event.team = Some(placed.permit().team().to_owned());
+                    event.target = Some(placed.permit().target().to_string());
+                    event.policy_rule = Some(placed.permit().rule().to_owned());
+                    record(conn, event).await?;
+                }
+                Ok(decided)
+            })
+            .await?
+    }
+
+    pub(super) async fn decide(
+        &self,
+        conn: &mut Conn,
+        caller: &Caller,
+        ask: &Ask,
+        key: Option<&Key>,
+        placed: &Placed,
+    ) -> Result<Result<Intent, Error>, Error> {
+        let now = self.clock.now();
+        let repeated = match key {
+            None => None,
+            Some(key) => match self.repeated(conn, caller, key, now).await? {
+                Ok(repeated) => repeated,
+                Err(refusal) => return Ok(Err(refusal)),
+            },
+        };
+        let grant = match self.count_and_grant(conn, placed, repeated.is_some(), now).await? {
+            Ok(grant) => grant,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Some(old) = repeated {
+            return self.reclaim(conn, caller, old, grant, now).await;
+        }
+        let Some(runner) = self.claim(conn, caller, ask, &grant, now).await? else {
+            let name = match &ask.name {
+                NameAsk::Exact(name) => name.to_string(),
+                NameAsk::Prefix(_) => "that prefix with three random suffixes".into(),
+            };
+            return Ok(Err(Error::NameTaken(name)));
+        };
+        if let Some(key) = key {
+            idempotency::keep(conn, &caller.identity, key, runner.id, now).await?;
+        }
+        Ok(Ok(Intent::Fresh(runner, grant)))
+    }
+
+    pub(super) async fn reclaim(
+        &self,
+        conn: &mut Conn,
+        caller: &Caller,
+        old: Runner,
+        grant: Grant,
+        now: DateTime<Utc>,
+    ) -> Result<Result<Intent, Error>, Error> {
+        if old.team != grant.team() || old.target != *grant.target() {
+            return Ok(Err(Error::KeyReused));
+        }
+        let Some(runner) = runners::reclaim(conn, old.claim(), &grant, now).await? else {
+            return Ok(Err(Error::KeySpent));
+        };
+        record(conn, self.intent_event(caller, &grant, &runner)).await?;
+        Ok(Ok(Intent::Repeat { former: Box::new(old), runner, grant }))
+    }
+
+    /// Counts under the team's lock what its limits need, and grants.
+    pub(super) async fn count_and_grant(
+        &self,
+        conn: &mut Conn,
+        placed: &Placed,
+        is_repeat: bool,
+        now: DateTime<Utc>,
+    ) -> Result<Result<Grant, Error>, Error> {
+        let permit = placed.permit();
+        let mut usage = Usage::default();
+        let mut oldest = None;
+        if permit.max_runners().is_some() || permit.requests_per_minute().is_some() {
+            if !policies::lock_team(conn, permit.team()).await? {
+                return Ok(Err(Error::Denied(Denial::NoTeam { asked: None })));
+            }
+            if permit.requests_per_minute().is_some() {
+                (usage.recent_requests, oldest) = policies::recent_requests(conn, permit.team(), now).await?;
+            }
+            if permit.max_runners().is_some() && !is_repeat {
+                usage.live_runners = runners::count_for_quota(conn, permit.team(), now).await?;
+            }
+        }
+        let grant = match placed.grant(usage) {
+            Ok(grant) => grant,
+            Err(Denial::RateLimited { .. }) => {
+                let until = oldest.unwrap_or(now) + TimeDelta::minutes(1);
+                return Ok(Err(Error::TooManyRequests { until }));
+            }
+            Err(denial) => return Ok(Err(denial.into())),
+        };
+        if permit.requests_per_minute().is_some() {
+            policies::note_request(conn, permit.team(), now).await?;
+        }
+        Ok(Ok(grant))
+    }
+
+    /// Takes a name and writes the row with its event. `None`: the name is taken.
+    pub(super) async fn claim(
+        &self,
+        conn: &mut Conn,
+        caller: &Caller,
+        ask: &Ask,
+        grant: &Grant,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Runner>, Error> {
+        let tries = if ask.name.is_generated() { SUFFIXES } else { 1 };
+        for _ in 0..tries {
+            let name = ask.name.name();
+            let claimed = runners::claim(conn, Uuid::now_v7(), &name, grant, &caller.identity, now).await?;
+            if let Some(runner) = claimed {
+                record(conn, self.intent_event(caller, grant, &runner)).await?;
+                return Ok(Some(runner));
+            }
+        }
+        Ok(None)
+    }
+
+    pub(super) fn intent_event(&self, caller: &Caller, grant: &Grant, runner: &Runner) -> NewEvent {
+        let mut event =
+            self.event(Kind::ProvisionRequested, Actor::Caller(caller)).about(runner).with(json!({
+                "method": grant.method(),
+                "labels": grant.labels(),
+                "runner_group_id": grant.group_id(),
+                "generation": runner.generation,
+            }));
+        event.policy_rule = Some(grant.rule().to_owned());
+        event
+    }
+
+    pub(super) fn refusal(&self, caller: &Caller, ask: &Ask, err: &Error) -> NewEvent {
+        let kind = match err {
+            Error::GitHub(_) => Kind::ProvisionFailed,
+            _ => Kind::ProvisionRefused,
+        };
+        let mut event = self.event(kind, Actor::Caller(caller)).because(err).with(json!({
+            "method": ask.method,
+            "labels": ask.labels,
+        }));
+        // Only a team of the caller's own: its members may read this event.
+        let memberships = &caller.memberships.teams;
+        let membership = match (&ask.team, memberships.as_slice()) {
+            (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        event.team = membership.map(|of| of.team.name().to_owned());
+        event.policy_rule = membership.map(|of| of.rule.clone());
+        event.target = ask.target.as_ref().map(ToString::to_string);
+        event.runner_name = match &ask.name {
+            NameAsk::Exact(name) => Some(name.to_string()),
+            NameAsk::Prefix(_) => None,
+        };
+        event
+    }
+}
