@@ -14,24 +14,26 @@ fn stat(process: &str) -> Vec<String> {
     fields.split_whitespace().map(str::to_owned).collect()
 }
 
-fn seconds(stat: &[String]) -> f64 {
-    stat.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
+/// Its own time in user and system mode, and with `and_waited_for` that of its children that have ended.
+fn seconds(stat: &[String], and_waited_for: bool) -> f64 {
+    let fields = if and_waited_for { 4 } else { 2 };
+    stat.iter().skip(11).take(fields).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS
 }
 
 /// Seconds of CPU that a process has taken, all its threads together.
 pub fn cpu(process: u32) -> f64 {
-    seconds(&stat(&process.to_string()))
+    seconds(&stat(&process.to_string()), false)
 }
 
-/// As `cpu`, with its children as far as they live: Postgres' sessions.
+/// As `cpu`, with its children, those that live and those that have ended: Postgres' sessions.
 pub fn cpu_with_children(process: u32) -> f64 {
     let parent = process.to_string();
     let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let children = all.filter_map(|entry| {
         let stat = stat(entry.file_name().to_str().filter(|name| name.parse::<u32>().is_ok())?);
-        (stat.get(1) == Some(&parent)).then(|| seconds(&stat))
+        (stat.get(1) == Some(&parent)).then(|| seconds(&stat, false))
     });
-    cpu(process) + children.sum::<f64>()
+    seconds(&stat(&parent), true) + children.sum::<f64>()
 }
 
 /// Resident memory of a process now, in MB.
