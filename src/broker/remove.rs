@@ -167,7 +167,7 @@ impl Broker {
             (Ok(Removal::Removed | Removal::NotThere), _) => self.deleted(by, runner).await,
             (Ok(Removal::Busy), IfBusy::KeepDeleting) => self.keep_deleting(by, runner).await,
             (Ok(Removal::Busy), IfBusy::Refuse) => Err(self.refuse_busy(by, runner, begun_now).await?),
-            (Err(err), _) => Err(self.try_again_later(by, &runner, err).await?),
+            (Err(err), _) => self.try_again_later(by, runner, err).await,
         }
     }
 
@@ -220,25 +220,40 @@ impl Broker {
     }
 
     /// Hands the failure back, once the row is the sweep's to finish.
-    async fn try_again_later(&self, by: By<'_>, runner: &Runner, err: github::Error) -> Result<Error, Error> {
+    async fn try_again_later(
+        &self,
+        by: By<'_>,
+        runner: Runner,
+        err: github::Error,
+    ) -> Result<(Runner, Outcome), Error> {
         let err = Error::GitHub(err);
-        let event = self.event(Kind::DeprovisionFailed, by.actor).about(runner).because(&err);
-        let change = tried(runner, event.timestamp);
+        let event = self.event(Kind::DeprovisionFailed, by.actor).about(&runner).because(&err);
+        let change = tried(&runner, event.timestamp);
         // The log cannot be pruned: of the sweep's own failures only the first is news.
         let is_news = by.lease.is_none() || runner.delete_attempts == 0;
-        self.store
+        let finished = self
+            .store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, by.lease).await?;
-                runners::change(conn, runner, &change).await?;
-                match is_news {
-                    true => record(conn, event).await,
-                    false => Ok(()),
+                if runners::change(conn, &runner, &change).await?.is_none() {
+                    let now = runners::by_id(conn, runner.id).await?;
+                    if let Some(deleted) = now.filter(|row| row.status == Status::Deleted) {
+                        return Ok(Some(deleted));
+                    }
                 }
+                if is_news {
+                    record(conn, event).await?;
+                }
+                Ok(None)
             })
             .await?;
+        if let Some(deleted) = finished {
+            // Another replica's sweep was faster.
+            return Ok((deleted, Outcome::Deleted));
+        }
         if by.lease.is_none() {
             self.wake.notify_one();
         }
-        Ok(err)
+        Err(err)
     }
 }

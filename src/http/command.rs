@@ -58,6 +58,10 @@ fn quote(os: Os, arg: &str) -> Cow<'_, str> {
         // PowerShell takes a bare word only if nothing in it means something, so all are quoted.
         Os::Windows if !arg.starts_with("--") => Cow::Owned(format!("'{}'", arg.replace('\'', "''"))),
         Os::Windows => Cow::Borrowed(arg),
+        // A JIT configuration is base64 of some kilobytes, in which there is nothing to quote.
+        Os::Linux | Os::MacOs if arg.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)) => {
+            Cow::Borrowed(if arg.is_empty() { "''" } else { arg })
+        }
         // A NUL is all that it refuses, and no argument can hold one.
         Os::Linux | Os::MacOs => shlex::try_quote(arg).unwrap_or(Cow::Borrowed("''")),
     }
