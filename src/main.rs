@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     // Before there are threads that could read the environment while it changes. A missing file is fine.
-    match dotenvy::dotenv() {
+    match dotenvy::from_path(".env") {
         Err(err) if !err.not_found() => {
             eprintln!("runner-broker: .env: {}", without_value(&err));
             return ExitCode::from(2);

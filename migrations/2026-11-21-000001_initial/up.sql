@@ -73,6 +73,8 @@ CREATE TABLE runners (
     deleting_from    text CHECK (deleting_from IN ('pending', 'active', 'offline')),
     delete_attempts  integer     NOT NULL DEFAULT 0,
     delete_after     timestamptz,
+    -- Whether a busy runner is waited for; if not, it goes back to `deleting_from`.
+    wait_until_idle  boolean     NOT NULL DEFAULT false,
     failure          text,
     -- Of a failed row: a lost request may still make its runner. False once GitHub has refused.
     may_appear       boolean     NOT NULL DEFAULT true,

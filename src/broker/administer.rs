@@ -63,10 +63,19 @@ pub async fn apply(
         .await
 }
 
+/// Where the policies that this database ever had came from.
+pub async fn sources(store: &Store) -> Result<Vec<String>, Error> {
+    let mut conn = store.conn().await?;
+    Ok(policies::sources(&mut conn).await?)
+}
+
 /// The policy as it stands, as the document that `policy apply` takes.
 pub async fn current(store: &Store) -> Result<Document, Error> {
-    let mut conn = store.conn().await?;
-    from_tables(policies::load(&mut conn).await?)
+    let tables = store.transaction::<_, Error, _>(async |conn| {
+        policies::freeze(conn).await?;
+        Ok(policies::load(conn).await?)
+    });
+    from_tables(tables.await?)
 }
 
 impl Broker {
@@ -93,7 +102,7 @@ impl Broker {
         let (revision, tables) = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                // The revision first: should the policy change in between, the next look sees it.
+                policies::freeze(conn).await?;
                 Ok((policies::revision(conn).await?, policies::load(conn).await?))
             })
             .await?;

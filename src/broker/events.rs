@@ -23,6 +23,7 @@ pub enum Kind {
     DeprovisionFailed,
     RemoveTokenIssued,
     RemoveTokenFailed,
+    AccessRefused,
     RunnerStateChanged,
     OrphanRemoved,
     PolicyApplied,
@@ -43,6 +44,7 @@ impl Kind {
             Kind::DeprovisionFailed => "deprovision_failed",
             Kind::RemoveTokenIssued => "remove_token_issued",
             Kind::RemoveTokenFailed => "remove_token_failed",
+            Kind::AccessRefused => "access_refused",
             Kind::RunnerStateChanged => "runner_state_changed",
             Kind::OrphanRemoved => "orphan_removed",
             Kind::PolicyApplied => "policy_applied",
@@ -57,6 +59,7 @@ impl Kind {
             | Kind::ProvisionFailed
             | Kind::DeprovisionFailed
             | Kind::RemoveTokenFailed
+            | Kind::AccessRefused
             | Kind::OrphanRemoved
             | Kind::TokenRefused
             | Kind::CallerRefused => "warning",
@@ -72,6 +75,7 @@ impl Kind {
                 | Kind::DeprovisionRefused
                 | Kind::DeprovisionFailed
                 | Kind::RemoveTokenFailed
+                | Kind::AccessRefused
                 | Kind::TokenRefused
                 | Kind::CallerRefused
         )

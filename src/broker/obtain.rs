@@ -60,7 +60,7 @@ impl Broker {
                 Some(Trace::Foreign) => (Error::NameTaken(runner.name.clone()), false),
                 Some(_) => (Error::AnswerLost(err), !lost && has_time),
                 None if is_conflict => (Error::NameTaken(runner.name.clone()), false),
-                None => return Err(self.fail(caller, &runner, Error::GitHub(err)).await?),
+                None => return Err(self.fail(caller, &runner, Error::GitHub(err), lost).await?),
             };
             lost |= is_lost;
             // A repeat keeps the name that its caller knows.
@@ -73,7 +73,8 @@ impl Broker {
             } else if again {
                 continue;
             }
-            return Err(self.fail(caller, &runner, why).await?);
+            let lost = matches!(why, Error::AnswerLost(_));
+            return Err(self.fail(caller, &runner, why, lost).await?);
         }
     }
 
@@ -127,7 +128,9 @@ impl Broker {
                 };
                 idempotency::repoint(conn, old.id, new.id).await?;
                 let reason = format!("renamed to {}: {why}", new.name);
-                if !runners::fail(conn, old.claim(), &reason, may_appear(&why), now).await? {
+                if !runners::fail(conn, old.claim(), &reason, matches!(why, Error::AnswerLost(_)), now)
+                    .await?
+                {
                     return Err(Error::TooLate);
                 }
                 let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(old).because(&why);
@@ -137,18 +140,28 @@ impl Broker {
             .await?;
         match renamed {
             Some(new) => Ok(new),
-            None => Err(self.fail(caller, old, why).await?),
+            None => {
+                let lost = matches!(why, Error::AnswerLost(_));
+                Err(self.fail(caller, old, why, lost).await?)
+            }
         }
     }
 
-    /// `requested → failed` with its event; hands `err` back. Should even this fail, the sweep does it.
-    pub(super) async fn fail(&self, caller: &Caller, runner: &Runner, err: Error) -> Result<Error, Error> {
+    /// `requested → failed` with its event; hands `err` back. `may_appear`: a lost request may still make its
+    /// runner, so the name stays watched. Should even this fail, the sweep does it.
+    pub(super) async fn fail(
+        &self,
+        caller: &Caller,
+        runner: &Runner,
+        err: Error,
+        may_appear: bool,
+    ) -> Result<Error, Error> {
         let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(runner).because(&err);
         let now = event.timestamp;
         let written = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                if runners::fail(conn, runner.claim(), &err.to_string(), may_appear(&err), now).await? {
+                if runners::fail(conn, runner.claim(), &err.to_string(), may_appear, now).await? {
                     record(conn, event).await?;
                 }
                 Ok(())
@@ -159,9 +172,4 @@ impl Broker {
         }
         Ok(err)
     }
-}
-
-/// Whether a lost request may still make the runner of a provision that failed because of this.
-fn may_appear(why: &Error) -> bool {
-    matches!(why, Error::AnswerLost(_))
 }

@@ -17,13 +17,16 @@ use super::intent::Intent;
 use super::obtain::Made;
 use super::{Broker, Error};
 use crate::github::Deadline;
-use crate::model::{Method, system_labels};
-use crate::policy::{self, Ask, Grant, Placed};
+use crate::model::{GroupRef, Method, system_labels};
+use crate::policy::{self, Ask, Denial, Grant, Placed};
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Issued, Runner};
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_LIFE: TimeDelta = TimeDelta::hours(24);
+
+/// GitHub's own group, which every organisation and repository has.
+const GITHUB_DEFAULT_GROUP: i64 = 1;
 
 /// What a caller gets, once.
 #[derive(Debug)]
@@ -67,18 +70,24 @@ impl Broker {
             Ok(placed) => placed,
             Err(err) => return Err(self.refuse(caller, ask, err).await?),
         };
+        let group_name = match self.group_name(&placed, deadline).await {
+            Ok(name) => name,
+            Err(err) => return Err(self.refuse(caller, ask, err).await?),
+        };
         let (runner, grant) = match self.intend(caller, ask, key, &placed).await? {
             Intent::Fresh(runner, grant) => (runner, grant),
             Intent::Repeat { former, runner, grant } => {
                 self.replace_unstarted(caller, &former, &runner, deadline).await?;
                 if grant.method() == Method::RegistrationToken {
-                    return self.renew(caller, ask, &former, runner, grant, deadline).await;
+                    let renewed = self.renew(caller, ask, &former, runner, grant, deadline).await?;
+                    return Ok(Provisioned { group_name, ..renewed });
                 }
                 (runner, grant)
             }
         };
         let (runner, made) = self.obtain(caller, ask, &grant, runner, deadline).await?;
-        self.hand_out(caller, ask, grant, runner, made, deadline).await
+        let provisioned = self.hand_out(caller, ask, grant, runner, made, deadline).await?;
+        Ok(Provisioned { group_name, ..provisioned })
     }
 
     /// A fresh token on the row of a former one, which stays good whatever happens to this one: GitHub cannot
@@ -109,13 +118,9 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Provisioned, Error> {
         let runner = self.settle(caller, &grant, &runner, &made, deadline).await?;
-        let group_name = match grant.method() {
-            Method::Jit => None,
-            Method::RegistrationToken => self.group_name(&grant, deadline).await,
-        };
         let system_labels = system_labels(ask.os, ask.arch).iter().map(ToString::to_string).collect();
         let Made { credential, expires_at, .. } = made;
-        Ok(Provisioned { runner, grant, credential, expires_at, group_name, system_labels })
+        Ok(Provisioned { runner, grant, credential, expires_at, group_name: None, system_labels })
     }
 
     /// The permit with its runner group settled; GitHub is asked only for names that nobody knows yet.
@@ -209,15 +214,16 @@ impl Broker {
         let _ = tokio::time::timeout_at(deadline.at(), withdrawing).await;
     }
 
-    /// What `config.sh --runnergroup` wants; a name that cannot be had now is left out rather than failing
-    /// a token that was already issued.
-    async fn group_name(&self, grant: &Grant, deadline: Deadline) -> Option<String> {
-        match self.github.group_name(grant.target(), grant.group_id(), deadline).await {
-            Ok(name) => name,
-            Err(err) => {
-                tracing::warn!(error = %err, "the runner group's name could not be looked up");
-                None
-            }
+    /// What `config.sh --runnergroup` wants: known before a token is issued, since without it the runner would
+    /// register in the default group. `None`: that is its group.
+    async fn group_name(&self, placed: &Placed, deadline: Deadline) -> Result<Option<String>, Error> {
+        let (permit, id) = (placed.permit(), placed.group_id());
+        if permit.method() == Method::Jit || id == GITHUB_DEFAULT_GROUP {
+            return Ok(None);
+        }
+        match self.github.group_name(permit.target(), id, deadline).await? {
+            Some(name) => Ok(Some(name)),
+            None => Err(Denial::RunnerGroup(Some(GroupRef::Id(id))).into()),
         }
     }
 }

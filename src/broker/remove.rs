@@ -61,10 +61,19 @@ impl Broker {
         if let Some(runner) = runners::find(&mut conn, id_or_name, &change_scope(caller)).await? {
             return Ok(runner);
         }
-        match runners::find(&mut conn, id_or_name, &runner_scope(caller)).await? {
-            Some(_) => Err(Error::Forbidden),
-            None => Err(Error::RunnerNotFound(id_or_name.to_owned())),
-        }
+        let visible = runners::find(&mut conn, id_or_name, &runner_scope(caller)).await?;
+        drop(conn);
+        let Some(runner) = visible else {
+            let err = Error::RunnerNotFound(id_or_name.to_owned());
+            if caller.is_stranger() {
+                self.note_refused_stranger(caller, &err).await?;
+            }
+            return Err(err);
+        };
+        let event =
+            self.event(Kind::AccessRefused, Actor::Caller(caller)).about(&runner).because(&Error::Forbidden);
+        self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+        Err(Error::Forbidden)
     }
 
     /// `deleting` first, then GitHub, then `deleted`: interrupted anywhere, the sweep goes on.
@@ -76,7 +85,12 @@ impl Broker {
     ) -> Result<(Runner, Outcome), Error> {
         let (id, name) = (runner.id, runner.name.clone());
         let mut seen = Some(runner);
-        for _ in 0..LOOKS {
+        // What a caller asked for holds for the runner however it moves; a reason of our own may have vanished.
+        let looks = match by.actor {
+            Actor::Caller(_) => LOOKS,
+            Actor::System(_) => 1,
+        };
+        for _ in 0..looks {
             let Some(runner) = seen else { break };
             if let Some(done) = self.try_to_remove(by, runner, if_busy).await? {
                 return Ok(done);
@@ -100,18 +114,20 @@ impl Broker {
             Status::Requested => Err(Error::RunnerInFlight(runner.name)),
             // A repair has claimed it; what is left of it on GitHub is the sweep's.
             Status::Deleting if runner.deleting_from.is_none() => Err(Error::RunnerInFlight(runner.name)),
-            Status::Deleting => self.finish_deleting(by, runner, if_busy, false).await.map(Some),
+            Status::Deleting => self.finish_deleting(by, runner, if_busy).await.map(Some),
             Status::Pending if runner.github_runner_id.is_none() => {
                 self.remove_unseen(by, runner, if_busy).await
             }
-            Status::Pending | Status::Active | Status::Offline => match self.start(by, &runner).await? {
-                Some(deleting) => self.finish_deleting(by, deleting, if_busy, true).await.map(Some),
-                None => Ok(None),
-            },
+            Status::Pending | Status::Active | Status::Offline => {
+                match self.start(by, &runner, if_busy).await? {
+                    Some(deleting) => self.finish_deleting(by, deleting, if_busy).await.map(Some),
+                    None => Ok(None),
+                }
+            }
         }
     }
 
-    async fn start(&self, by: By<'_>, runner: &Runner) -> Result<Option<Runner>, Error> {
+    async fn start(&self, by: By<'_>, runner: &Runner, if_busy: IfBusy) -> Result<Option<Runner>, Error> {
         let event = self.event(Kind::DeprovisionRequested, by.actor).about(runner);
         let event = event.with(json!({ "reason": by.reason, "from": runner.status }));
         let now = event.timestamp;
@@ -121,6 +137,7 @@ impl Broker {
             delete_attempts: Some(0),
             // The sweep keeps away while this request may still be at it.
             delete_after: Some(Some(now + self.interrupted_after())),
+            wait_until_idle: Some(if_busy == IfBusy::KeepDeleting),
             updated_at: Some(now),
             ..Change::default()
         };
@@ -137,8 +154,8 @@ impl Broker {
         let at = self.clock.now();
         if let Some(found) = self.github.runner_named(&runner.target, &runner.name, self.deadline()).await? {
             let Some(shown) = self.take_facts(by, &runner, &found, at).await? else { return Ok(None) };
-            let Some(deleting) = self.start(by, &shown).await? else { return Ok(None) };
-            return self.finish_deleting(by, deleting, if_busy, true).await.map(Some);
+            let Some(deleting) = self.start(by, &shown, if_busy).await? else { return Ok(None) };
+            return self.finish_deleting(by, deleting, if_busy).await.map(Some);
         }
         let event = self.event(Kind::Deprovisioned, by.actor).about(&runner);
         let event = event.with(json!({
@@ -151,13 +168,12 @@ impl Broker {
         Ok(moved.map(|runner| (runner, Outcome::NeverRegistered)))
     }
 
-    /// Asks GitHub to delete what is `deleting`, and writes what came of it. `begun_now`: by this very call.
+    /// Asks GitHub to delete what is `deleting`, and writes what came of it.
     pub(super) async fn finish_deleting(
         &self,
         by: By<'_>,
         runner: Runner,
         if_busy: IfBusy,
-        begun_now: bool,
     ) -> Result<(Runner, Outcome), Error> {
         let removal = match runner.github_runner_id {
             Some(id) => self.github.delete_runner(&runner.target, id, self.deadline()).await,
@@ -166,7 +182,7 @@ impl Broker {
         match (removal, if_busy) {
             (Ok(Removal::Removed | Removal::NotThere), _) => self.deleted(by, runner).await,
             (Ok(Removal::Busy), IfBusy::KeepDeleting) => self.keep_deleting(by, runner).await,
-            (Ok(Removal::Busy), IfBusy::Refuse) => Err(self.refuse_busy(by, runner, begun_now).await?),
+            (Ok(Removal::Busy), IfBusy::Refuse) => Err(self.refuse_busy(by, runner).await?),
             (Err(err), _) => self.try_again_later(by, runner, err).await,
         }
     }
@@ -175,8 +191,20 @@ impl Broker {
         let event = self.event(Kind::Deprovisioned, by.actor).about(&runner);
         let event = event.with(json!({ "reason": by.reason, "github_runner_id": runner.github_runner_id }));
         let change = gone(Status::Deleted, event.timestamp);
-        let moved = self.move_runner(by.lease, &runner, &change, event).await?;
-        Ok((moved.unwrap_or(Runner { status: Status::Deleted, ..runner }), Outcome::Deleted))
+        match self.move_runner(by.lease, &runner, &change, event).await? {
+            Some(deleted) => Ok((deleted, Outcome::Deleted)),
+            None => self.moved_meanwhile(runner).await,
+        }
+    }
+
+    /// Somebody else moved the row while GitHub was asked: either to the same end, or away from it.
+    async fn moved_meanwhile(&self, runner: Runner) -> Result<(Runner, Outcome), Error> {
+        let mut conn = self.store.conn().await?;
+        let now = runners::by_id(&mut conn, runner.id).await?;
+        match now.filter(|row| row.status == Status::Deleted) {
+            Some(deleted) => Ok((deleted, Outcome::Deleted)),
+            None => Err(Error::RunnerInFlight(runner.name)),
+        }
     }
 
     async fn keep_deleting(&self, by: By<'_>, runner: Runner) -> Result<(Runner, Outcome), Error> {
@@ -187,6 +215,7 @@ impl Broker {
             busy: Some(true),
             delete_attempts: Some(attempts.saturating_add(1)),
             delete_after: Some(Some(now + pause(attempts))),
+            wait_until_idle: Some(true),
             updated_at: Some(now),
             ..Change::default()
         };
@@ -195,27 +224,40 @@ impl Broker {
             0 => self.move_runner(by.lease, &runner, &change, event).await?,
             _ => self.change_silently(by.lease, &runner, &change).await?,
         };
-        Ok((moved.unwrap_or(runner), Outcome::WhenIdle))
+        match moved {
+            Some(waiting) => Ok((waiting, Outcome::WhenIdle)),
+            None => self.moved_meanwhile(runner).await,
+        }
     }
 
-    /// Hands the refusal back, once the row is again what it was before this call.
-    async fn refuse_busy(&self, by: By<'_>, runner: Runner, begun_now: bool) -> Result<Error, Error> {
+    /// Hands the refusal back, once the row is again what it was, unless somebody waits for it to be idle.
+    async fn refuse_busy(&self, by: By<'_>, runner: Runner) -> Result<Error, Error> {
         let refusal = Error::RunnerBusy(runner.name.clone());
         let event = self.event(Kind::DeprovisionRefused, by.actor).about(&runner).because(&refusal);
-        let back = match runner.deleting_from.as_deref().map(str::parse) {
-            _ if !begun_now => Status::Deleting,
-            Some(Ok(status)) => status,
-            _ => Status::Active,
-        };
-        let change = Change {
-            status: Some(back.as_str()),
-            busy: Some(true),
-            deleting_from: (back != Status::Deleting).then_some(None),
-            delete_after: (back != Status::Deleting).then_some(None),
-            updated_at: Some(event.timestamp),
-            ..Change::default()
-        };
-        self.move_runner(by.lease, &runner, &change, event.with(json!({ "to": back }))).await?;
+        self.store
+            .transaction::<_, Error, _>(async |conn| {
+                fence(conn, by.lease).await?;
+                // Read anew: another call may have begun to wait since.
+                let Some(row) = runners::by_id(conn, runner.id).await? else { return Ok(()) };
+                let back = match row.deleting_from.as_deref().map(str::parse) {
+                    _ if row.wait_until_idle => Status::Deleting,
+                    Some(Ok(status)) => status,
+                    _ => Status::Active,
+                };
+                let change = Change {
+                    status: Some(back.as_str()),
+                    busy: Some(true),
+                    deleting_from: (back != Status::Deleting).then_some(None),
+                    delete_after: (back != Status::Deleting).then_some(None),
+                    updated_at: Some(event.timestamp),
+                    ..Change::default()
+                };
+                if runners::change(conn, &runner, &change).await?.is_some() {
+                    record(conn, event.with(json!({ "to": back }))).await?;
+                }
+                Ok(())
+            })
+            .await?;
         Ok(refusal)
     }
 

@@ -120,7 +120,12 @@ impl Broker {
                     usize::from(report.note(done, "finishing a repair")?.is_some_and(|done| done));
                 continue;
             }
-            let done = away.heed(&target, self.finish_deleting(by, row, IfBusy::KeepDeleting, false).await);
+            let if_busy = if row.wait_until_idle { IfBusy::KeepDeleting } else { IfBusy::Refuse };
+            let done = match self.finish_deleting(by, row, if_busy).await {
+                // Nobody wanted to wait, so it is again what it was.
+                Err(Error::RunnerBusy(_)) => continue,
+                done => away.heed(&target, done),
+            };
             if let Some((_, Outcome::Deleted)) = report.note(done, "finishing a removal")? {
                 report.removed += 1;
             }
@@ -161,9 +166,11 @@ impl Broker {
         match (row.method, found) {
             (Method::Jit, Some(found)) if is_unstarted(&found) => {
                 let mut conn = self.store.conn().await?;
-                let row = runners::by_id(&mut conn, row.id).await?;
+                let now = runners::by_id(&mut conn, row.id).await?;
                 drop(conn);
-                match row.filter(|row| row.status == Status::Pending) {
+                // A repeat of its key may have replaced the runner that was looked at.
+                let is_same = |now: &Runner| now.status == Status::Pending && now.claim() == row.claim();
+                match now.filter(is_same) {
                     Some(row) => self.remove_runner(by, row, IfBusy::Refuse).await.map(|_| true),
                     None => Ok(false),
                 }
@@ -208,7 +215,15 @@ impl Broker {
     pub async fn remove_stale_runner(&self, lease: Option<&Lease>, row: Runner) -> Result<(), Error> {
         let job = if lease.is_some() { "sync" } else { "cleanup" };
         let by = By { actor: Actor::System(job), reason: "stale", lease };
-        self.remove_runner(by, row, IfBusy::Refuse).await.map(|_| ())
+        // The list that showed it offline may be old: it may have come back since.
+        self.look(by, &row).await?;
+        let mut conn = self.store.conn().await?;
+        let now = runners::by_id(&mut conn, row.id).await?;
+        drop(conn);
+        match now.filter(|now| now.status == Status::Offline && now.last_seen_at == row.last_seen_at) {
+            Some(row) => self.remove_runner(by, row, IfBusy::Refuse).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 }
 

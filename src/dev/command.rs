@@ -12,6 +12,7 @@ use url::Url;
 use super::github::{self, GitHub, Limits};
 use super::issuer::{self, Issuer};
 use super::postgres::{Options, Postgres};
+use crate::broker::administer;
 use crate::cli::serve::{start, stop_on_signal};
 use crate::cli::{Done, Failure, with_causes};
 use crate::clock::Clock;
@@ -24,6 +25,9 @@ use crate::telemetry;
 const AUDIENCE: &str = "runner-broker";
 const ORG: &str = "octo-org";
 const REPO: &str = "octo-org/octo-repo";
+
+/// Whence the sample policy comes, as the database remembers it.
+const SOURCE: &str = "dev";
 
 #[derive(Args)]
 pub struct Dev {
@@ -58,7 +62,7 @@ struct Token {
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, Value)>,
     /// The port that `dev` was given
-    #[arg(long, default_value_t = 8000)]
+    #[arg(long, default_value_t = 8000, value_parser = clap::value_parser!(u16).range(1..65_534))]
     port: u16,
 }
 
@@ -106,6 +110,7 @@ impl Dev {
         let stop = stop_on_signal()?;
         let config = config_for(self.port, &database_url, issuer.url(), &github)?;
         let store = Store::new(&config.database_url, 1)?;
+        refuse_other_peoples(&store).await?;
         store.migrate().await?;
         drop(store);
         let started = tokio::select! {
@@ -113,8 +118,8 @@ impl Dev {
             () = stop.cancelled() => return Ok(()),
         };
         let document = Document::parse(&sample_policy(issuer.url()))
-            .map_err(|faults| Failure::Failed(crate::broker::administer::listed(&faults)))?;
-        started.broker.apply_policy(&document, "dev", true).await?;
+            .map_err(|faults| Failure::Failed(administer::listed(&faults)))?;
+        started.broker.apply_policy(&document, SOURCE, true).await?;
         eprintln!("{}", welcome(self.port, &issuer, &github, self.data_dir.is_some()));
         let done = started.run(stop).await;
         // Servers first, so that nobody asks a Postgres that is stopping.
@@ -142,6 +147,17 @@ impl Dev {
         let url = postgres.url("postgres").into();
         Ok((Some(postgres), url))
     }
+}
+
+/// Keeps `dev` from putting its sample policy in force on a database that somebody works with.
+async fn refuse_other_peoples(store: &Store) -> Done {
+    let is_empty = !store.pending_migrations().await?.is_empty();
+    if is_empty || administer::sources(store).await?.iter().all(|source| source == SOURCE) {
+        return Ok(());
+    }
+    let why =
+        "DATABASE_URL names a database whose policy did not come from 'dev'; give it another, or unset it";
+    Err(Failure::Usage(why.into()))
 }
 
 /// As `serve` would read it from the environment.

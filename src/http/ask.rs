@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::command::survives_windows;
 use super::problem::{FieldError, Problem};
 use crate::model::{Arch, GroupRef, Label, Method, NameAsk, Os, Target};
 use crate::policy::Ask;
@@ -120,6 +121,7 @@ macro_rules! parse_shared {
                     team: &self.team,
                     target: (&self.organization, &self.repository),
                     work_folder: &self.work_folder,
+                    is_windows: self.os == Os::Windows,
                 }
                 .parse(|name, labels, group, target| Ask {
                     method,
@@ -148,6 +150,7 @@ struct Shared<'a> {
     team: &'a Option<String>,
     target: (&'a Option<String>, &'a Option<String>),
     work_folder: &'a str,
+    is_windows: bool,
 }
 
 impl Shared<'_> {
@@ -168,9 +171,24 @@ impl Shared<'_> {
                 "1 to 255 characters, a relative path without '..', backslash or control characters";
             errors.push(FieldError::new("work_folder", message));
         }
+        self.fit_for_windows(&mut errors);
         match name {
             Some(name) if errors.is_empty() => Ok(ask(name, labels, group, target)),
             _ => Err(Problem::invalid(errors)),
+        }
+    }
+
+    /// Whatever ends up in a command for Windows must survive PowerShell and `cmd.exe`.
+    fn fit_for_windows(&self, errors: &mut Vec<FieldError>) {
+        let labels =
+            self.labels.iter().enumerate().map(|(index, label)| (format!("labels[{index}]"), label.as_str()));
+        let group = self.group.1.iter().map(|group| ("runner_group".to_owned(), group.as_str()));
+        let folder = [("work_folder".to_owned(), self.work_folder)];
+        for (field, text) in labels.chain(group).chain(folder).filter(|_| self.is_windows) {
+            if !survives_windows(text) {
+                let message = "for Windows only ASCII without any of \" % & | < > ^ ! `";
+                errors.push(FieldError::new(field, message));
+            }
         }
     }
 

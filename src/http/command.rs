@@ -20,26 +20,37 @@ pub struct Registration<'a> {
 /// `config.sh`, or `config.cmd` for PowerShell, with everything that was granted.
 pub fn configure(os: Os, what: &Registration<'_>) -> String {
     let labels = what.labels.join(",");
-    let mut args = vec!["--unattended", "--url", what.url, "--token", what.token, "--name", what.name];
-    if !labels.is_empty() {
-        args.extend(["--labels", &labels]);
-    }
-    if let Some(group) = what.group {
-        args.extend(["--runnergroup", group]);
-    }
-    args.extend(["--work", what.work_folder]);
-    if what.ephemeral {
-        args.push("--ephemeral");
-    }
-    if what.disable_update {
-        args.push("--disableupdate");
-    }
-    let program = match os {
-        Os::Windows => r".\config.cmd",
-        Os::Linux | Os::MacOs => "./config.sh",
+    let labels = Some(labels.as_str()).filter(|labels| !labels.is_empty());
+    let options = [
+        ("--url", Some(what.url)),
+        ("--token", Some(what.token)),
+        ("--name", Some(what.name)),
+        ("--labels", labels),
+        ("--runnergroup", what.group),
+        ("--work", Some(what.work_folder)),
+    ];
+    let mut command = match os {
+        Os::Windows => r".\config.cmd --unattended".to_owned(),
+        Os::Linux | Os::MacOs => "./config.sh --unattended".to_owned(),
     };
-    let quoted: Vec<Cow<'_, str>> = args.iter().map(|arg| quote(os, arg)).collect();
-    format!("{program} {}", quoted.join(" "))
+    for (option, value) in options {
+        if let Some(value) = value {
+            command.push_str(&format!(" {option} {}", quote(os, value)));
+        }
+    }
+    for (flag, is_set) in [("--ephemeral", what.ephemeral), ("--disableupdate", what.disable_update)] {
+        if is_set {
+            command.push(' ');
+            command.push_str(flag);
+        }
+    }
+    command
+}
+
+/// What `config.cmd` would not get as it was meant: PowerShell drops quotes where there is no blank, and
+/// `cmd.exe` reads the line a second time.
+pub fn survives_windows(text: &str) -> bool {
+    !text.chars().any(|c| "\"%&|<>^!`".contains(c) || !c.is_ascii())
 }
 
 /// Starts a JIT runner. The configuration goes through the environment, which other users of the machine
@@ -55,9 +66,12 @@ pub fn run(os: Os, jit_config: &str) -> String {
 /// One argument for a POSIX shell, or for PowerShell.
 fn quote(os: Os, arg: &str) -> Cow<'_, str> {
     match os {
-        // PowerShell takes a bare word only if nothing in it means something, so all are quoted.
-        Os::Windows if !arg.starts_with("--") => Cow::Owned(format!("'{}'", arg.replace('\'', "''"))),
-        Os::Windows => Cow::Borrowed(arg),
+        // PowerShell takes four typographic quotes for the plain one, and doubles each of them to mean itself.
+        Os::Windows => {
+            let is_quote = |c: char| c == '\'' || ('\u{2018}'..='\u{201b}').contains(&c);
+            let doubled = arg.chars().flat_map(|c| std::iter::repeat_n(c, if is_quote(c) { 2 } else { 1 }));
+            Cow::Owned(format!("'{}'", doubled.collect::<String>()))
+        }
         // A JIT configuration is base64 of some kilobytes, in which there is nothing to quote.
         Os::Linux | Os::MacOs if arg.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)) => {
             Cow::Borrowed(if arg.is_empty() { "''" } else { arg })
@@ -87,6 +101,16 @@ mod tests {
         let words = shlex::split(&configure(Os::Linux, &what)).unwrap();
         assert!(words.contains(&"a b,$(reboot),it's".to_owned()));
         assert!(words.contains(&"my group; rm -rf /".to_owned()));
-        assert!(configure(Os::Windows, &what).contains("'a b,$(reboot),it''s'"));
+        let windows = configure(Os::Windows, &what);
+        assert!(
+            windows.contains("--labels 'a b,$(reboot),it''s' --runnergroup 'my group; rm -rf /' --work '-x'")
+        );
+    }
+
+    #[test]
+    fn powershells_other_quotes_and_what_looks_like_an_option_stay_in_their_argument() {
+        assert_eq!(quote(Os::Windows, "x\u{2019}; calc"), "'x\u{2019}\u{2019}; calc'");
+        assert_eq!(quote(Os::Windows, "--x;calc"), "'--x;calc'");
+        assert!(!survives_windows("a&calc") && survives_windows("gpu-a 100"));
     }
 }

@@ -73,10 +73,21 @@ pub async fn revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(newest.first::<Option<i64>>(conn).await?.unwrap_or(0))
 }
 
+/// Lets all that this transaction reads be of one moment; its first statement.
+pub async fn freeze(conn: &mut Conn) -> Result<(), Error> {
+    diesel::sql_query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(conn).await?;
+    Ok(())
+}
+
 /// Keeps others from changing the policy until the transaction ends.
 pub async fn lock(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("LOCK TABLE policy_versions IN SHARE ROW EXCLUSIVE MODE").execute(conn).await?;
     Ok(())
+}
+
+/// Where the documents that were applied came from.
+pub async fn sources(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    Ok(policy_versions::table.select(policy_versions::source).distinct().load(conn).await?)
 }
 
 /// Whether a document with this hash was ever applied.

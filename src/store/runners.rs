@@ -47,6 +47,8 @@ pub struct Runner {
     pub deleting_from: Option<String>,
     pub delete_attempts: i32,
     pub delete_after: Option<DateTime<Utc>>,
+    /// Whether the removal of a busy runner waits until it is idle.
+    pub wait_until_idle: bool,
     pub missed_sweeps: i32,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -301,6 +303,7 @@ pub struct Change {
     pub deleting_from: Option<Option<&'static str>>,
     pub delete_attempts: Option<i32>,
     pub delete_after: Option<Option<DateTime<Utc>>>,
+    pub wait_until_idle: Option<bool>,
     pub missed_sweeps: Option<i32>,
     pub failure: Option<String>,
     pub updated_at: Option<DateTime<Utc>>,

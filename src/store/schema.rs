@@ -76,6 +76,7 @@ diesel::table! {
         deleting_from -> Nullable<Text>,
         delete_attempts -> Int4,
         delete_after -> Nullable<Timestamptz>,
+        wait_until_idle -> Bool,
         failure -> Nullable<Text>,
         may_appear -> Bool,
         missed_sweeps -> Int4,
