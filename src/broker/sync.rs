@@ -193,7 +193,7 @@ impl Broker {
             }
             let target = row.target.clone();
             let removed = away.heed(&target, self.remove_stale_runner(Some(lease), row).await);
-            if report.note(removed, "removing a stale runner")?.is_some() {
+            if report.note(removed, "removing a stale runner")? == Some(true) {
                 report.removed += 1;
             }
         }
@@ -211,8 +211,8 @@ impl Broker {
         Ok(runners::stale(&mut conn, since, limit).await?)
     }
 
-    /// Removes one of `stale`; without a lease for an operator at the machine.
-    pub async fn remove_stale_runner(&self, lease: Option<&Lease>, row: Runner) -> Result<(), Error> {
+    /// Removes one of `stale`, without a lease for an operator at the machine; `false`: it has come back.
+    pub async fn remove_stale_runner(&self, lease: Option<&Lease>, row: Runner) -> Result<bool, Error> {
         let job = if lease.is_some() { "sync" } else { "cleanup" };
         let by = By { actor: Actor::System(job), reason: "stale", lease };
         // The list that showed it offline may be old: it may have come back since.
@@ -220,9 +220,11 @@ impl Broker {
         let mut conn = self.store.conn().await?;
         let now = runners::by_id(&mut conn, row.id).await?;
         drop(conn);
-        match now.filter(|now| now.status == Status::Offline && now.last_seen_at == row.last_seen_at) {
-            Some(row) => self.remove_runner(by, row, IfBusy::Refuse).await.map(|_| ()),
-            None => Ok(()),
+        match now {
+            Some(now) if now.status == Status::Offline && now.last_seen_at == row.last_seen_at => {
+                self.remove_runner(by, now, IfBusy::Refuse).await.map(|_| true)
+            }
+            now => Ok(now.is_none_or(|now| now.status == Status::Deleted)),
         }
     }
 }

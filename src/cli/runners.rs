@@ -91,7 +91,7 @@ impl Cleanup {
         for runner in stale {
             let named = format!("{} ({})", runner.name, runner.id);
             match broker.remove_stale_runner(None, runner).await {
-                Ok(()) => removed += 1,
+                Ok(is_removed) => removed += usize::from(is_removed),
                 Err(err) => {
                     failed += 1;
                     bar.suspend(|| eprintln!("{named}: {err}"));

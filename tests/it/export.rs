@@ -204,6 +204,7 @@ async fn a_cleanup_that_github_does_not_allow_fails_and_says_which() {
     use runner_broker::dev::github::{Action, Fault};
     let world = World::new().await;
     world.connected("b1").await;
+    world.github.disconnect(ORG, "b1").unwrap();
     world.sql("UPDATE runners SET status = 'offline', updated_at = now() - interval '30 h'").await;
     world.github.fail(Fault::new("DELETE", "", Action::PermissionMissing).always());
     let (code, out, err) = said(&program(&world, &["cleanup-stale-runners", "--hours", "24"]));

@@ -39,3 +39,4 @@ mod sweep_repair;
 mod tls;
 mod tokens;
 mod verifier;
+mod wishes;
