@@ -14,7 +14,7 @@ use crate::broker::{Broker, administer};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
-use crate::policy::Document;
+use crate::policy::{Defaults, Document};
 use crate::store::{self, Store};
 use crate::{broker, http, jobs, telemetry};
 
@@ -82,7 +82,9 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     // What is wrong with the configuration first: nobody should wait for a database to hear of it.
     let tls = config.http.tls.as_ref().map(http::server_config).transpose().map_err(Failure::Usage)?;
     let github = github(&config.github, &clock)?;
-    let policy = config.policy_file.as_deref().map(PolicyFile::read).transpose()?;
+    let defaults =
+        Defaults { target: config.github.org.clone(), group_id: config.broker.default_runner_group_id };
+    let policy = config.policy_file.as_deref().map(|path| PolicyFile::read(path, &defaults)).transpose()?;
     let verifier =
         Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(with_causes(&err)))?;
     let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
@@ -120,9 +122,11 @@ struct PolicyFile<'a> {
 }
 
 impl PolicyFile<'_> {
-    fn read(path: &Path) -> Result<PolicyFile<'_>, Failure> {
+    /// With everything that is wrong with it, before anybody waits for Postgres.
+    fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
         let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
-        let document = Document::parse(&text).map_err(|faults| faulty(path, &administer::listed(&faults)))?;
+        let (document, _) =
+            Document::read(&text, defaults).map_err(|faults| faulty(path, &administer::listed(&faults)))?;
         Ok(PolicyFile { path, document })
     }
 
