@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Broker, Error};
 use crate::auth::Verified;
 use crate::model::{Identity, Role};
-use crate::policy::Memberships;
+use crate::policy::{Membership, Memberships};
 
 /// Somebody whose token was verified, with what the policy makes of him.
 #[derive(Clone, Debug)]
@@ -31,6 +31,15 @@ impl Caller {
     /// The names of his teams.
     pub fn teams(&self) -> impl Iterator<Item = &str> {
         self.memberships.teams.iter().map(|membership| membership.team.name())
+    }
+
+    /// The team that a request is about: the named one, or the only one, if it is his.
+    pub fn membership(&self, team: Option<&str>) -> Option<&Membership> {
+        match (team, self.memberships.teams.as_slice()) {
+            (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
     }
 
     /// Neither team nor role: anybody on GitHub can be that, so what he does is logged in bulk.

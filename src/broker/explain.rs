@@ -22,8 +22,9 @@ impl Broker {
         let placed = match self.place(caller, ask, self.deadline()).await {
             Ok(placed) => placed,
             Err(Error::Denied(denial)) => {
+                let team = caller.membership(ask.team.as_deref()).map(|of| of.team.name().to_owned());
                 let refusal = Some(Error::Denied(denial));
-                return Ok(Explanation { team: None, labels: Vec::new(), refusal });
+                return Ok(Explanation { team, labels: Vec::new(), refusal });
             }
             Err(err) => return Err(err),
         };

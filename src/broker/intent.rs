@@ -187,12 +187,7 @@ impl Broker {
             "labels": ask.labels,
         }));
         // Only a team of the caller's own: its members may read this event.
-        let memberships = &caller.memberships.teams;
-        let membership = match (&ask.team, memberships.as_slice()) {
-            (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
-            (None, [only]) => Some(only),
-            (None, _) => None,
-        };
+        let membership = caller.membership(ask.team.as_deref());
         event.team = membership.map(|of| of.team.name().to_owned());
         event.policy_rule = membership.map(|of| of.rule.clone());
         event.target = ask.target.as_ref().map(ToString::to_string);

@@ -201,6 +201,7 @@ async fn explaining_says_what_a_provision_would_be_told_and_does_nothing() {
     assert_eq!(answer.body["labels"], json!(["docker", "linux", "self-hosted", "x64"]));
     let answer = explain(json!({ "labels": ["gpu"] })).await;
     assert_eq!((answer.status, answer.str("error_code")), (200, "LABEL_POLICY_VIOLATION"));
+    assert_eq!((&answer.body["allowed"], answer.str("team")), (&json!(false), "blue"));
     assert!(world.sql("SELECT id FROM runners").await.is_empty());
     assert!(world.sql("SELECT id FROM audit_log WHERE event_type <> 'policy_applied'").await.is_empty());
 
