@@ -188,12 +188,20 @@ async fn check_schema(store: &Store) -> Done {
     }
 }
 
+/// Whether Postgres is there and will say the same however long one waits.
+fn is_refusal(why: &str) -> bool {
+    ["authentication failed", "does not exist", "no pg_hba.conf entry"].iter().any(|part| why.contains(part))
+}
+
 /// Waits for a Postgres that is still starting, as it is when a whole machine starts.
 pub async fn wait_for(store: &Store, patience: Duration) -> Done {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
         match store.ping().await {
             Ok(()) => return Ok(()),
+            Err(store::Error::Unavailable(why)) if is_refusal(&why) => {
+                return Err(Failure::Failed(format!("the database refuses DATABASE_URL: {why}")));
+            }
             Err(err @ store::Error::Unavailable(_)) if tokio::time::Instant::now() < deadline => {
                 tracing::warn!(error = %err, "waiting for the database");
                 tokio::time::sleep(Duration::from_secs(1)).await;

@@ -26,6 +26,15 @@ async fn the_start_waits_for_a_database_and_gives_up_with_a_message() {
     assert!(started.elapsed() >= std::time::Duration::from_millis(1200));
     let database = crate::support::migrated().await;
     wait_for(&store(database.url()), std::time::Duration::ZERO).await.unwrap();
+
+    // One that is there and refuses will not think better of it.
+    let nobody = database.url().replace("user=postgres", "user=nobody-of-that-name");
+    if nobody != database.url() {
+        let refused = wait_for(&store(&nobody), std::time::Duration::from_secs(30)).await;
+        let Err(Failure::Failed(why)) = refused else { panic!("{refused:?}") };
+        assert!(why.contains("refuses DATABASE_URL"), "{why}");
+        assert!(started.elapsed() < std::time::Duration::from_secs(20));
+    }
 }
 
 #[test]
