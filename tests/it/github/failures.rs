@@ -88,6 +88,8 @@ async fn what_was_not_sent_was_not_done() {
     // GitHub goes away between the token and the call.
     let World { fake, github, .. } = World::warm().await;
     drop(fake);
+    // A connection that was kept may be seen to be dead only when it is used, and then nobody knows.
+    github.generate_jitconfig(&jit, "a", soon()).await.unwrap_err();
     let refused = github.generate_jitconfig(&jit, "a", soon()).await.unwrap_err();
     assert!(matches!(&refused, Error::Unavailable { maybe_done: false, .. }), "{refused:?}");
     let registration = grant(Method::RegistrationToken, "octo-org", 1);
