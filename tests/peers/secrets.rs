@@ -149,9 +149,11 @@ impl Flows<'_> {
                 assert!(status == 201 || status >= 500, "{status} after {action:?}");
                 self.site.github.clear_faults();
             }
-            self.site.github.fail(Fault::new("POST", "remove-token", action.clone()).times(2));
+            // While the installation token is fresh, a missing permission is asked for until it has spread.
+            self.site.github.fail(Fault::new("POST", "remove-token", action.clone()).always());
             let status = self.blue(Method::POST, "/api/v1/runners/registered/remove-token", None).await;
             assert!(status >= 500, "{status} after {action:?}");
+            self.site.github.clear_faults();
             self.site.github.fail(Fault::new("GET", "runners", action.clone()).times(3));
             self.blue(Method::POST, "/api/v1/runners/jit/refresh", None).await;
             self.site.github.clear_faults();
