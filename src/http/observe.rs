@@ -2,16 +2,17 @@
 
 use std::time::Instant;
 
+use actix_web::ResponseError;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use metrics::{counter, histogram};
 use tracing::Instrument;
 use uuid::Uuid;
 
-use super::problem::REQUEST_ID;
+use super::problem::{Problem, REQUEST_ID};
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -39,6 +40,11 @@ pub async fn observe(
         Ok(answer) => answer.map_into_boxed_body(),
         Err(err) => return Err(err),
     };
+    // The page's own files are another crate's, which says nothing about one that is not there.
+    if answer.status() == StatusCode::NOT_FOUND && answer.request().path().starts_with("/docs/") {
+        let problem = REQUEST_ID.sync_scope(id.clone(), || Problem::not_found(answer.request().path()));
+        answer = answer.into_response(problem.error_response());
+    }
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert(HEADER, value);
     }

@@ -204,7 +204,12 @@ async fn the_pages_load_nothing_from_elsewhere() {
             );
         }
     }
-    assert_eq!(call(&world, Method::GET, "/docs/nothing.js").await.status, 404);
+    let nothing = call(&world, Method::GET, "/docs/nothing.js").await;
+    assert_eq!(
+        (nothing.refusal(), nothing.header("content-type")),
+        ((404, "NOT_FOUND"), "application/problem+json")
+    );
+    assert_eq!(nothing.str("request_id"), nothing.header("x-request-id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
