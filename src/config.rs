@@ -63,6 +63,8 @@ pub struct GitHub {
     pub url: Url,
     /// For one call.
     pub timeout: Duration,
+    /// What GitHub signs its webhooks with; `None`: there is no webhook route.
+    pub webhook_secret: Option<SecretString>,
 }
 
 /// Whose tokens are accepted.
@@ -93,6 +95,38 @@ pub struct Broker {
     pub lease: Duration,
     /// Offline for longer than this: removed.
     pub stale_after: Duration,
+    /// What becomes of runners that nobody asked for.
+    pub unmanaged_runners: Unmanaged,
+    /// Whether a busy runner whose labels drifted is removed as soon as it is idle.
+    pub drift_deletes_busy: bool,
+    /// What becomes of a job on a runner whose labels its team may not have.
+    pub label_policy_enforcement: Enforcement,
+    /// PKCS#8 PEM with the Ed25519 key that signs the audit log's checkpoints.
+    pub audit_signing_key: Option<PathBuf>,
+    /// Where security events are posted.
+    pub alerts: Option<Alerts>,
+}
+
+/// What becomes of a runner on a managed target that no row knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmanaged {
+    Report,
+    Remove,
+    Ignore,
+}
+
+/// Whether a job that breaks the label policy is only reported or its workflow run cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    Audit,
+    Enforce,
+}
+
+/// Where security events are posted, and what signs them.
+#[derive(Clone, Debug)]
+pub struct Alerts {
+    pub url: Url,
+    pub secret: SecretString,
 }
 
 /// How to log.
@@ -226,6 +260,7 @@ impl GitHub {
             api_url: reader.service_url("GITHUB_API_URL"),
             url: reader.service_url("GITHUB_URL"),
             timeout: Duration::from_secs(reader.number("GITHUB_TIMEOUT_SECONDS", 1, 60)),
+            webhook_secret: reader.get("GITHUB_WEBHOOK_SECRET").map(SecretString::from),
         }
     }
 }
@@ -273,6 +308,21 @@ impl Broker {
             sync_interval: Duration::from_secs(reader.number("SYNC_INTERVAL_SECONDS", 1, 86_400)),
             lease: Duration::from_secs(reader.number("LEASE_SECONDS", 1, 600)),
             stale_after: Duration::from_secs(3600 * reader.number("CLEANUP_STALE_RUNNERS_HOURS", 1, 8_760)),
+            unmanaged_runners: reader.choice(
+                "UNMANAGED_RUNNERS",
+                &[
+                    ("report", Unmanaged::Report),
+                    ("remove", Unmanaged::Remove),
+                    ("ignore", Unmanaged::Ignore),
+                ],
+            ),
+            drift_deletes_busy: reader.flag("LABEL_DRIFT_DELETE_BUSY_RUNNERS"),
+            label_policy_enforcement: reader.choice(
+                "LABEL_POLICY_ENFORCEMENT",
+                &[("audit", Enforcement::Audit), ("enforce", Enforcement::Enforce)],
+            ),
+            audit_signing_key: reader.get("AUDIT_SIGNING_KEY_PATH").map(PathBuf::from),
+            alerts: reader.alerts(),
         }
     }
 }

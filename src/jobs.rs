@@ -68,11 +68,14 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 tracing::info!(epoch = lease.epoch, "this replica leads");
                 metrics::gauge!("broker_leader").set(1);
                 let lost = stop.child_token();
-                let sweeping = tokio::spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                let mut leading = JoinSet::new();
+                leading.spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
-                if let Err(err) = sweeping.await {
-                    tracing::error!(error = %err, "the sweep ended abnormally");
+                while let Some(ended) = leading.join_next().await {
+                    if let Err(err) = ended {
+                        tracing::error!(error = %err, "a loop of the leader's ended abnormally");
+                    }
                 }
                 metrics::gauge!("broker_leader").set(0);
                 report("giving up the lease", broker.step_down(&lease).await);

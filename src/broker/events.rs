@@ -169,3 +169,8 @@ impl About for NewEvent {
 pub(super) async fn record(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
     Ok(audit::append(conn, &event).await?)
 }
+
+/// As `record`, for several at once, in this order.
+pub(super) async fn record_all(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
+    Ok(audit::append_all(conn, events).await?)
+}

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::variables::VARIABLES;
-use super::{Issuer, is_secure};
+use super::{Alerts, Issuer, is_secure};
 use crate::model::Target;
 
 /// What is wrong with the configuration: every fault, never a secret's value.
@@ -98,6 +98,34 @@ impl Reader {
 
     pub fn group_id(&mut self) -> i64 {
         self.number("DEFAULT_RUNNER_GROUP_ID", 1, i64::MAX as u64) as i64
+    }
+
+    /// One of the named values; the default is the variable's own.
+    pub fn choice<T: Copy>(&mut self, name: &str, choices: &[(&str, T)]) -> T {
+        let text = self.or_default(name);
+        match choices.iter().find(|(choice, _)| *choice == text) {
+            Some((_, value)) => *value,
+            None => {
+                let names: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+                self.fault(name, &text, &format!("one of {}", names.join(", ")));
+                choices[0].1
+            }
+        }
+    }
+
+    /// Where security events go. A receiver that cannot tell ours from anybody's should not act on them, so
+    /// the secret is not optional.
+    pub fn alerts(&mut self) -> Option<Alerts> {
+        let (text, secret) = (self.get("ALERT_WEBHOOK_URL")?, self.get("ALERT_WEBHOOK_SECRET"));
+        let url = Url::parse(&text).ok().filter(is_secure);
+        if url.is_none() {
+            // Not shown: such URLs often carry a key.
+            self.faults.push("ALERT_WEBHOOK_URL: wanted an https URL (http only on loopback)".into());
+        }
+        if secret.is_none() {
+            self.faults.push("ALERT_WEBHOOK_SECRET: not set, wanted with ALERT_WEBHOOK_URL".into());
+        }
+        Some(Alerts { url: url?, secret: secret?.into() })
     }
 
     pub fn flag(&mut self, name: &str) -> bool {

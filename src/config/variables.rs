@@ -46,6 +46,7 @@ pub const VARIABLES: &[Variable] = &[
         "10",
         "for one call to GitHub; a provision ends within three times that",
     ),
+    optional("GITHUB_WEBHOOK_SECRET", "the App's webhook secret; without it the webhook routes answer 404"),
     required("OIDC_ISSUER", "the identity provider whose tokens are accepted"),
     required("OIDC_AUDIENCE", "the audience that a token must name"),
     optional("OIDC_JWKS_URL", "where the issuer's keys are; default: as discovery says"),
@@ -65,6 +66,24 @@ pub const VARIABLES: &[Variable] = &[
     defaulted("SYNC_INTERVAL_SECONDS", "120", "time between two sweeps"),
     defaulted("LEASE_SECONDS", "10", "how long a dead leader is waited for"),
     defaulted("CLEANUP_STALE_RUNNERS_HOURS", "24", "runners offline for longer are removed"),
+    defaulted(
+        "UNMANAGED_RUNNERS",
+        "report",
+        "runners that nobody asked for: report, remove (never a busy one) or ignore",
+    ),
+    defaulted(
+        "LABEL_DRIFT_DELETE_BUSY_RUNNERS",
+        "false",
+        "true: a busy runner whose labels were changed is removed as soon as it is idle",
+    ),
+    defaulted(
+        "LABEL_POLICY_ENFORCEMENT",
+        "audit",
+        "enforce cancels the workflow run of a job on a runner whose labels its team may not have",
+    ),
+    optional("AUDIT_SIGNING_KEY_PATH", "the Ed25519 key that signs the audit log's checkpoints (PKCS#8 PEM)"),
+    optional("ALERT_WEBHOOK_URL", "where security events are posted, as JSON"),
+    optional("ALERT_WEBHOOK_SECRET", "signs them (HMAC-SHA256); required with ALERT_WEBHOOK_URL"),
     defaulted("LOG_LEVEL", "info", "error, warn, info, debug, trace, or tracing directives"),
     optional("LOG_FORMAT", "pretty or json; default: pretty on a terminal, else json"),
 ];

@@ -186,6 +186,7 @@ fn config_for(
             api_url: url(github.url())?,
             url: url("https://github.com")?,
             timeout: Duration::from_secs(10),
+            webhook_secret: Some(WEBHOOK_SECRET.into()),
         },
         oidc: config::Oidc {
             issuers: vec![config::Issuer {
@@ -202,10 +203,18 @@ fn config_for(
             sync_interval: Duration::from_secs(10),
             lease: Duration::from_secs(10),
             stale_after: Duration::from_secs(24 * 3600),
+            unmanaged_runners: config::Unmanaged::Report,
+            drift_deletes_busy: false,
+            label_policy_enforcement: config::Enforcement::Audit,
+            audit_signing_key: None,
+            alerts: None,
         },
         policy_file: None,
     })
 }
+
+/// What webhooks are signed with here.
+const WEBHOOK_SECRET: &str = "dev-webhook-secret";
 
 /// Two teams, an admin and an auditor.
 fn sample_policy(issuer: &str) -> String {

@@ -275,3 +275,22 @@ fn a_broken_file_is_named_without_its_secrets() {
     assert_eq!(ended.code, 2, "{}", ended.err);
     assert!(ended.err.contains(".env: DATABASE_URL: ") && !ended.err.contains("hunter2"), "{}", ended.err);
 }
+
+#[test]
+fn a_choice_is_one_of_those_named() {
+    one_fault(
+        &[("UNMANAGED_RUNNERS", "delete")],
+        "UNMANAGED_RUNNERS: found 'delete', wanted one of report, remove, ignore",
+    );
+    one_fault(
+        &[("LABEL_POLICY_ENFORCEMENT", "on")],
+        "LABEL_POLICY_ENFORCEMENT: found 'on', wanted one of audit, enforce",
+    );
+}
+
+#[test]
+fn alerts_need_a_secret_and_a_safe_way() {
+    let ended = serve(&[("ALERT_WEBHOOK_URL", "http://alerts.example.com/hook?key=hunter2")]);
+    assert_eq!(named(&faults(&ended)), ["ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET"]);
+    assert!(!ended.err.contains("hunter2"), "{}", ended.err);
+}

@@ -80,6 +80,7 @@ fn config(fake: &Fake) -> config::GitHub {
         api_url: fake.url().parse().unwrap(),
         url: fake.url().parse().unwrap(),
         timeout: Duration::from_secs(10),
+        webhook_secret: None,
     }
 }
 

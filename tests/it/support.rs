@@ -29,6 +29,7 @@ use uuid::Uuid;
 use crate::database::{TestDatabase, connect};
 
 pub const AUDIENCE: &str = "runner-broker";
+pub const WEBHOOK_SECRET: &str = "webhook-secret-of-the-tests";
 pub const ORG: &str = "octo-org";
 pub const REPO: &str = "octo-org/octo-repo";
 
@@ -339,6 +340,7 @@ pub fn config(database_url: &str, issuer: &str, github: &GitHub) -> Config {
             api_url: Url::parse(github.url()).expect("a URL"),
             url: Url::parse("https://github.com").expect("a URL"),
             timeout: Duration::from_secs(2),
+            webhook_secret: Some(WEBHOOK_SECRET.into()),
         },
         oidc: config::Oidc {
             issuers: vec![config::Issuer {
@@ -355,6 +357,11 @@ pub fn config(database_url: &str, issuer: &str, github: &GitHub) -> Config {
             sync_interval: Duration::from_secs(120),
             lease: Duration::from_secs(10),
             stale_after: Duration::from_secs(24 * 3600),
+            unmanaged_runners: config::Unmanaged::Report,
+            drift_deletes_busy: false,
+            label_policy_enforcement: config::Enforcement::Audit,
+            audit_signing_key: None,
+            alerts: None,
         },
         policy_file: None,
     }

@@ -7,15 +7,15 @@ use serde_json::json;
 
 use super::plan::{self, Facts};
 use super::{Report, WATCH};
-use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::events::{About, Actor, Kind, record, record_all};
 use crate::broker::moves::{fence, gone};
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing, Removal};
 use crate::model::{Status, Target};
 use crate::store::audit::NewEvent;
+use crate::store::github_cache;
 use crate::store::leases::Lease;
 use crate::store::runners::{self, Runner};
-use crate::store::{audit, github_cache};
 
 /// What a whole list may take: thousands of runners are many pages, each with a time limit of its own.
 const LISTING: Duration = Duration::from_secs(300);
@@ -103,7 +103,7 @@ impl Broker {
                         events.push(event.with(json!({ "from": row.status, "to": to, "reason": reason })));
                     }
                 }
-                audit::append_all(conn, &events).await?;
+                record_all(conn, &events).await?;
                 Ok(events.len())
             })
             .await
