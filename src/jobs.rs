@@ -19,6 +19,9 @@ const REFUSALS: Duration = Duration::from_secs(60);
 /// How often the verifier looks whether keys have come of age.
 const KEYS: Duration = Duration::from_secs(30);
 
+/// How often the leader looks whether a target is wanted.
+const WISHES: Duration = Duration::from_secs(1);
+
 /// Runs every loop until `stop`; the lease is given up at the end.
 pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
     let mut loops = JoinSet::new();
@@ -70,6 +73,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 let lost = stop.child_token();
                 let mut leading = JoinSet::new();
                 leading.spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(sweep_wanted(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
                 while let Some(ended) = leading.join_next().await {
@@ -135,6 +139,25 @@ async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = sleep(broker.config().sync_interval) => {}
             () = async { broker.woken().await; sleep(BREATH).await } => {}
+        }
+    }
+}
+
+/// Sweeps the targets that somebody wants swept, as a webhook of any replica does.
+async fn sweep_wanted(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    let _lost = stop.clone().drop_guard();
+    loop {
+        // Between two looks, not from one to the next: many wishes make about one sweep a second.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(WISHES) => {}
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = broker.sync_wanted(&lease) => match done {
+                Ok(done) => tracing::trace!(?done, "swept what was wanted"),
+                Err(err) => tracing::warn!(error = %err, "sweeping what was wanted ended early"),
+            },
         }
     }
 }

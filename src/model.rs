@@ -307,6 +307,11 @@ pub fn system_labels(os: Os, arch: Arch) -> BTreeSet<Label> {
     ["self-hosted", os.as_str(), arch.as_str()].into_iter().map(|text| Label(text.into())).collect()
 }
 
+/// Whether a lower-cased label is one of those that say what a runner is: any system's, any processor's.
+pub fn is_system_label(label: &str) -> bool {
+    label == "self-hosted" || label.parse::<Os>().is_ok() || label.parse::<Arch>().is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,6 +26,9 @@ pub enum Kind {
     AccessRefused,
     RunnerStateChanged,
     OrphanRemoved,
+    LabelDriftDetected,
+    UnmanagedRunnerDetected,
+    UnmanagedRunnerRemoved,
     PolicyApplied,
     TokenRefused,
     CallerRefused,
@@ -47,6 +50,9 @@ impl Kind {
             Kind::AccessRefused => "access_refused",
             Kind::RunnerStateChanged => "runner_state_changed",
             Kind::OrphanRemoved => "orphan_removed",
+            Kind::LabelDriftDetected => "label_drift_detected",
+            Kind::UnmanagedRunnerDetected => "unmanaged_runner_detected",
+            Kind::UnmanagedRunnerRemoved => "unmanaged_runner_removed",
             Kind::PolicyApplied => "policy_applied",
             Kind::TokenRefused => "token_refused",
             Kind::CallerRefused => "caller_refused",
@@ -55,12 +61,14 @@ impl Kind {
 
     fn severity(self) -> &'static str {
         match self {
+            Kind::LabelDriftDetected | Kind::UnmanagedRunnerDetected => "high",
             Kind::ProvisionRefused
             | Kind::ProvisionFailed
             | Kind::DeprovisionFailed
             | Kind::RemoveTokenFailed
             | Kind::AccessRefused
             | Kind::OrphanRemoved
+            | Kind::UnmanagedRunnerRemoved
             | Kind::TokenRefused
             | Kind::CallerRefused => "warning",
             _ => "info",

@@ -56,7 +56,8 @@ pub(super) fn is_unstarted(found: &github::Runner) -> bool {
     !found.online && !found.busy && found.version.is_none()
 }
 
-fn is_as_asked(row: &Runner, found: &github::Runner) -> bool {
+/// Exactly what the row asked for.
+pub(super) fn is_as_asked(row: &Runner, found: &github::Runner) -> bool {
     let is_repository = matches!(row.target, Target::Repository { .. });
     let asked: BTreeSet<String> = row.labels.iter().cloned().collect();
     let has: BTreeSet<String> = found.labels.iter().map(|label| label.to_ascii_lowercase()).collect();

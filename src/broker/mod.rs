@@ -24,7 +24,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use chrono::TimeDelta;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 use url::Url;
@@ -65,6 +65,8 @@ pub struct Broker {
     tasks: TaskTracker,
     runtime: Handle,
     wake: Notify,
+    /// Held while a target is listed and compared: the round and the wishes take turns.
+    sweeping: Mutex<()>,
 }
 
 impl Broker {
@@ -90,6 +92,7 @@ impl Broker {
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             wake: Notify::new(),
+            sweeping: Mutex::new(()),
         })
     }
 

@@ -92,10 +92,12 @@ impl Broker {
         };
         for _ in 0..looks {
             let Some(runner) = seen else { break };
-            if let Some(done) = self.try_to_remove(by, runner, if_busy).await? {
-                return Ok(done);
+            match self.try_to_remove(by, runner, if_busy).await {
+                Ok(Some(done)) => return Ok(done),
+                // Somebody else moved it in between.
+                Ok(None) | Err(Error::RunnerInFlight(_)) => {}
+                Err(err) => return Err(err),
             }
-            // Somebody else moved it in between.
             let mut conn = self.store.conn().await?;
             seen = runners::by_id(&mut conn, id).await?;
         }
@@ -237,8 +239,8 @@ impl Broker {
         self.store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, by.lease).await?;
-                // Read anew: another call may have begun to wait since.
-                let Some(row) = runners::by_id(conn, runner.id).await? else { return Ok(()) };
+                // Read anew and kept so: another call may have begun to wait, or be about to.
+                let Some(row) = runners::lock(conn, runner.id).await? else { return Ok(()) };
                 let back = match row.deleting_from.as_deref().map(str::parse) {
                     _ if row.wait_until_idle => Status::Deleting,
                     Some(Ok(status)) => status,

@@ -1,29 +1,30 @@
 //! The sweep: the table is made true to GitHub. Takes no input and may be interrupted anywhere; every write
 //! is fenced by the leader's lease.
 
+mod drift;
+mod due;
+mod orphans;
+mod pace;
 pub mod plan;
 mod repair;
+pub mod status;
 mod target;
+mod unmanaged;
 
-use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeSet, HashMap};
+use std::time::Instant;
 
 use chrono::TimeDelta;
 use metrics::{counter, gauge, histogram};
-use serde_json::json;
 use uuid::Uuid;
 
-use super::events::{About, Actor, Kind};
-use super::lost::is_unstarted;
-use super::moves::{By, fence, gone, tried};
+use super::moves::fence;
 use super::provision::KEY_LIFE;
-use super::remove::{IfBusy, Outcome};
 use super::{Broker, Error};
 use crate::github;
-use crate::model::{Method, Status, Target};
+use crate::model::Target;
 use crate::store::leases::{self, Lease};
-use crate::store::runners::{self, Runner};
-use crate::store::{self, idempotency};
+use crate::store::{self, idempotency, runners, sync_targets};
 
 /// The lease of everything that only one replica may do.
 pub const LEADER: &str = "leader";
@@ -46,10 +47,16 @@ pub struct Report {
     pub removed: usize,
     /// Runners that nobody was given, taken off GitHub.
     pub orphans: usize,
+    /// Runners whose labels are not those asked for, reported now.
+    pub drifted: usize,
+    /// Runners that nobody asked for, reported now.
+    pub unmanaged: usize,
     /// Rows whose state followed GitHub's.
     pub moved: usize,
     /// Runners that GitHub listed.
     pub seen: usize,
+    /// Targets that GitHub's budget did not bear.
+    pub postponed: usize,
     /// Targets or rows that could not be looked at this time.
     pub failures: usize,
 }
@@ -74,8 +81,66 @@ impl Broker {
         let mut report = Report::default();
         let result = self.sync_all(lease, &mut report).await;
         histogram!("broker_sweep_duration_seconds").record(started.elapsed().as_secs_f64());
-        report.count(result.is_ok() && report.failures == 0, self.clock.now().timestamp());
+        report.count(result.is_ok(), self.clock.now().timestamp());
         result.map(|()| report)
+    }
+
+    /// Sweeps the targets that somebody wants swept, and nothing else.
+    pub async fn sync_wanted(&self, lease: &Lease) -> Result<Report, Error> {
+        let mut report = Report::default();
+        if !self.config.sync_enabled {
+            return Ok(report);
+        }
+        let mut conn = self.store.conn().await?;
+        let wanted = sync_targets::wanted(&mut conn, self.clock.now()).await?;
+        drop(conn);
+        if wanted.is_empty() {
+            return Ok(report);
+        }
+        // A wish for what is not ours to sweep is forgotten with it.
+        let targets = self.know_targets(lease).await?;
+        self.sweep_targets(lease, wanted.iter().filter(|target| targets.contains(target)), &mut report)
+            .await?;
+        report.count_rows();
+        Ok(report)
+    }
+
+    /// The targets with live or watched rows, and those that the policy names; the table knows them after.
+    async fn know_targets(&self, lease: &Lease) -> Result<BTreeSet<Target>, Error> {
+        let now = self.clock.now();
+        let mut conn = self.store.conn().await?;
+        let mut targets: BTreeSet<Target> =
+            runners::targets(&mut conn, now - WATCH).await?.into_iter().collect();
+        drop(conn);
+        let policy = self.policy.load();
+        // What has a star in it is no target.
+        let named = policy.rules.teams().iter().flat_map(|team| team.targets());
+        targets.extend(named.filter_map(|name| name.parse::<Target>().ok()));
+        let known: Vec<Target> = targets.iter().cloned().collect();
+        self.store
+            .transaction::<_, Error, _>(async |conn| {
+                fence(conn, Some(lease)).await?;
+                Ok(sync_targets::replace(conn, &known, now).await?)
+            })
+            .await?;
+        Ok(targets)
+    }
+
+    async fn sweep_targets(
+        &self,
+        lease: &Lease,
+        targets: impl Iterator<Item = &Target>,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let mut away = Away::default();
+        for target in targets {
+            if away.skips(target, report) {
+                continue;
+            }
+            let swept = away.heed(target, self.sweep_target(lease, target, report).await);
+            report.note(swept, &format!("sweeping {target}"))?;
+        }
+        Ok(())
     }
 
     async fn sync_all(&self, lease: &Lease, report: &mut Report) -> Result<(), Error> {
@@ -83,13 +148,8 @@ impl Broker {
         self.repair_interrupted(lease, report).await?;
         self.keep_deadlines(lease, report).await?;
         if self.config.sync_enabled {
-            let mut conn = self.store.conn().await?;
-            let targets = runners::targets(&mut conn, self.clock.now() - WATCH).await?;
-            drop(conn);
-            for target in targets {
-                let swept = self.sweep_target(lease, &target, report).await;
-                report.note(swept, &format!("sweeping {target}"))?;
-            }
+            let targets = self.know_targets(lease).await?;
+            self.sweep_targets(lease, targets.iter(), report).await?;
             self.remove_stale(lease, report).await?;
         }
         let before = self.clock.now() - KEY_LIFE;
@@ -100,132 +160,6 @@ impl Broker {
             })
             .await?;
         Ok(())
-    }
-
-    /// Goes on with what is `deleting`: removals that were interrupted or met a busy runner, and repairs.
-    async fn finish_removals(&self, lease: &Lease, report: &mut Report) -> Result<(), Error> {
-        let mut conn = self.store.conn().await?;
-        let rows = runners::deleting(&mut conn, self.clock.now(), BATCH).await?;
-        drop(conn);
-        let mut away = Away::default();
-        for row in rows {
-            if away.skips(&row.target, report) {
-                continue;
-            }
-            let target = row.target.clone();
-            let by = By { actor: Actor::System("sync"), reason: "asked for", lease: Some(lease) };
-            if row.deleting_from.is_none() {
-                let done = away.heed(&target, self.finish_repair(lease, &row).await);
-                report.repaired +=
-                    usize::from(report.note(done, "finishing a repair")?.is_some_and(|done| done));
-                continue;
-            }
-            let if_busy = if row.wait_until_idle { IfBusy::KeepDeleting } else { IfBusy::Refuse };
-            let done = match self.finish_deleting(by, row, if_busy).await {
-                // Nobody wanted to wait, so it is again what it was.
-                Err(Error::RunnerBusy(_)) => continue,
-                done => away.heed(&target, done),
-            };
-            if let Some((_, Outcome::Deleted)) = report.note(done, "finishing a removal")? {
-                report.removed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Reaps JIT runners past their start deadline, and rows whose registration token ended unused.
-    async fn keep_deadlines(&self, lease: &Lease, report: &mut Report) -> Result<(), Error> {
-        let mut conn = self.store.conn().await?;
-        let rows = runners::overdue(&mut conn, self.clock.now(), BATCH).await?;
-        drop(conn);
-        let mut away = Away::default();
-        for row in rows {
-            if away.skips(&row.target, report) {
-                continue;
-            }
-            let reaped = away.heed(&row.target, self.reap_overdue(lease, &row).await);
-            if matches!(reaped, Err(Error::GitHub(_))) {
-                let change = tried(&row, self.clock.now());
-                self.change_silently(Some(lease), &row, &change).await?;
-            }
-            if report.note(reaped, "reaping an overdue runner")? == Some(true) {
-                report.removed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the row was overdue indeed: it may have started unseen.
-    async fn reap_overdue(&self, lease: &Lease, row: &Runner) -> Result<bool, Error> {
-        let reason = match row.method {
-            Method::Jit => "start deadline",
-            Method::RegistrationToken => "registration token ended unused",
-        };
-        let by = By { actor: Actor::System("sync"), reason, lease: Some(lease) };
-        let found = self.look(by, row).await?;
-        match (row.method, found) {
-            (Method::Jit, Some(found)) if is_unstarted(&found) => {
-                let mut conn = self.store.conn().await?;
-                let now = runners::by_id(&mut conn, row.id).await?;
-                drop(conn);
-                // A repeat of its key may have replaced the runner that was looked at.
-                let is_same = |now: &Runner| now.status == Status::Pending && now.claim() == row.claim();
-                match now.filter(is_same) {
-                    Some(row) => self.remove_runner(by, row, IfBusy::Refuse).await.map(|_| true),
-                    None => Ok(false),
-                }
-            }
-            (Method::RegistrationToken, None) if row.github_runner_id.is_none() => {
-                let event = self.event(Kind::RunnerStateChanged, by.actor).about(row);
-                let data = json!({ "from": row.status, "to": Status::Deleted, "reason": reason });
-                let change = gone(Status::Deleted, event.timestamp);
-                Ok(self.move_runner(Some(lease), row, &change, event.with(data)).await?.is_some())
-            }
-            (_, found) => Ok(found.is_none()),
-        }
-    }
-
-    async fn remove_stale(&self, lease: &Lease, report: &mut Report) -> Result<(), Error> {
-        let mut away = Away::default();
-        for row in self.stale_runners(self.config.stale_after, BATCH).await? {
-            if away.skips(&row.target, report) {
-                continue;
-            }
-            let target = row.target.clone();
-            let removed = away.heed(&target, self.remove_stale_runner(Some(lease), row).await);
-            if report.note(removed, "removing a stale runner")? == Some(true) {
-                report.removed += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// All runners offline for longer than `after`.
-    pub async fn stale(&self, after: Duration) -> Result<Vec<Runner>, Error> {
-        self.stale_runners(after, i64::MAX).await
-    }
-
-    async fn stale_runners(&self, after: Duration, limit: i64) -> Result<Vec<Runner>, Error> {
-        let since = self.clock.now() - TimeDelta::from_std(after).unwrap_or(TimeDelta::MAX);
-        let mut conn = self.store.conn().await?;
-        Ok(runners::stale(&mut conn, since, limit).await?)
-    }
-
-    /// Removes one of `stale`, without a lease for an operator at the machine; `false`: it has come back.
-    pub async fn remove_stale_runner(&self, lease: Option<&Lease>, row: Runner) -> Result<bool, Error> {
-        let job = if lease.is_some() { "sync" } else { "cleanup" };
-        let by = By { actor: Actor::System(job), reason: "stale", lease };
-        // The list that showed it offline may be old: it may have come back since.
-        self.look(by, &row).await?;
-        let mut conn = self.store.conn().await?;
-        let now = runners::by_id(&mut conn, row.id).await?;
-        drop(conn);
-        match now {
-            Some(now) if now.status == Status::Offline && now.last_seen_at == row.last_seen_at => {
-                self.remove_runner(by, now, IfBusy::Refuse).await.map(|_| true)
-            }
-            now => Ok(now.is_none_or(|now| now.status == Status::Deleted)),
-        }
     }
 }
 
@@ -243,22 +177,32 @@ impl Report {
         }
     }
 
-    fn count(&self, complete: bool, now: i64) {
-        let result = if complete { "complete" } else { "incomplete" };
+    fn count(&self, ended: bool, now: i64) {
+        let result = match (ended && self.failures == 0, self.postponed) {
+            (true, 0) => "complete",
+            (true, _) => "postponed",
+            (false, _) => "incomplete",
+        };
         counter!("broker_sweeps_total", "result" => result).increment(1);
+        gauge!("broker_sweep_runners_seen").set(self.seen as f64);
+        if result == "complete" {
+            gauge!("broker_sweep_last_complete_timestamp_seconds").set(now as f64);
+        }
+        self.count_rows();
+    }
+
+    fn count_rows(&self) {
         let done = [
             ("repaired", self.repaired),
             ("removed", self.removed),
             ("orphans", self.orphans),
+            ("drifted", self.drifted),
+            ("unmanaged", self.unmanaged),
             ("moved", self.moved),
             ("failures", self.failures),
         ];
         for (what, count) in done {
             counter!("broker_sweep_rows_total", "what" => what).increment(count as u64);
-        }
-        gauge!("broker_sweep_runners_seen").set(self.seen as f64);
-        if complete {
-            gauge!("broker_sweep_last_complete_timestamp_seconds").set(now as f64);
         }
     }
 }

@@ -37,6 +37,18 @@ pub struct BudgetStatus {
     pub paused_until: Option<DateTime<Utc>>,
 }
 
+/// What an installation may still list in this hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    pub limit: u64,
+    pub remaining: u64,
+    /// Kept back: at or below it no list is asked for.
+    pub floor: u64,
+    pub resets_at: DateTime<Utc>,
+    /// Until when GitHub wants no calls at all.
+    pub paused_until: Option<DateTime<Utc>>,
+}
+
 /// The budgets and the queue of one installation.
 pub(super) struct Quota {
     installation: String,
@@ -172,6 +184,20 @@ impl Quota {
     pub fn pause(&self, until: DateTime<Utc>) {
         let mut state = self.state();
         state.paused_until = state.paused_until.max(Some(until));
+    }
+
+    /// What is left for lists. `None`: no answer has told of it in this hour.
+    pub fn allowance(&self, now: DateTime<Utc>) -> Option<Allowance> {
+        let state = self.state();
+        let hour = state.hours.get(&state.resource(Operation::ListRunners))?;
+        let window = hour.told.as_ref().filter(|window| now < window.reset)?;
+        Some(Allowance {
+            limit: window.limit,
+            remaining: window.remaining,
+            floor: window.floor(),
+            resets_at: window.reset,
+            paused_until: state.paused_until.filter(|&until| now < until),
+        })
     }
 
     pub fn statuses(&self) -> Vec<BudgetStatus> {

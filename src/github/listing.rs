@@ -9,7 +9,7 @@ use super::call::{Call, Operation};
 use super::deadline::Deadline;
 use super::error::Error;
 use super::runner::Runner;
-use super::runners::{Page, actions, refused};
+use super::runners::{Page, actions, not_shown, refused};
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::Target;
 
@@ -30,8 +30,8 @@ pub struct Listing {
     pub started_at: DateTime<Utc>,
     /// In order, without gaps; to be given back as `known` next time.
     pub pages: Vec<CachedPage>,
-    /// Whether any page differs from what was known.
-    pub changed: bool,
+    /// The numbers of the pages that differ from what was known.
+    pub changed: Vec<u32>,
 }
 
 impl Listing {
@@ -49,17 +49,17 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Listing, Error> {
         let started_at = self.clock().now();
-        let known_pages = known.len();
-        let mut pages = Vec::with_capacity(known_pages.max(1));
-        let mut changed = false;
+        let mut pages = Vec::with_capacity(known.len().max(1));
+        let mut changed = Vec::new();
         for page in 1..=PAGES_AT_MOST {
             let cached = known.iter().position(|cached| cached.page == page).map(|at| known.swap_remove(at));
             let (read, same) = self.page(target, page, cached, deadline).await?;
-            changed |= !same;
+            if !same {
+                changed.push(page);
+            }
             let last = !read.has_next;
             pages.push(read);
             if last {
-                changed |= pages.len() != known_pages;
                 return Ok(Listing { started_at, pages, changed });
             }
         }
@@ -80,10 +80,11 @@ impl GitHub {
         let answer = self.as_installation(target, &call, deadline).await?;
         if let (StatusCode::NOT_MODIFIED, Some(cached)) = (answer.status, &cached) {
             let has_next = answer.has_next().unwrap_or(cached.has_next);
-            return Ok((CachedPage { has_next, ..cached.clone() }, true));
+            let same = has_next == cached.has_next;
+            return Ok((CachedPage { has_next, ..cached.clone() }, same));
         }
         if !answer.status.is_success() {
-            return Err(refused(&answer, target, &target.to_string()));
+            return Err(refused(&answer, target, &not_shown(target)));
         }
         let runners = answer.decode::<Page>(false)?.runners.into_iter().map(Runner::from).collect();
         let etag = answer.etag().map(str::to_owned);

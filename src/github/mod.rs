@@ -20,7 +20,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use budget::BudgetStatus;
+pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
 pub use error::Error;
 pub use listing::{CachedPage, Listing};
@@ -90,6 +90,11 @@ impl GitHub {
         self.installations().values().for_each(|installation| statuses.extend(installation.quota.statuses()));
         statuses.sort_by(|a, b| (&a.installation, &a.resource).cmp(&(&b.installation, &b.resource)));
         statuses
+    }
+
+    /// What is left for lists of this target's runners. `None`: GitHub has not told in this hour.
+    pub fn allowance(&self, target: &Target) -> Option<Allowance> {
+        self.installations().get(target.owner())?.quota.allowance(self.0.clock.now())
     }
 
     fn clock(&self) -> &Clock {

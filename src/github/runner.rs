@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::is_system_label;
+
 /// A self-hosted runner of an organisation or repository.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runner {
@@ -17,6 +19,8 @@ pub struct Runner {
     pub group_id: Option<i64>,
     /// As GitHub writes them: those of a JIT runner in lower case.
     pub labels: Vec<String>,
+    /// Of `labels`, those that the runner has by what it is: nobody can give or take them.
+    pub system_labels: Vec<String>,
 }
 
 /// GitHub's own shape. Only id and name are demanded: what cannot be decoded after GitHub has made a runner
@@ -37,6 +41,18 @@ pub(super) struct Wire {
 #[derive(Deserialize)]
 struct WireLabel {
     name: String,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+impl WireLabel {
+    /// GitHub calls such labels «read-only»; where it says nothing, their names tell.
+    fn is_system(&self) -> bool {
+        match &self.kind {
+            Some(kind) => kind == "read-only",
+            None => is_system_label(&self.name.to_ascii_lowercase()),
+        }
+    }
 }
 
 impl Wire {
@@ -48,6 +64,8 @@ impl Wire {
 
 impl From<Wire> for Runner {
     fn from(wire: Wire) -> Runner {
+        let labels: Vec<WireLabel> = wire.labels.unwrap_or_default();
+        let system = labels.iter().filter(|label| label.is_system());
         Runner {
             id: wire.id,
             name: wire.name,
@@ -57,7 +75,8 @@ impl From<Wire> for Runner {
             ephemeral: wire.ephemeral,
             version: wire.version,
             group_id: wire.runner_group_id,
-            labels: wire.labels.into_iter().flatten().map(|label| label.name).collect(),
+            system_labels: system.map(|label| label.name.clone()).collect(),
+            labels: labels.into_iter().map(|label| label.name).collect(),
         }
     }
 }

@@ -125,7 +125,7 @@ impl GitHub {
         Ok(IssuedToken { token: issued.token.into(), expires_at: issued.expires_at })
     }
 
-    /// The runner with this id. `None`: GitHub has none.
+    /// The runner with this id. `None`: GitHub has none, although it knows the target.
     pub async fn runner(
         &self,
         target: &Target,
@@ -135,7 +135,7 @@ impl GitHub {
         let call = Call::new(Operation::GetRunner, format!("{}/runners/{id}", actions(target)));
         let answer = self.as_installation(target, &call, deadline).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::NOT_FOUND => self.sees(target, deadline).await.map(|()| None),
             status if status.is_success() => Ok(Some(answer.decode::<Wire>(false)?.into())),
             _ => Err(refused(&answer, target, "such runner")),
         }
@@ -155,7 +155,7 @@ impl GitHub {
             let call = Call::new(Operation::GetRunner, path);
             let answer = self.as_installation(target, &call, deadline).await?;
             if !answer.status.is_success() {
-                return Err(refused(&answer, target, &target.to_string()));
+                return Err(refused(&answer, target, &not_shown(target)));
             }
             let runners = answer.decode::<Page>(false)?.runners;
             if let Some(found) = runners.into_iter().find(|runner| runner.is_named(name)) {
@@ -178,12 +178,30 @@ impl GitHub {
         let call = Call::new(Operation::DeleteRunner, format!("{}/runners/{id}", actions(target)));
         let answer = self.as_installation(target, &call, deadline).await?;
         match answer.status {
-            StatusCode::NOT_FOUND => Ok(Removal::NotThere),
+            StatusCode::NOT_FOUND => self.sees(target, deadline).await.map(|()| Removal::NotThere),
             StatusCode::UNPROCESSABLE_ENTITY => Ok(Removal::Busy),
             status if status.is_success() => Ok(Removal::Removed),
             _ => Err(refused(&answer, target, "such runner")),
         }
     }
+}
+
+impl GitHub {
+    /// Whether a 404 was about the runner: of a repository that was taken from the App everything is «not
+    /// found», and nothing is gone. `NotFound`: it is the target that GitHub does not show.
+    async fn sees(&self, target: &Target, deadline: Deadline) -> Result<(), Error> {
+        let path = format!("{}/runners?per_page=1", actions(target));
+        let answer = self.as_installation(target, &Call::new(Operation::ListRunners, path), deadline).await?;
+        match answer.status.is_success() {
+            true => Ok(()),
+            false => Err(refused(&answer, target, &not_shown(target))),
+        }
+    }
+}
+
+/// What a 404 about the target itself says.
+pub(super) fn not_shown(target: &Target) -> String {
+    format!("{target}, or the App may not see it")
 }
 
 /// A page of a target's runners.

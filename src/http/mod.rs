@@ -13,6 +13,7 @@ mod openapi;
 mod problem;
 mod query;
 mod runners;
+mod sync;
 mod tls;
 mod views;
 
@@ -138,6 +139,7 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(me::me)
                 .service(me::my_label_policy)
                 .service(me::explain)
+                .service(sync::status)
                 .default_service(actix_web::web::to(openapi::unknown)),
         );
 }

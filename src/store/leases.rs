@@ -3,8 +3,9 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Double, Text, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Double, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -78,4 +79,30 @@ pub async fn release(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// A lease as the table has it.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Held {
+    #[diesel(sql_type = SqlUuid)]
+    pub holder: Uuid,
+    #[diesel(sql_type = BigInt)]
+    pub epoch: i64,
+    #[diesel(sql_type = Timestamptz)]
+    pub expires_at: DateTime<Utc>,
+    /// Whether it still stands, by Postgres' clock.
+    #[diesel(sql_type = Bool)]
+    pub stands: bool,
+}
+
+/// Who had it last. `None`: nobody ever had.
+pub async fn held(conn: &mut Conn, name: &str) -> Result<Option<Held>, Error> {
+    Ok(diesel::sql_query(
+        "SELECT holder, epoch, expires_at, expires_at > clock_timestamp() AS stands
+         FROM leases WHERE name = $1",
+    )
+    .bind::<Text, _>(name)
+    .get_result(conn)
+    .await
+    .optional()?)
 }

@@ -10,7 +10,9 @@ pub mod leases;
 pub mod policies;
 pub mod runners;
 mod schema;
+pub mod sync_targets;
 mod tls;
+pub mod unmanaged;
 
 use std::time::Duration;
 

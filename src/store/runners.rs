@@ -3,6 +3,7 @@
 
 mod due;
 mod reads;
+mod sets;
 
 use std::str::FromStr;
 
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 pub use due::*;
 pub use reads::*;
+pub use sets::*;
 
 use super::schema::{idempotency_keys, runners};
 use super::{Conn, Error};
@@ -58,6 +60,8 @@ pub struct Runner {
     pub registered_at: Option<DateTime<Utc>>,
     pub last_seen_at: Option<DateTime<Utc>>,
     pub deleted_at: Option<DateTime<Utc>>,
+    /// What GitHub showed instead of `labels`, once that has been reported.
+    pub drifted_labels: Option<Vec<String>>,
 }
 
 /// Lets diesel read a word of the model from a text column.
@@ -304,6 +308,7 @@ pub struct Change {
     pub delete_attempts: Option<i32>,
     pub delete_after: Option<Option<DateTime<Utc>>>,
     pub wait_until_idle: Option<bool>,
+    pub drifted_labels: Option<Vec<String>>,
     pub missed_sweeps: Option<i32>,
     pub failure: Option<String>,
     pub updated_at: Option<DateTime<Utc>>,
@@ -316,7 +321,7 @@ pub struct Change {
 /// Applies `change` to the row if it still has the status and generation of `seen`. A move that the model
 /// does not allow is an error.
 pub async fn change(conn: &mut Conn, seen: &Runner, change: &Change) -> Result<Option<Runner>, Error> {
-    allowed(seen, change)?;
+    allowed(seen, change.status)?;
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq(seen.id))
         .filter(runners::generation.eq(seen.generation))
@@ -335,7 +340,7 @@ pub async fn follow(
     change: &Change,
     at: DateTime<Utc>,
 ) -> Result<Option<Runner>, Error> {
-    allowed(seen, change)?;
+    allowed(seen, change.status)?;
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq(seen.id))
         .filter(runners::generation.eq(seen.generation))
@@ -348,32 +353,12 @@ pub async fn follow(
         .optional()?)
 }
 
-fn allowed(seen: &Runner, change: &Change) -> Result<(), Error> {
-    let Some(next) = change.status else { return Ok(()) };
+fn allowed(seen: &Runner, next: Option<&'static str>) -> Result<(), Error> {
+    let Some(next) = next else { return Ok(()) };
     match next.parse::<Status>() {
         Ok(next) if next == seen.status || seen.status.may_become(next) => Ok(()),
         _ => Err(Error::Move { from: seen.status.as_str(), to: next }),
     }
-}
-
-/// Those that GitHub showed online in a whole sweep: one statement however many they are.
-pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
-    Ok(diesel::update(runners::table)
-        .filter(runners::id.eq_any(ids))
-        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
-        .set((runners::last_seen_at.eq(at), runners::facts_at.eq(at), runners::missed_sweeps.eq(0)))
-        .execute(conn)
-        .await?)
-}
-
-/// Those that a whole list, begun at `at`, did not show.
-pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
-    Ok(diesel::update(runners::table)
-        .filter(runners::id.eq_any(ids))
-        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
-        .set((runners::missed_sweeps.eq(runners::missed_sweeps + 1), runners::facts_at.eq(at)))
-        .execute(conn)
-        .await?)
 }
 
 /// How many count in the team's quota: live ones, and registration tokens that have not ended although

@@ -88,6 +88,7 @@ diesel::table! {
         registered_at -> Nullable<Timestamptz>,
         last_seen_at -> Nullable<Timestamptz>,
         deleted_at -> Nullable<Timestamptz>,
+        drifted_labels -> Nullable<Array<Text>>,
     }
 }
 
@@ -143,5 +144,30 @@ diesel::table! {
         event_data -> Jsonb,
         error_code -> Nullable<Text>,
         error_message -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    sync_targets (target) {
+        target -> Text,
+        created_at -> Timestamptz,
+        wanted_at -> Nullable<Timestamptz>,
+        started_at -> Nullable<Timestamptz>,
+        finished_at -> Nullable<Timestamptz>,
+        completed_at -> Nullable<Timestamptz>,
+        result -> Nullable<Text>,
+        error -> Nullable<Text>,
+        runners_seen -> Nullable<Int8>,
+    }
+}
+
+diesel::table! {
+    unmanaged_runners (target, github_runner_id) {
+        target -> Text,
+        github_runner_id -> Int8,
+        name -> Text,
+        first_seen_at -> Timestamptz,
+        missed_sweeps -> Int4,
+        removing_at -> Nullable<Timestamptz>,
     }
 }

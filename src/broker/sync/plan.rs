@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use uuid::Uuid;
 
+use super::drift::{Drift, drifted};
 use crate::github;
 use crate::model::{Method, Status};
-use crate::store::runners::{Change, Runner};
+use crate::store::runners::{Change, Runner, Told};
 
 /// How many whole sweeps in a row must miss a runner before it counts as gone: pages shift while they are
 /// read.
-const MISSES: i32 = 2;
+pub(super) const MISSES: i32 = 2;
 
 /// What one look at GitHub says about one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,23 +66,27 @@ pub fn facts(row: &Runner, found: &github::Runner, at: DateTime<Utc>) -> Option<
 
 /// What a whole list says about the live rows of its target.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// Rows that change their state, or their busy flag, or learn their id.
-    pub moves: Vec<(Runner, Facts)>,
+    pub moves: Vec<(&'a Runner, Facts)>,
     /// Rows that are online as before.
-    pub still_online: Vec<uuid::Uuid>,
+    pub still_online: Vec<Uuid>,
     /// Rows that this list missed for the first time, or again.
-    pub missed: Vec<uuid::Uuid>,
+    pub missed: Vec<Uuid>,
     /// Rows that enough whole lists have missed.
-    pub gone: Vec<Runner>,
+    pub gone: Vec<&'a Runner>,
+    /// Rows whose runner has other labels than they asked for.
+    pub drifts: Vec<Drift<'a>>,
+    /// Rows of which that was reported, and is over.
+    pub undrifted: Vec<Uuid>,
 }
 
 /// Compares rows, read after the list, with a whole list that began at `at`.
 pub fn compare<'a>(
-    rows: Vec<Runner>,
+    rows: &'a [Runner],
     list: impl Iterator<Item = &'a github::Runner>,
     at: DateTime<Utc>,
-) -> Plan {
+) -> Plan<'a> {
     let mut by_id = HashMap::new();
     let mut by_name = HashMap::new();
     for found in list {
@@ -94,17 +100,29 @@ pub fn compare<'a>(
             None => by_name.get(&row.name.to_ascii_lowercase()),
         };
         match found {
-            Some(found) => match facts(&row, found, at) {
-                Some(facts) if facts.is_news_for(&row) => plan.moves.push((row, facts)),
-                Some(facts) if facts.online => plan.still_online.push(row.id),
-                Some(_) | None => {}
-            },
-            None if is_missed(&row, at) && row.missed_sweeps + 1 >= MISSES => plan.gone.push(row),
-            None if is_missed(&row, at) => plan.missed.push(row.id),
+            Some(found) => plan.follow(row, found, at),
+            None if is_missed(row, at) && row.missed_sweeps + 1 >= MISSES => plan.gone.push(row),
+            None if is_missed(row, at) => plan.missed.push(row.id),
             None => {}
         }
     }
     plan
+}
+
+impl<'a> Plan<'a> {
+    fn follow(&mut self, row: &'a Runner, found: &'a github::Runner, at: DateTime<Utc>) {
+        let Some(facts) = facts(row, found, at) else { return };
+        if facts.is_news_for(row) {
+            self.moves.push((row, facts));
+        } else if facts.online {
+            self.still_online.push(row.id);
+        }
+        match drifted(&row.labels, found) {
+            Some(labels) => self.drifts.push(Drift { row, found, labels }),
+            None if row.drifted_labels.is_some() => self.undrifted.push(row.id),
+            None => {}
+        }
+    }
 }
 
 impl Facts {
@@ -113,6 +131,18 @@ impl Facts {
             || self.busy != row.busy
             || row.github_runner_id != Some(self.github_runner_id)
             || row.missed_sweeps != 0
+    }
+
+    /// The same for many rows at once.
+    pub fn of<'a>(&self, seen: &'a Runner) -> Told<'a> {
+        Told {
+            seen,
+            to: self.to,
+            busy: self.busy,
+            github_runner_id: Some(self.github_runner_id),
+            online: self.online,
+            first_seen: self.first_seen,
+        }
     }
 }
 

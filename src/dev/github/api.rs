@@ -84,7 +84,8 @@ fn route(state: &mut State, request: &Request) -> Result<Answer, Answer> {
         }
         ("GET", ["orgs", owner, "installation"]) | ("GET", ["repos", owner, _, "installation"]) => {
             as_app(state, request)?;
-            let target = target(&segments).filter(|target| state.scopes.contains_key(target));
+            let target = target(&segments)
+                .filter(|target| state.scopes.contains_key(target) && !state.unselected.contains(target));
             let found = target.and_then(|_| state.installation(owner)).ok_or_else(Answer::not_found)?;
             Ok(Answer::json(200, &shapes::installation(state, found, request.base)))
         }
@@ -133,7 +134,7 @@ pub(super) fn as_installation(
     if installation.suspended_at.is_some() {
         return Err(suspended());
     }
-    if !state.scopes.contains_key(target) {
+    if !state.scopes.contains_key(target) || state.unselected.contains(target) {
         return Err(Answer::not_found());
     }
     let in_scope = match (&token.repositories, target) {

@@ -34,6 +34,17 @@ struct Registration {
     token: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Labelled {
+    target: String,
+    name: String,
+    #[serde(default)]
+    labels: Vec<String>,
+    #[serde(default)]
+    ephemeral: bool,
+}
+
 impl From<Refused> for Answer {
     fn from(refused: Refused) -> Answer {
         Answer::error(refused.status, &refused.message)
@@ -74,6 +85,16 @@ fn route(state: &mut State, request: &Request) -> Result<Answer, Answer> {
             let ask: Registration = body(request)?;
             let id = state.register(&ask.target, &ask.name, &ask.labels, ask.ephemeral, &ask.token)?;
             Ok(Answer::json(201, &json!({ "id": id })))
+        }
+        ("POST", "plant") => {
+            let ask: Labelled = body(request)?;
+            let id = state.plant(&ask.target, &ask.name, &ask.labels, ask.ephemeral)?;
+            Ok(Answer::json(201, &json!({ "id": id })))
+        }
+        ("POST", "set-labels") => {
+            let ask: Labelled = body(request)?;
+            state.set_labels(&ask.target, &ask.name, &ask.labels)?;
+            Ok(Answer::empty(204))
         }
         ("POST", act) => {
             let act = match act {

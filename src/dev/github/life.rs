@@ -88,6 +88,17 @@ impl State {
         Ok(id)
     }
 
+    /// As `plant`, `count` times under the names `prefix-0`, `prefix-1`, …; their ids.
+    pub fn plant_many(
+        &mut self,
+        target: &str,
+        prefix: &str,
+        count: usize,
+        labels: &[impl AsRef<str>],
+    ) -> Result<Vec<i64>, Refused> {
+        (0..count).map(|i| self.plant(target, &format!("{prefix}-{i}"), labels, false)).collect()
+    }
+
     /// `config.sh remove`.
     pub fn unregister(&mut self, target: &str, name: &str, token: &str) -> Result<(), Refused> {
         self.redeem(token, target, Purpose::Remove)?;
@@ -149,6 +160,7 @@ impl State {
         Ok(())
     }
 
+    /// What GitHub shows from now on, the system's labels included.
     pub fn set_labels(
         &mut self,
         target: &str,

@@ -13,6 +13,8 @@
 //! | `GET /_dev/calls`, `DELETE /_dev/calls` | | 200 `[Call]`; 204 |
 //! | `POST /_dev/faults`, `DELETE /_dev/faults` | a [`Fault`]: `{"method": "POST", "path": "jitconfig", "skip": 0, "times": 1, "action": {"delay": {"millis": 50}}}` | 204 |
 //! | `POST /_dev/connect`, `…/disconnect`, `…/start-job`, `…/finish-job`, `…/remove` | `{target, name}` | 204 |
+//! | `POST /_dev/plant` (a runner that somebody else set up) | `{target, name, labels, ephemeral}` | 201 `{id}` |
+//! | `POST /_dev/set-labels` (what an admin does) | `{target, name, labels}` | 204 |
 //! | `POST /_dev/jit` (what `run.sh --jitconfig` does) | `{encoded_jit_config}` | 200 `{name}` |
 //! | `POST /_dev/register` (what `config.sh` does) | `{target, name, labels, ephemeral, token}` | 201 `{id}` |
 
@@ -195,6 +197,17 @@ impl GitHub {
         self.shared.state().install(owner)
     }
 
+    /// Takes a repository out of those that the App may see, or puts it back: everything about it is «not found»
+    /// meanwhile.
+    pub fn select(&self, repo: &str, selected: bool) {
+        let Ok(target) = repo.parse::<Target>() else { return };
+        let mut state = self.shared.state();
+        match selected {
+            true => state.unselected.remove(&target),
+            false => state.unselected.insert(target),
+        };
+    }
+
     /// The runners of a target, the oldest first.
     pub fn runners(&self, target: &str) -> Vec<RunnerState> {
         let state = self.shared.state();
@@ -227,6 +240,17 @@ impl GitHub {
     /// As `register`, without a token: a runner that somebody else set up.
     pub fn plant(&self, target: &str, name: &str, labels: &[&str], ephemeral: bool) -> Result<i64, Refused> {
         self.shared.state().plant(target, name, labels, ephemeral)
+    }
+
+    /// As `plant`, thousands at once: `prefix-0`, `prefix-1`, …; their ids.
+    pub fn plant_many(
+        &self,
+        target: &str,
+        prefix: &str,
+        count: usize,
+        labels: &[&str],
+    ) -> Result<Vec<i64>, Refused> {
+        self.shared.state().plant_many(target, prefix, count, labels)
     }
 
     /// What `run.sh --jitconfig` does: the runner of this config is online. Its name.

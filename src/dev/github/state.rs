@@ -1,6 +1,6 @@
 //! What GitHub remembers: accounts, installations, tokens, and the runners of each scope. One mutex holds it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
@@ -135,6 +135,8 @@ pub(super) struct State {
     pub accounts: BTreeMap<String, Account>,
     pub installations: BTreeMap<u64, Installation>,
     pub scopes: HashMap<Target, Scope>,
+    /// Repositories that the App may not see, although it is installed.
+    pub unselected: HashSet<Target>,
     pub tokens: HashMap<String, Token>,
     pub runner_tokens: HashMap<String, RunnerToken>,
     pub meter: Meter,
@@ -158,6 +160,7 @@ impl State {
             accounts: BTreeMap::new(),
             installations: BTreeMap::new(),
             scopes: HashMap::new(),
+            unselected: HashSet::new(),
             tokens: HashMap::new(),
             runner_tokens: HashMap::new(),
             meter: Meter::default(),

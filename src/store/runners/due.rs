@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use super::{LIVE, Runner, WATCHED};
@@ -114,4 +114,31 @@ pub async fn stale(conn: &mut Conn, since: DateTime<Utc>, limit: i64) -> Result<
         .select(Runner::as_select())
         .load(conn)
         .await?)
+}
+
+/// How much waits to be done.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Backlog {
+    /// Provisions whose request can no longer be at work.
+    #[diesel(sql_type = BigInt)]
+    pub interrupted: i64,
+    /// Rows that wait to be deleted, for an idle runner or for GitHub.
+    #[diesel(sql_type = BigInt)]
+    pub deleting: i64,
+    /// Runners that should have started by now, and registration tokens that ended unused.
+    #[diesel(sql_type = BigInt)]
+    pub unstarted: i64,
+}
+
+/// What is overdue at `now`; `before`: as in `interrupted`.
+pub async fn backlog(conn: &mut Conn, now: DateTime<Utc>, before: DateTime<Utc>) -> Result<Backlog, Error> {
+    Ok(diesel::sql_query(
+        "SELECT (SELECT count(*) FROM runners WHERE status = 'requested' AND requested_at < $2) AS interrupted,
+             (SELECT count(*) FROM runners WHERE status = 'deleting') AS deleting,
+             (SELECT count(*) FROM runners WHERE status = 'pending' AND expires_at <= $1) AS unstarted",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(before)
+    .get_result(conn)
+    .await?)
 }

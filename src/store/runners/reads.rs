@@ -50,6 +50,12 @@ pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
     Ok(runners::table.find(id).select(Runner::as_select()).first(conn).await.optional()?)
 }
 
+/// As `by_id`; nobody else changes the row until the transaction ends.
+pub async fn lock(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
+    let row = runners::table.find(id).select(Runner::as_select()).for_no_key_update();
+    Ok(row.first(conn).await.optional()?)
+}
+
 /// What a list shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {

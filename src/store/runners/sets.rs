@@ -1,0 +1,177 @@
+//! Many rows at once: what a whole list of GitHub's says of them, in one statement however many they are.
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, Utc};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::{Runner, allowed};
+use crate::model::{Status, Target};
+use crate::store::schema::runners;
+use crate::store::{Conn, Error};
+
+/// What a list says of one row, as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    pub seen: &'a Runner,
+    pub to: Status,
+    pub busy: bool,
+    /// `None`: the row keeps the one it has.
+    pub github_runner_id: Option<i64>,
+    pub online: bool,
+    pub first_seen: bool,
+}
+
+impl<'a> Told<'a> {
+    /// GitHub has it no more.
+    pub fn gone(seen: &'a Runner) -> Told<'a> {
+        let to = Status::Deleted;
+        Told { seen, to, busy: false, github_runner_id: None, online: false, first_seen: false }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+}
+
+/// As `follow`, for many rows in one statement: those that still have the status and generation that were
+/// seen and know nothing newer than `at`. Which ones changed.
+pub async fn follow_all(
+    conn: &mut Conn,
+    told: &[Told<'_>],
+    at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<HashSet<Uuid>, Error> {
+    for told in told {
+        allowed(told.seen, Some(told.to.as_str()))?;
+    }
+    let changed: Vec<Id> = diesel::sql_query(
+        "UPDATE runners SET
+             status = told.status, busy = told.busy, updated_at = $2,
+             github_runner_id = coalesce(told.github_runner_id, runners.github_runner_id),
+             missed_sweeps = CASE WHEN told.status = 'deleted' THEN runners.missed_sweeps ELSE 0 END,
+             facts_at = CASE WHEN told.status = 'deleted' THEN $2 ELSE $1 END,
+             deleted_at = CASE WHEN told.status = 'deleted' THEN $2 END,
+             registered_at = CASE WHEN told.first_seen THEN $1 ELSE runners.registered_at END,
+             last_seen_at = CASE WHEN told.online THEN $1 ELSE runners.last_seen_at END
+         FROM unnest($3, $4, $5, $6, $7, $8, $9, $10)
+             AS told (id, seen, generation, status, busy, github_runner_id, online, first_seen)
+         WHERE runners.id = told.id AND runners.status = told.seen AND runners.generation = told.generation
+             AND (runners.facts_at IS NULL OR runners.facts_at < $1)
+         RETURNING runners.id",
+    )
+    .bind::<Timestamptz, _>(at)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<SqlUuid>, _>(told.iter().map(|told| told.seen.id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(told.iter().map(|told| told.seen.status.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(told.iter().map(|told| told.seen.generation).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(told.iter().map(|told| told.to.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(told.iter().map(|told| told.busy).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(told.iter().map(|told| told.github_runner_id).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(told.iter().map(|told| told.online).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(told.iter().map(|told| told.first_seen).collect::<Vec<_>>())
+    .load(conn)
+    .await?;
+    Ok(changed.into_iter().map(|row| row.id).collect())
+}
+
+/// Those that GitHub showed online in a whole sweep: one statement however many they are.
+pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq_any(ids))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set((runners::last_seen_at.eq(at), runners::facts_at.eq(at), runners::missed_sweeps.eq(0)))
+        .execute(conn)
+        .await?)
+}
+
+/// Those that a whole list, begun at `at`, did not show.
+pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq_any(ids))
+        .filter(runners::facts_at.is_null().or(runners::facts_at.lt(at)))
+        .set((runners::missed_sweeps.eq(runners::missed_sweeps + 1), runners::facts_at.eq(at)))
+        .execute(conn)
+        .await?)
+}
+
+/// Those whose labels are again what was asked for.
+pub async fn undrifted(conn: &mut Conn, ids: &[Uuid]) -> Result<usize, Error> {
+    Ok(diesel::update(runners::table)
+        .filter(runners::id.eq_any(ids))
+        .set(runners::drifted_labels.eq(None::<Vec<String>>))
+        .execute(conn)
+        .await?)
+}
+
+/// A row that has ended.
+#[derive(Clone, Debug, Queryable)]
+pub struct Ended {
+    pub id: Uuid,
+    pub name: String,
+    pub github_runner_id: Option<i64>,
+    pub ended_at: Option<DateTime<Utc>>,
+}
+
+/// Rows of a target that have ended and were one of these runners of GitHub's, by id or by name (lower-cased).
+pub async fn ended(
+    conn: &mut Conn,
+    target: &Target,
+    github_runner_ids: &[i64],
+    names: &[String],
+) -> Result<Vec<Ended>, Error> {
+    use diesel::dsl::sql;
+    let columns = (runners::id, runners::name, runners::github_runner_id, runners::deleted_at);
+    let has_ended = || runners::status.eq_any([Status::Deleted.as_str(), Status::Failed.as_str()]);
+    // Two queries, each by an index of its own.
+    let mut rows: Vec<Ended> = runners::table
+        .filter(runners::target.eq(target.to_string()))
+        .filter(runners::github_runner_id.eq_any(github_runner_ids))
+        .filter(has_ended())
+        .select(columns)
+        .load(conn)
+        .await?;
+    let by_name: Vec<Ended> = runners::table
+        .filter(runners::target.eq(target.to_string()))
+        .filter(sql::<Bool>("lower(name) = ANY(").bind::<Array<Text>, _>(names).sql(")"))
+        .filter(has_ended())
+        .select(columns)
+        .load(conn)
+        .await?;
+    rows.extend(by_name);
+    Ok(rows)
+}
+
+/// A row whose registration token was good at some time since.
+#[derive(Clone, Debug, Queryable)]
+pub struct TokenHolder {
+    pub id: Uuid,
+    pub name: String,
+    pub team: String,
+    pub provisioned_by: String,
+    pub token_expires_at: Option<DateTime<Utc>>,
+}
+
+/// Rows of a target whose registration token was still good after `since`, the newest first; a token serves
+/// whoever has it, whatever became of its row.
+pub async fn tokens_since(
+    conn: &mut Conn,
+    target: &Target,
+    since: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<TokenHolder>, Error> {
+    Ok(runners::table
+        .filter(runners::target.eq(target.to_string()))
+        .filter(runners::method.eq(crate::model::Method::RegistrationToken.as_str()))
+        .filter(runners::expires_at.gt(since))
+        .order((runners::expires_at.desc(), runners::id.desc()))
+        .limit(limit)
+        .select((runners::id, runners::name, runners::team, runners::provisioned_by, runners::expires_at))
+        .load(conn)
+        .await?)
+}
