@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out. The only user of actix; knows no SQL and no GitHub.
 
+mod admin;
 mod ask;
 mod audit;
 mod body;
@@ -138,6 +139,10 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(me::me)
                 .service(me::my_label_policy)
                 .service(me::explain)
+                .service(admin::identities::list)
+                .service(admin::identities::deactivate)
+                .service(admin::identities::activate)
+                .service(admin::security::list)
                 .default_service(actix_web::web::to(openapi::unknown)),
         );
 }

@@ -1,6 +1,7 @@
 //! Our own tests, in one binary: sentences about behaviour, against real Postgres, a real OpenID provider
 //! and the `dev` GitHub.
 
+mod alerts;
 mod audit;
 mod bodies;
 mod cli;
@@ -14,6 +15,7 @@ mod github;
 mod health;
 mod http;
 mod idempotency;
+mod identities;
 mod layers;
 mod lease;
 mod lost;
@@ -31,6 +33,7 @@ mod readme;
 mod remove;
 mod schema;
 mod schema_columns;
+mod security_events;
 mod start;
 mod support;
 mod sweep;

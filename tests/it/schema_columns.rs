@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::support::World;
 
-const MIGRATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/2026-11-21-000001_initial");
+/// Every migration's folder, oldest first.
+fn migrations() -> Vec<std::path::PathBuf> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).expect("migrations");
+    let mut folders: Vec<_> = folder.map(|entry| entry.expect("a migration").path()).collect();
+    folders.sort();
+    folders
+}
 
 /// `table.column: Type` of every `table!`.
 fn believed() -> BTreeSet<String> {
@@ -74,13 +80,17 @@ async fn the_schema_as_diesel_sees_it_is_the_schema_as_postgres_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_migration_undone_and_done_again_leaves_the_same_schema() {
+async fn the_migrations_undone_and_done_again_leave_the_same_schema() {
     let world = World::new().await;
     let before = whole(&world).await;
-    let read = |name: &str| std::fs::read_to_string(format!("{MIGRATION}/{name}")).expect("a migration");
-    world.sql(&read("down.sql")).await;
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).expect("a migration");
+    for migration in migrations().iter().rev() {
+        world.sql(&read(migration.join("down.sql"))).await;
+    }
     let empty = whole(&world).await;
     assert!(empty.iter().all(|line| line.contains("__diesel_schema_migrations")), "{empty:#?}");
-    world.sql(&read("up.sql")).await;
+    for migration in migrations() {
+        world.sql(&read(migration.join("up.sql"))).await;
+    }
     assert_eq!(whole(&world).await, before);
 }
