@@ -73,8 +73,7 @@ impl Identities {
         }
         seen.noted.insert(identity.clone(), now);
         let model::Identity { issuer, subject, display_name } = identity.clone();
-        let sighting =
-            Sighting { issuer: issuer.clone(), subject: subject.clone(), display_name, at: now };
+        let sighting = Sighting { issuer: issuer.clone(), subject: subject.clone(), display_name, at: now };
         seen.waiting.insert((issuer, subject), sighting);
     }
 

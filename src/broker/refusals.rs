@@ -96,7 +96,10 @@ impl Refusals {
     fn drain(&self) -> Vec<(Bucket, u64)> {
         let mut counts = self.counts();
         counts.retain(|_, count| count.further > 0);
-        counts.iter_mut().map(|(bucket, count)| (bucket.clone(), std::mem::take(&mut count.further))).collect()
+        counts
+            .iter_mut()
+            .map(|(bucket, count)| (bucket.clone(), std::mem::take(&mut count.further)))
+            .collect()
     }
 
     /// A count that could not be written.
@@ -110,8 +113,7 @@ impl Broker {
     /// Notes a token that was refused. The event is written in the background: a refusal must not be
     /// slower, nor fail, for being logged.
     pub fn note_refused_token(self: &Arc<Self>, issuer: Option<String>, why: String, origin: &Origin) {
-        let bucket =
-            Bucket { kind: Kind::TokenRefused, issuer, subject: None, code: "INVALID_TOKEN" };
+        let bucket = Bucket { kind: Kind::TokenRefused, issuer, subject: None, code: "INVALID_TOKEN" };
         let kind = match self.refusals.note(&bucket, self.clock.now()) {
             Place::First => Kind::TokenRefused,
             Place::Further => return,

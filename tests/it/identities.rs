@@ -20,9 +20,8 @@ const COMMENT: &str = "left the company";
 
 /// Teams blue and red, the admins boss and chief, the auditor watch.
 pub async fn with_roles(world: &World) {
-    let role = |role: &str, who: &str| {
-        format!("[[{role}]]\nissuer = \"ISSUER\"\nclaims = {{ team = \"{who}\" }}\n")
-    };
+    let role =
+        |role: &str, who: &str| format!("[[{role}]]\nissuer = \"ISSUER\"\nclaims = {{ team = \"{who}\" }}\n");
     let policy = [
         team("blue", "runner_groups = [\"Default\", \"vault\"]"),
         team("red", ""),
@@ -69,7 +68,9 @@ async fn subjects(world: &World, query: &str) -> Vec<String> {
     let answer = world.get(&format!("{IDENTITIES}?{query}"), "watch").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let listed = answer.body["identities"].as_array().expect("identities").iter();
-    listed.map(|one| one["subject"].as_str().expect("a subject").trim_end_matches("-user").to_owned()).collect()
+    listed
+        .map(|one| one["subject"].as_str().expect("a subject").trim_end_matches("-user").to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,7 +336,10 @@ async fn a_provision_that_was_let_in_before_the_deactivation_gets_no_runner() {
     assert!(world.sql("SELECT 1 FROM runners").await.is_empty());
     let refusals = world.log("error_code = 'IDENTITY_DEACTIVATED'").await;
     assert_eq!(refusals.len(), 1);
-    assert_eq!((&refusals[0]["event_type"], &refusals[0]["severity"]), (&json!("provision_refused"), &json!("warning")));
+    assert_eq!(
+        (&refusals[0]["event_type"], &refusals[0]["severity"]),
+        (&json!("provision_refused"), &json!("warning"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -359,7 +363,9 @@ async fn each_change_is_one_event_with_its_comment_and_repeating_it_is_none() {
         assert_eq!(event["event_data"], about);
     }
     // One that is not written changes nothing.
-    world.sql("ALTER TABLE audit_log ADD CONSTRAINT no CHECK (event_type <> 'identity_deactivated') NOT VALID").await;
+    world
+        .sql("ALTER TABLE audit_log ADD CONSTRAINT no CHECK (event_type <> 'identity_deactivated') NOT VALID")
+        .await;
     assert_eq!(set(&world, "deactivate", "blue", "boss").await.status, 500);
     assert_eq!(world.sql("SELECT count(*) FROM identities WHERE NOT active").await, ["0"]);
     assert_eq!(world.get("/api/v1/auth/me", "blue").await.status, 200);
@@ -371,8 +377,10 @@ async fn nobody_deactivates_himself_and_of_two_who_deactivate_each_other_one_sta
     seen(&world, &["boss", "chief"]).await;
     assert_eq!(set(&world, "deactivate", "boss", "boss").await.refusal(), (409, "OWN_IDENTITY"));
     for _ in 0..5 {
-        let (one, other) =
-            tokio::join!(set(&world, "deactivate", "chief", "boss"), set(&world, "deactivate", "boss", "chief"));
+        let (one, other) = tokio::join!(
+            set(&world, "deactivate", "chief", "boss"),
+            set(&world, "deactivate", "boss", "chief")
+        );
         let mut statuses = [one.status, other.status];
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 403], "{} {}", one.text, other.text);
@@ -431,7 +439,8 @@ async fn the_same_subject_of_another_issuer_is_somebody_else() {
 async fn subjects_as_long_as_can_be_are_remembered() {
     let world = new_world().await;
     // Too long for a row of an index, and with nothing in it to be compressed.
-    let subject: String = (0..1024u32).map(|n| char::from_u32(0x20000 + n * 7919 % 40_000).unwrap()).collect();
+    let subject: String =
+        (0..1024u32).map(|n| char::from_u32(0x20000 + n * 7919 % 40_000).unwrap()).collect();
     let token = world.issuer.mint(json!({ "sub": subject, "team": "blue" }));
     assert_eq!(world.call(Method::GET, "/api/v1/auth/me", &token, &[], None).await.status, 200);
     world.broker.flush_identities().await.unwrap();

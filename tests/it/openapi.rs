@@ -154,7 +154,12 @@ async fn answers_are_what_the_document_says() {
             &world.post("/api/v1/policy/explain", "blue", ask).await.body,
         );
     }
-    world.policy(&[team("blue", ""), "[[admin]]\nissuer = \"ISSUER\"\nclaims = { team = \"boss\" }\n".into()].concat()).await;
+    world
+        .policy(
+            &[team("blue", ""), "[[admin]]\nissuer = \"ISSUER\"\nclaims = { team = \"boss\" }\n".into()]
+                .concat(),
+        )
+        .await;
     world.broker.flush_identities().await.unwrap();
     let refused = world.post("/api/v1/runners/jit", "blue", json!({ "labels": ["gpu"] })).await;
     assert_eq!(refused.status, 403);
