@@ -305,3 +305,68 @@ impl Broker {
         Ok(SecurityPage { events: events.collect(), next })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::json;
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::broker::events::{Actor, Kind, event_at};
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Lines;
+
+        fn make_writer(&'a self) -> Lines {
+            self.clone()
+        }
+    }
+
+    fn told(json: bool, event: &NewEvent) -> String {
+        let lines = Lines::default();
+        let builder = tracing_subscriber::fmt().with_ansi(false).with_writer(lines.clone());
+        let tell = || tell(Type::LabelPolicyViolation, 7, event);
+        match json {
+            true => tracing::subscriber::with_default(builder.json().flatten_event(true).finish(), tell),
+            false => tracing::subscriber::with_default(builder.finish(), tell),
+        }
+        String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn what_a_caller_chose_cannot_end_the_line() {
+        let mut event = event_at(Utc::now(), Kind::ProvisionRefused, Actor::System("x"));
+        let evil = "a\nERROR forged \u{1b}[31m\r\u{85}\u{2028}\", \"type\": \"b";
+        event.user_identity = evil.into();
+        event.team = Some("blue".into());
+        event.runner_name = Some(evil.into());
+        event.subject = Some(evil.into());
+        event.target = Some(evil.into());
+        let pretty = told(false, &event);
+        assert_eq!(pretty.matches(['\n', '\r', '\u{1b}', '\u{85}', '\u{2028}']).count(), 1, "{pretty:?}");
+        assert!(pretty.contains("runner_broker::security") && pretty.contains("WARN"), "{pretty}");
+        let json = told(true, &event);
+        assert_eq!(json.matches(['\n', '\r', '\u{1b}']).count(), 1, "{json:?}");
+        let fields: Value = serde_json::from_str(&json).unwrap();
+        let wanted = json!({ "type": "label_policy_violation", "severity": "warning", "runner": evil,
+            "team": "blue", "user": evil, "event_id": 7, "action_taken": "refused" });
+        for (field, value) in wanted.as_object().unwrap() {
+            assert_eq!(&fields[field], value, "{field}");
+        }
+    }
+}

@@ -88,40 +88,45 @@ pub struct Burst {
     pub usual: f64,
 }
 
-/// Teams and callers that ask for far more runners than they use to. What is read is bounded: the newest
-/// provisions, and for each of the few who stand out the newest rows before those.
+/// Teams and callers that ask for far more runners than they use to. What is read is bounded: the provisions
+/// since `since`, and for each of the few who stand out the newest rows before those.
 pub async fn bursts(conn: &mut Conn, unusual: &Unusual) -> Result<Vec<Burst>, Error> {
     let window = (unusual.now - unusual.since).as_seconds_f64();
     Ok(diesel::sql_query(
         r#"WITH recent AS MATERIALIZED (
-               SELECT id, team, issuer, subject FROM (
-                   SELECT id, "timestamp", team, issuer, subject FROM audit_log
-                   WHERE event_type = 'provision_requested' ORDER BY id DESC LIMIT 50000) AS newest
-               WHERE "timestamp" > $1 AND "timestamp" <= $2),
-           many AS (
-               SELECT team, NULL::text AS issuer, NULL::text AS subject, count(*) AS recent, min(id) AS first
-               FROM recent WHERE team IS NOT NULL GROUP BY team HAVING count(*) >= $5
-               UNION ALL
-               SELECT NULL, issuer, subject, count(*), min(id)
-               FROM recent WHERE subject IS NOT NULL GROUP BY issuer, subject HAVING count(*) >= $5)
-           SELECT many.team, many.issuer, many.subject, many.recent, usual.average AS usual
-           FROM many CROSS JOIN LATERAL (
-               SELECT coalesce(count(*)::float8 / nullif(count(DISTINCT
-                   floor(extract(epoch FROM before."timestamp") / $7)), 0), 0) AS average
-               FROM ((SELECT event_type, "timestamp" FROM audit_log
-                      WHERE team = many.team AND id < many.first ORDER BY id DESC LIMIT 50000)
-                     UNION ALL
-                     (SELECT event_type, "timestamp" FROM audit_log
-                      WHERE subject = many.subject AND issuer = many.issuer AND id < many.first
-                      ORDER BY id DESC LIMIT 50000)) AS before
-               WHERE before.event_type = 'provision_requested' AND before."timestamp" > $3) AS usual
-           WHERE many.recent > $6 * usual.average AND NOT EXISTS (
+               SELECT r.id, teams.name AS team, r.issuer, r.subject FROM teams CROSS JOIN LATERAL (
+                   SELECT id, issuer, subject FROM audit_log
+                   WHERE event_type = 'provision_requested' AND team = teams.name
+                       AND "timestamp" > $1 AND "timestamp" <= $2) AS r),
+           team_usual AS (
+               SELECT many.team, NULL::text AS issuer, NULL::text AS subject, many.recent, usual.requests,
+                   usual.windows
+               FROM (SELECT team, count(*) AS recent FROM recent GROUP BY team HAVING count(*) >= $5) AS many
+               CROSS JOIN LATERAL (
+                   SELECT count(*) AS requests, count(DISTINCT floor(extract(epoch FROM at) / $7)) AS windows
+                   FROM (SELECT "timestamp" AS at FROM audit_log
+                         WHERE event_type = 'provision_requested' AND team = many.team
+                             AND "timestamp" > $3 AND "timestamp" <= $1
+                         ORDER BY "timestamp" DESC LIMIT 2000) AS before) AS usual),
+           caller_usual AS (
+               SELECT NULL::text AS team, many.issuer, many.subject, many.recent, usual.requests, usual.windows
+               FROM (SELECT issuer, subject, count(*) AS recent, min(id) AS first FROM recent
+                     WHERE subject IS NOT NULL GROUP BY issuer, subject HAVING count(*) >= $5) AS many
+               CROSS JOIN LATERAL (
+                   SELECT count(*) AS requests, count(DISTINCT floor(extract(epoch FROM at) / $7)) AS windows
+                   FROM (SELECT "timestamp" AS at, event_type FROM audit_log
+                         WHERE subject = many.subject AND issuer = many.issuer AND id < many.first
+                         ORDER BY id DESC LIMIT 4000) AS before
+                   WHERE event_type = 'provision_requested' AND at > $3) AS usual)
+           SELECT team, issuer, subject, recent, coalesce(requests::float8 / nullif(windows, 0), 0) AS usual
+           FROM (SELECT * FROM team_usual UNION ALL SELECT * FROM caller_usual) AS many
+           WHERE recent * greatest(windows, 1) > $6 * requests AND NOT EXISTS (
                SELECT 1 FROM audit_log AS reported
                WHERE reported.event_type = 'provision_burst' AND reported."timestamp" > $4
                    AND reported.team IS NOT DISTINCT FROM many.team
                    AND reported.issuer IS NOT DISTINCT FROM many.issuer
                    AND reported.subject IS NOT DISTINCT FROM many.subject)
-           ORDER BY many.team, many.issuer, many.subject"#,
+           ORDER BY team, issuer, subject"#,
     )
     .bind::<Timestamptz, _>(unusual.since)
     .bind::<Timestamptz, _>(unusual.now)

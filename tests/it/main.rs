@@ -4,10 +4,12 @@
 mod alerts;
 mod audit;
 mod bodies;
+mod bursts;
 mod cli;
 mod configuration;
 mod database;
 mod database_away;
+mod deactivated;
 mod dev_command;
 mod dev_github;
 mod export;

@@ -161,7 +161,8 @@ async fn answers_are_what_the_document_says() {
         )
         .await;
     world.broker.flush_identities().await.unwrap();
-    let refused = world.post("/api/v1/runners/jit", "blue", json!({ "labels": ["gpu"] })).await;
+    let refused =
+        world.post("/api/v1/runners/jit", "blue", json!({ "runner_name": "b9", "labels": ["gpu"] })).await;
     assert_eq!(refused.status, 403);
     for path in ["/api/v1/admin/identities", "/api/v1/admin/security-events"] {
         let answer = world.get(path, "boss").await;
