@@ -52,5 +52,5 @@ CREATE INDEX audit_log_security_team
     ON audit_log (audit_security_type(event_type, error_code), team, "timestamp", id)
     WHERE audit_security_type(event_type, error_code) IS NOT NULL;
 
--- What a team asked for lately, and what is usual for it.
+-- What a team has asked for lately, and what is usual for it.
 CREATE INDEX audit_log_requested ON audit_log (team, "timestamp") WHERE event_type = 'provision_requested';
