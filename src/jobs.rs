@@ -9,12 +9,20 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::alerts::Poster;
 use crate::auth::Verifier;
 use crate::broker::{Broker, POLICY_REFRESH};
 use crate::store::leases::Lease;
 
 /// How often refused tokens and strangers are written as a count.
 const REFUSALS: Duration = Duration::from_secs(60);
+
+/// How often those who were seen are written down.
+const IDENTITIES: Duration = Duration::from_secs(2);
+
+/// How often it is looked for alerts to post, and for bursts of provisions.
+const ALERTS: Duration = Duration::from_secs(1);
+const BURSTS: Duration = Duration::from_secs(60);
 
 /// How often the verifier looks whether keys have come of age.
 const KEYS: Duration = Duration::from_secs(30);
@@ -40,12 +48,45 @@ pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToke
             async move { report("writing refusals", broker.flush_refusals().await) }
         }
     }));
+    loops.spawn(every(IDENTITIES, stop.clone(), {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            async move { report("writing identities", broker.flush_identities().await) }
+        }
+    }));
+    loops.spawn(post(broker.clone(), stop.clone()));
     loops.spawn(every(KEYS, stop, move || {
         let verifier = verifier.clone();
         async move { verifier.refresh().await }
     }));
     while loops.join_next().await.is_some() {}
     report("writing refusals", broker.flush_refusals().await);
+    report("writing identities", broker.flush_identities().await);
+}
+
+/// Posts security events, if somebody is to be told.
+async fn post(broker: Arc<Broker>, stop: CancellationToken) {
+    let Some(config) = &broker.config().alerts else { return };
+    let poster = match Poster::new(config) {
+        Ok(poster) => poster,
+        Err(err) => return tracing::error!(error = %err, "no security event will be posted"),
+    };
+    every(ALERTS, stop.clone(), || async {
+        loop {
+            // Broken off at the end: what was not posted is claimed again after a while.
+            let round = tokio::select! {
+                () = stop.cancelled() => return,
+                round = broker.post_alerts(&poster) => round,
+            };
+            match round {
+                Ok(round) if round.goes_on() => {}
+                Ok(_) => return,
+                Err(err) => return report("posting security events", Err(err)),
+            }
+        }
+    })
+    .await;
 }
 
 async fn every<F: Future<Output = ()>>(period: Duration, stop: CancellationToken, work: impl Fn() -> F) {
@@ -74,6 +115,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 let mut leading = JoinSet::new();
                 leading.spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(sweep_wanted(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(watch(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
                 while let Some(ended) = leading.join_next().await {
@@ -160,6 +202,14 @@ async fn sweep_wanted(broker: Arc<Broker>, lease: Lease, stop: CancellationToken
             },
         }
     }
+}
+
+/// Looks for bursts of provisions.
+async fn watch(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    every(BURSTS, stop, || async {
+        report("looking for bursts", broker.watch_provisions(&lease).await.map(drop));
+    })
+    .await;
 }
 
 fn report<E: std::fmt::Display>(doing: &str, result: Result<(), E>) {

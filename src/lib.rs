@@ -7,6 +7,7 @@ pub mod jobs;
 
 pub mod broker;
 
+pub mod alerts;
 pub mod auth;
 pub mod github;
 pub mod store;

@@ -92,8 +92,9 @@ impl Broker {
         Ok(applied)
     }
 
-    /// Takes over a policy that was changed elsewhere; cheap when it was not.
+    /// Takes over a policy that was changed elsewhere, and who is not to be let in; cheap when nothing changed.
     pub async fn refresh_policy(&self) -> Result<(), Error> {
+        self.refresh_inactive().await?;
         let mut conn = self.store.conn().await?;
         if policies::revision(&mut conn).await? == self.policy.load().revision {
             return Ok(());

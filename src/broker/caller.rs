@@ -56,9 +56,18 @@ impl Caller {
 }
 
 impl Broker {
-    /// The caller that this token makes, by the policy as it stands now.
-    pub fn admit(&self, verified: Verified, origin: Origin) -> Caller {
+    /// The caller that this token makes, by the policy as it stands now, unless an administrator has
+    /// deactivated him.
+    pub fn admit(self: &Arc<Self>, verified: Verified, origin: Origin) -> Result<Caller, Error> {
         let memberships = self.policy.load().rules.memberships(&verified.identity.issuer, &verified.claims);
-        Caller { identity: verified.identity, memberships: Arc::new(memberships), origin }
+        let caller = Caller { identity: verified.identity, memberships: Arc::new(memberships), origin };
+        if self.is_inactive(&caller.identity) {
+            self.note_refused_identity(&caller);
+            return Err(Error::IdentityDeactivated);
+        }
+        if !caller.is_stranger() {
+            self.identities.note(&caller.identity, self.clock.now());
+        }
+        Ok(caller)
     }
 }

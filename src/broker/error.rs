@@ -32,6 +32,12 @@ pub enum Error {
     KeyReused,
     #[error("your role does not allow this")]
     Forbidden,
+    #[error("this identity was deactivated by an administrator")]
+    IdentityDeactivated,
+    #[error("there is no identity {0}")]
+    IdentityNotFound(uuid::Uuid),
+    #[error("nobody can deactivate himself; another administrator can")]
+    OwnIdentity,
     #[error("the database did not take the result in time; the runner was taken off GitHub again")]
     TooLate,
     #[error("GitHub did not answer whether it made the runner; what it made will be removed")]
@@ -80,6 +86,9 @@ impl Error {
             Error::KeySpent => "IDEMPOTENCY_KEY_SPENT",
             Error::KeyReused => "IDEMPOTENCY_KEY_REUSED",
             Error::Forbidden => "FORBIDDEN",
+            Error::IdentityDeactivated => "IDENTITY_DEACTIVATED",
+            Error::IdentityNotFound(_) => "NOT_FOUND",
+            Error::OwnIdentity => "OWN_IDENTITY",
             Error::TooLate | Error::Store(store::Error::Unavailable(_)) => "DATABASE_UNAVAILABLE",
             Error::AnswerLost(_) => "GITHUB_UNAVAILABLE",
             Error::GitHub(err) => match err {

@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::caller::Caller;
-use super::{Broker, Error};
+use super::{Broker, Error, security};
 use crate::store::Conn;
 use crate::store::audit::{self, NewEvent};
 use crate::store::runners::Runner;
 
 /// The kinds of events, as `event_type` spells them, with their usual severity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     ProvisionRequested,
     Provisioned,
@@ -32,6 +32,11 @@ pub enum Kind {
     PolicyApplied,
     TokenRefused,
     CallerRefused,
+    IdentityDeactivated,
+    IdentityActivated,
+    IdentityRefused,
+    InvalidTokenBurst,
+    ProvisionBurst,
 }
 
 impl Kind {
@@ -56,9 +61,15 @@ impl Kind {
             Kind::PolicyApplied => "policy_applied",
             Kind::TokenRefused => "token_refused",
             Kind::CallerRefused => "caller_refused",
+            Kind::IdentityDeactivated => "identity_deactivated",
+            Kind::IdentityActivated => "identity_activated",
+            Kind::IdentityRefused => "identity_refused",
+            Kind::InvalidTokenBurst => "invalid_token_burst",
+            Kind::ProvisionBurst => "provision_burst",
         }
     }
 
+    /// Of a security event its type has the last word (`security::Type::severity`).
     fn severity(self) -> &'static str {
         match self {
             Kind::LabelDriftDetected | Kind::UnmanagedRunnerDetected => "high",
@@ -86,6 +97,8 @@ impl Kind {
                 | Kind::AccessRefused
                 | Kind::TokenRefused
                 | Kind::CallerRefused
+                | Kind::IdentityRefused
+                | Kind::InvalidTokenBurst
         )
     }
 }
@@ -118,6 +131,7 @@ pub(super) fn event_at(timestamp: DateTime<Utc>, kind: Kind, actor: Actor<'_>) -
         event_data: json!({}),
         error_code: None,
         error_message: None,
+        alert: false,
     };
     match actor {
         Actor::System(job) => event.user_identity = format!("system:{job}"),
@@ -136,7 +150,7 @@ pub(super) fn event_at(timestamp: DateTime<Utc>, kind: Kind, actor: Actor<'_>) -
 impl Broker {
     /// An event that happens now.
     pub(super) fn event(&self, kind: Kind, actor: Actor<'_>) -> NewEvent {
-        event_at(self.clock.now(), kind, actor)
+        NewEvent { alert: self.config.alerts.is_some(), ..event_at(self.clock.now(), kind, actor) }
     }
 }
 
@@ -173,12 +187,18 @@ impl About for NewEvent {
     }
 }
 
-/// Adds `event` in the transaction of what it records.
+/// Adds `event` in the transaction of what it records, and tells of it if it is a security event.
 pub(super) async fn record(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
-    Ok(audit::append(conn, &event).await?)
+    match security::of(&event) {
+        None => Ok(audit::append(conn, &event).await?),
+        Some(_) => security::record(conn, vec![event]).await,
+    }
 }
 
 /// As `record`, for several at once, in this order.
 pub(super) async fn record_all(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
-    Ok(audit::append_all(conn, events).await?)
+    match events.iter().any(|event| security::of(event).is_some()) {
+        false => Ok(audit::append_all(conn, events).await?),
+        true => security::record(conn, events.to_vec()).await,
+    }
 }

@@ -62,6 +62,10 @@ impl Broker {
         key: Option<&Key>,
         placed: &Placed,
     ) -> Result<Result<Intent, Error>, Error> {
+        // He was let in before he was deactivated, and GitHub may have taken its time over a group since.
+        if self.is_inactive(&caller.identity) {
+            return Ok(Err(Error::IdentityDeactivated));
+        }
         let now = self.clock.now();
         let repeated = match key {
             None => None,

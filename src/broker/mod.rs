@@ -5,6 +5,7 @@ pub mod caller;
 mod error;
 pub mod events;
 pub mod explain;
+pub mod identities;
 mod intent;
 mod lost;
 mod moves;
@@ -16,6 +17,7 @@ pub mod refusals;
 pub mod remove;
 mod remove_token;
 mod repeat;
+pub mod security;
 pub mod sync;
 
 use std::sync::Arc;
@@ -47,7 +49,8 @@ struct Policy {
     rules: Rules,
 }
 
-/// How often a replica looks whether the policy has changed; a change takes effect within that everywhere.
+/// How often a replica looks whether the policy, or who may not be let in, has changed; a change takes effect
+/// within that everywhere.
 pub const POLICY_REFRESH: Duration = Duration::from_secs(2);
 
 /// Everything that a use case needs; one per process.
@@ -60,6 +63,7 @@ pub struct Broker {
     github: GitHub,
     policy: ArcSwap<Policy>,
     refusals: refusals::Refusals,
+    identities: identities::Identities,
     clock: Clock,
     /// What has begun and must end before the process does.
     tasks: TaskTracker,
@@ -88,6 +92,7 @@ impl Broker {
             github,
             policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
             refusals: refusals::Refusals::default(),
+            identities: identities::Identities::default(),
             clock,
             tasks: TaskTracker::new(),
             runtime: Handle::current(),

@@ -15,7 +15,9 @@ use ipnet::IpNet;
 use super::State;
 use super::problem::{Problem, REQUEST_ID};
 use crate::auth;
+use crate::broker::Error;
 use crate::broker::caller::Origin;
+use crate::model::Role;
 
 pub use crate::broker::caller::Caller;
 
@@ -39,7 +41,7 @@ async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
     let origin = origin(req, &state.trusted_proxies);
     let unverified = bearer(req).ok_or_else(Problem::missing_token)?;
     match state.verifier.verify(unverified).await {
-        Ok(verified) => Ok(state.broker.admit(verified, origin)),
+        Ok(verified) => Ok(state.broker.admit(verified, origin)?),
         Err(err) => {
             if let auth::Error::Invalid { known_issuer, .. } = &err {
                 state.broker.note_refused_token(known_issuer.clone(), err.to_string(), &origin);
@@ -112,5 +114,41 @@ impl FromRequest for Caller {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(req.extensions().get::<Caller>().cloned().ok_or_else(Problem::missing_token))
+    }
+}
+
+/// A caller who may change what concerns everybody.
+pub struct Admin(pub Caller);
+
+/// That the caller may read everything: he is an auditor, or an admin.
+pub struct Auditor;
+
+/// The caller, if he has one of these roles. If not, that is noted like any refusal at the door.
+fn with_role(req: &HttpRequest, roles: &[Role]) -> Result<Caller, Problem> {
+    let caller = req.extensions().get::<Caller>().cloned().ok_or_else(Problem::missing_token)?;
+    if roles.iter().any(|role| caller.has(*role)) {
+        return Ok(caller);
+    }
+    if let Some(state) = req.app_data::<Data<State>>() {
+        state.broker.note_forbidden(&caller);
+    }
+    Err(Error::Forbidden.into())
+}
+
+impl FromRequest for Admin {
+    type Error = Problem;
+    type Future = Ready<Result<Admin, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(with_role(req, &[Role::Admin]).map(Admin))
+    }
+}
+
+impl FromRequest for Auditor {
+    type Error = Problem;
+    type Future = Ready<Result<Auditor, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(with_role(req, &[Role::Admin, Role::Auditor]).map(|_| Auditor))
     }
 }

@@ -1,5 +1,6 @@
 //! HTTP in, HTTP out. The only user of actix; knows no SQL and no GitHub.
 
+mod admin;
 mod ask;
 mod audit;
 mod body;
@@ -13,7 +14,6 @@ mod openapi;
 mod problem;
 mod query;
 mod runners;
-mod sync;
 mod tls;
 mod views;
 
@@ -139,7 +139,11 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(me::me)
                 .service(me::my_label_policy)
                 .service(me::explain)
-                .service(sync::status)
+                .service(admin::sync::status)
+                .service(admin::identities::list)
+                .service(admin::identities::deactivate)
+                .service(admin::identities::activate)
+                .service(admin::security::list)
                 .default_service(actix_web::web::to(openapi::unknown)),
         );
 }

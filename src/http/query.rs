@@ -122,10 +122,10 @@ pub fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
 
 /// Gathers what is wrong with a query.
 #[derive(Default)]
-struct Faults(Vec<FieldError>);
+pub(super) struct Faults(Vec<FieldError>);
 
 impl Faults {
-    fn parse<T, E: std::fmt::Display>(
+    pub fn parse<T, E: std::fmt::Display>(
         &mut self,
         field: &'static str,
         text: Option<&str>,
@@ -135,7 +135,7 @@ impl Faults {
     }
 
     /// Postgres knows no NUL in a text.
-    fn text(&mut self, field: &'static str, text: Option<String>) -> Option<String> {
+    pub fn text(&mut self, field: &'static str, text: Option<String>) -> Option<String> {
         let is_plain =
             text.as_ref().is_none_or(|text| !text.chars().any(char::is_control) && text.len() <= 1_024);
         if !is_plain {
@@ -144,7 +144,7 @@ impl Faults {
         text.filter(|_| is_plain)
     }
 
-    fn limit(&mut self, limit: Option<i64>) -> i64 {
+    pub fn limit(&mut self, limit: Option<i64>) -> i64 {
         let limit = limit.unwrap_or(PAGE);
         if !(1..=LARGEST_PAGE).contains(&limit) {
             self.0.push(FieldError::new("limit", format!("1 to {LARGEST_PAGE}")));
@@ -152,7 +152,7 @@ impl Faults {
         limit
     }
 
-    fn or<T>(self, value: T) -> Result<T, Problem> {
+    pub fn or<T>(self, value: T) -> Result<T, Problem> {
         match self.0.is_empty() {
             true => Ok(value),
             false => Err(Problem::invalid(self.0)),

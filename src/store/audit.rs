@@ -34,10 +34,13 @@ pub struct NewEvent {
     pub event_data: Value,
     pub error_code: Option<String>,
     pub error_message: Option<String>,
+    /// Not a part of the event: whether somebody is to be told, if it is one for that.
+    #[diesel(skip_insertion)]
+    pub alert: bool,
 }
 
 /// An event as the log has it.
-#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[derive(Clone, Debug, PartialEq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = audit_log, check_for_backend(Pg))]
 pub struct Event {
     pub id: i64,
@@ -71,6 +74,20 @@ pub async fn append(conn: &mut Conn, event: &NewEvent) -> Result<(), Error> {
 pub async fn append_all(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Error> {
     diesel::insert_into(audit_log::table).values(events).execute(conn).await?;
     Ok(())
+}
+
+/// As `append_all`; the ids, in this order.
+pub async fn append_numbered(conn: &mut Conn, events: &[NewEvent]) -> Result<Vec<i64>, Error> {
+    let inserted = diesel::insert_into(audit_log::table).values(events).returning(audit_log::id);
+    let mut ids: Vec<i64> = inserted.get_results(conn).await?;
+    // Postgres numbers the rows of one statement in their order, but does not say that it returns them so.
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// These events, in no order.
+pub async fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Event>, Error> {
+    Ok(audit_log::table.filter(audit_log::id.eq_any(ids)).select(Event::as_select()).load(conn).await?)
 }
 
 /// Whose events a caller may read: everyone's, or his own and his teams'.

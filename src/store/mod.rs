@@ -2,14 +2,18 @@
 //!
 //! Functions take the connection first, so that callers join them into one transaction.
 
+mod after;
+pub mod alerts;
 pub mod audit;
 pub mod detail;
 pub mod github_cache;
 pub mod idempotency;
+pub mod identities;
 pub mod leases;
 pub mod policies;
 pub mod runners;
 mod schema;
+pub mod security;
 pub mod sync_targets;
 mod tls;
 pub mod unmanaged;
@@ -28,6 +32,8 @@ use diesel_async::{
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
+
+pub use after::after_commit;
 
 /// What the functions of this layer take first.
 pub type Conn = AsyncPgConnection;
@@ -206,9 +212,11 @@ impl Store {
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
         Manager::begin_transaction(conn).await.map_err(Error::from)?;
-        let result = match work(conn).await {
+        let (result, waiting) = after::gather(work(conn)).await;
+        let result = match result {
             Ok(value) => {
                 Manager::commit_transaction(conn).await.map_err(Error::from)?;
+                waiting.run();
                 Ok(value)
             }
             Err(err) => {

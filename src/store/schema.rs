@@ -171,3 +171,28 @@ diesel::table! {
         removing_at -> Nullable<Timestamptz>,
     }
 }
+
+diesel::table! {
+    identities (id) {
+        id -> Uuid,
+        sha256 -> Text,
+        issuer -> Text,
+        subject -> Text,
+        display_name -> Text,
+        active -> Bool,
+        first_seen_at -> Timestamptz,
+        last_seen_at -> Timestamptz,
+        deactivated_at -> Nullable<Timestamptz>,
+        comment -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    alerts (id) {
+        id -> Uuid,
+        event_id -> Int8,
+        attempts -> Int4,
+        due_at -> Timestamptz,
+        created_at -> Timestamptz,
+    }
+}

@@ -1,12 +1,15 @@
 //! Our own tests, in one binary: sentences about behaviour, against real Postgres, a real OpenID provider
 //! and the `dev` GitHub.
 
+mod alerts;
 mod audit;
 mod bodies;
+mod bursts;
 mod cli;
 mod configuration;
 mod database;
 mod database_away;
+mod deactivated;
 mod dev_command;
 mod dev_github;
 mod drift;
@@ -15,6 +18,7 @@ mod github;
 mod health;
 mod http;
 mod idempotency;
+mod identities;
 mod layers;
 mod lease;
 mod lost;
@@ -32,6 +36,7 @@ mod readme;
 mod remove;
 mod schema;
 mod schema_columns;
+mod security_events;
 mod start;
 mod support;
 mod sweep;

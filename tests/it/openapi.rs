@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::World;
+use crate::support::{World, team};
 
 const COMMITTED: &str = include_str!("../../openapi/openapi.json");
 
@@ -93,8 +93,9 @@ fn validator(path: &str, method: &str, status: &str) -> jsonschema::Validator {
 /// Fields that the document does not know fail here; generated clients would drop them.
 fn close(schemas: &mut Value) {
     for (name, schema) in schemas.as_object_mut().unwrap() {
-        // Part of `RunnerDetail`, which adds fields.
-        if schema.get("properties").is_some() && name != "Runner" {
+        // Parts of `RunnerDetail` and `SecurityEvent`, which add fields.
+        let is_part = ["Runner", "Event"].contains(&name.as_str());
+        if schema.get("properties").is_some() && !is_part {
             schema["additionalProperties"] = json!(false);
         }
     }
@@ -152,6 +153,28 @@ async fn answers_are_what_the_document_says() {
             "200",
             &world.post("/api/v1/policy/explain", "blue", ask).await.body,
         );
+    }
+    world
+        .policy(
+            &[team("blue", ""), "[[admin]]\nissuer = \"ISSUER\"\nclaims = { team = \"boss\" }\n".into()]
+                .concat(),
+        )
+        .await;
+    world.broker.flush_identities().await.unwrap();
+    let refused =
+        world.post("/api/v1/runners/jit", "blue", json!({ "runner_name": "b9", "labels": ["gpu"] })).await;
+    assert_eq!(refused.status, 403);
+    for path in ["/api/v1/admin/identities", "/api/v1/admin/security-events"] {
+        let answer = world.get(path, "boss").await;
+        fits(path, "get", "200", &answer.body);
+        assert!(answer.body.as_object().unwrap().values().any(|list| list[0].is_object()), "{path}");
+    }
+    let listed = world.get("/api/v1/admin/identities?q=blue", "boss").await;
+    let id = listed.body["identities"][0]["id"].as_str().unwrap().to_owned();
+    for verb in ["deactivate", "activate"] {
+        let comment = json!({ "comment": "because of the test" });
+        let answer = world.post(&format!("/api/v1/admin/identities/{id}/{verb}"), "boss", comment).await;
+        fits(&format!("/api/v1/admin/identities/{{id}}/{verb}"), "post", "200", &answer.body);
     }
     fits(one, "delete", "200", &world.delete("/api/v1/runners/b1", "blue").await.body);
 }

@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::support::World;
 
-const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
+/// Every migration's folder, oldest first.
+fn migrations() -> Vec<std::path::PathBuf> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).expect("migrations");
+    let mut folders: Vec<_> = folder.map(|entry| entry.expect("a migration").path()).collect();
+    folders.sort();
+    folders
+}
 
 /// `table.column: Type` of every `table!`.
 fn believed() -> BTreeSet<String> {
@@ -77,18 +83,14 @@ async fn the_schema_as_diesel_sees_it_is_the_schema_as_postgres_has_it() {
 async fn the_migrations_undone_and_done_again_leave_the_same_schema() {
     let world = World::new().await;
     let before = whole(&world).await;
-    let mut folders: Vec<_> = std::fs::read_dir(MIGRATIONS)
-        .expect("the migrations")
-        .map(|entry| entry.expect("a migration").path())
-        .collect();
-    folders.sort();
-    for folder in folders.iter().rev() {
-        world.sql(&std::fs::read_to_string(folder.join("down.sql")).expect("a migration")).await;
+    let read = |path: std::path::PathBuf| std::fs::read_to_string(path).expect("a migration");
+    for migration in migrations().iter().rev() {
+        world.sql(&read(migration.join("down.sql"))).await;
     }
     let empty = whole(&world).await;
     assert!(empty.iter().all(|line| line.contains("__diesel_schema_migrations")), "{empty:#?}");
-    for folder in &folders {
-        world.sql(&std::fs::read_to_string(folder.join("up.sql")).expect("a migration")).await;
+    for migration in migrations() {
+        world.sql(&read(migration.join("up.sql"))).await;
     }
     assert_eq!(whole(&world).await, before);
 }

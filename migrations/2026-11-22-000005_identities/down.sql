@@ -1,0 +1,6 @@
+DROP INDEX audit_log_requested;
+DROP INDEX audit_log_security_team;
+DROP INDEX audit_log_security;
+DROP FUNCTION audit_security_type(text, text);
+DROP TABLE alerts;
+DROP TABLE identities;

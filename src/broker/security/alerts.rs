@@ -1,0 +1,166 @@
+//! Posting security events to whoever is to be told. A row in `alerts` is there from the transaction of its
+//! event until it is posted; no caller waits for that, and no connection is held while the receiver answers.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::join_all;
+use metrics::{counter, gauge};
+use serde_json::{Value, json};
+
+use super::classify;
+use crate::alerts::Poster;
+use crate::broker::{Broker, Error};
+use crate::store::alerts::{self, Alert};
+use crate::store::audit::{self, Event};
+
+/// How many are posted at once.
+const BATCH: i64 = 16;
+
+/// How long one replica may be at one before another tries: far longer than `Poster` takes.
+const HELD: TimeDelta = TimeDelta::minutes(1);
+
+/// The pauses between two attempts: twice as long each time, from the first up to the longest.
+const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
+const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
+
+/// What cannot be posted within this is given up. The log keeps it in any case.
+const LIFE: TimeDelta = TimeDelta::days(1);
+
+/// What one round did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Round {
+    pub posted: usize,
+    pub put_off: usize,
+    pub given_up: usize,
+}
+
+impl Round {
+    /// Whether more may be due, and the receiver takes them.
+    pub fn goes_on(&self) -> bool {
+        self.posted as i64 == BATCH
+    }
+}
+
+fn pause(attempts: i32) -> TimeDelta {
+    (FIRST_PAUSE * (1 << (attempts - 1).clamp(0, 16))).min(LONGEST_PAUSE)
+}
+
+impl Broker {
+    /// Posts what is due, one batch; other replicas do the same beside it.
+    pub async fn post_alerts(&self, poster: &Poster) -> Result<Round, Error> {
+        let now = self.clock.now();
+        let claimed = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                let claimed = alerts::claim(conn, now, now + HELD, BATCH).await?;
+                let ids: Vec<i64> = claimed.iter().map(|alert| alert.event_id).collect();
+                let events = audit::by_ids(conn, &ids).await?;
+                let waiting = alerts::waiting(conn).await?;
+                gauge!("broker_alerts_waiting").set(waiting as f64);
+                Ok(claimed
+                    .into_iter()
+                    .map(|alert| {
+                        let event = events.iter().find(|event| event.id == alert.event_id).cloned();
+                        (alert, event)
+                    })
+                    .collect::<Vec<_>>())
+            })
+            .await?;
+        let posting = claimed.into_iter().map(|(alert, event)| self.post_alert(poster, alert, event));
+        let mut round = Round::default();
+        for done in join_all(posting).await {
+            match done? {
+                Done::Posted => round.posted += 1,
+                Done::PutOff => round.put_off += 1,
+                Done::GivenUp => round.given_up += 1,
+            }
+        }
+        Ok(round)
+    }
+
+    async fn post_alert(&self, poster: &Poster, alert: Alert, event: Option<Event>) -> Result<Done, Error> {
+        let done = match event {
+            // The log cannot lose a row; if it did, the verification of the log says so.
+            None => Done::GivenUp,
+            Some(event) => {
+                let body = payload(&alert, &event, self.clock.now()).to_string();
+                match poster.post(body.into_bytes()).await {
+                    Ok(()) => Done::Posted,
+                    Err(err) => {
+                        let (id, attempts) = (alert.id, alert.attempts);
+                        tracing::warn!(alert = %id, attempts, error = %err, "a security event was not posted");
+                        let due_at = self.clock.now() + pause(attempts);
+                        if due_at - alert.created_at < LIFE {
+                            let mut conn = self.store.conn().await?;
+                            alerts::put_off(&mut conn, &alert, due_at).await?;
+                            counter!("broker_alerts_total", "result" => "put_off").increment(1);
+                            return Ok(Done::PutOff);
+                        }
+                        Done::GivenUp
+                    }
+                }
+            }
+        };
+        let mut conn = self.store.conn().await?;
+        alerts::remove(&mut conn, alert.id).await?;
+        let result = if done == Done::Posted { "posted" } else { "given_up" };
+        counter!("broker_alerts_total", "result" => result).increment(1);
+        if done == Done::GivenUp {
+            let event = alert.event_id;
+            tracing::error!(alert = %alert.id, event, "a security event could not be posted and is given up");
+        }
+        Ok(done)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Done {
+    Posted,
+    PutOff,
+    GivenUp,
+}
+
+/// What is posted; `docs/ALERTS.md` describes it. `id` is the same at each attempt.
+fn payload(alert: &Alert, event: &Event, now: DateTime<Utc>) -> Value {
+    let kind = classify(&event.event_type, event.error_code.as_deref());
+    json!({
+        "id": alert.id,
+        "sent_at": now,
+        "attempt": alert.attempts,
+        "type": kind.map(|kind| kind.as_str()),
+        "severity": event.severity,
+        "action_taken": kind.and_then(|kind| kind.action_taken(&event.event_data)),
+        "event": {
+            "id": event.id,
+            "timestamp": event.timestamp,
+            "event_type": event.event_type,
+            "severity": event.severity,
+            "success": event.success,
+            "user_identity": event.user_identity,
+            "issuer": event.issuer,
+            "subject": event.subject,
+            "team": event.team,
+            "runner_id": event.runner_id,
+            "runner_name": event.runner_name,
+            "target": event.target,
+            "request_id": event.request_id,
+            "request_ip": event.request_ip,
+            "user_agent": event.user_agent,
+            "policy_rule": event.policy_rule,
+            "event_data": event.event_data,
+            "error_code": event.error_code,
+            "error_message": event.error_message,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_a_quarter_of_an_hour() {
+        let seconds: Vec<i64> = (1..=10).map(|attempts| pause(attempts).num_seconds()).collect();
+        assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]);
+        assert_eq!(pause(i32::MAX), LONGEST_PAUSE);
+    }
+}

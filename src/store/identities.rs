@@ -1,0 +1,149 @@
+//! The table `identities`: who was ever let in, and who is not to be any more.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::schema::identities;
+use super::{Conn, Error};
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = identities, check_for_backend(Pg))]
+pub struct Identity {
+    pub id: Uuid,
+    pub issuer: String,
+    pub subject: String,
+    pub display_name: String,
+    pub active: bool,
+    pub first_seen_at: DateTime<Utc>,
+    pub last_seen_at: DateTime<Utc>,
+    pub deactivated_at: Option<DateTime<Utc>>,
+    pub comment: Option<String>,
+}
+
+/// Somebody, as he was seen last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    pub issuer: String,
+    pub subject: String,
+    pub display_name: String,
+    pub at: DateTime<Utc>,
+}
+
+/// What a page shows; `None` filters nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Part of the subject or the display name, without case.
+    pub q: Option<String>,
+    pub active: Option<bool>,
+}
+
+fn sha256(issuer: &str, subject: &str) -> String {
+    // Neither can hold a NUL, so no two pairs read alike.
+    hex::encode(digest(&SHA256, format!("{issuer}\0{subject}").as_bytes()))
+}
+
+/// Remembers these, each named once, in one statement. A sighting that is older than the row changes nothing.
+pub async fn remember(conn: &mut Conn, seen: &[Sighting]) -> Result<(), Error> {
+    let mut rows: Vec<(String, &Sighting)> =
+        seen.iter().map(|one| (sha256(&one.issuer, &one.subject), one)).collect();
+    // Two replicas that write the same ones lock them in the same order.
+    rows.sort_by(|(a, _), (b, _)| a.cmp(b));
+    let texts = |field: fn(&Sighting) -> &str| rows.iter().map(|(_, one)| field(one)).collect::<Vec<_>>();
+    diesel::sql_query(
+        "INSERT INTO identities AS i
+             (id, sha256, issuer, subject, display_name, first_seen_at, last_seen_at)
+         SELECT id, sha256, issuer, subject, display_name, seen_at, seen_at
+         FROM unnest($1, $2, $3, $4, $5, $6) AS s (id, sha256, issuer, subject, display_name, seen_at)
+         ON CONFLICT (sha256) DO UPDATE
+             SET display_name = excluded.display_name, last_seen_at = excluded.last_seen_at
+             WHERE i.last_seen_at < excluded.last_seen_at",
+    )
+    .bind::<Array<SqlUuid>, _>(rows.iter().map(|_| Uuid::now_v7()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(rows.iter().map(|(sha256, _)| sha256.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(texts(|one| &one.issuer))
+    .bind::<Array<Text>, _>(texts(|one| &one.subject))
+    .bind::<Array<Text>, _>(texts(|one| &one.display_name))
+    .bind::<Array<Timestamptz>, _>(rows.iter().map(|(_, one)| one.at).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// (issuer, subject) of everybody who is not to be let in.
+pub async fn inactive(conn: &mut Conn) -> Result<Vec<(String, String)>, Error> {
+    let rows = identities::table.filter(diesel::dsl::not(identities::active));
+    Ok(rows.select((identities::issuer, identities::subject)).load(conn).await?)
+}
+
+/// Newest first (ids are UUID v7), those older than `before`.
+pub async fn page(
+    conn: &mut Conn,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Identity>, Error> {
+    let mut query = identities::table.into_boxed();
+    if let Some(q) = &filter.q {
+        let holds = |column: &str| {
+            let within = format!(") in lower({column})) > 0");
+            sql::<Bool>("position(lower(").bind::<Text, _>(q.clone()).sql(&within)
+        };
+        query = query.filter(holds("subject").or(holds("display_name")));
+    }
+    if let Some(active) = filter.active {
+        query = query.filter(identities::active.eq(active));
+    }
+    if let Some(before) = before {
+        query = query.filter(identities::id.lt(before));
+    }
+    Ok(query.order(identities::id.desc()).limit(limit).select(Identity::as_select()).load(conn).await?)
+}
+
+/// The row with this id and that of (`issuer`, `subject`), locked until the transaction ends. Both in the order
+/// of their ids, so that two who lock each other's wait for each other and no more.
+pub async fn lock(
+    conn: &mut Conn,
+    id: Uuid,
+    issuer: &str,
+    subject: &str,
+) -> Result<(Option<Identity>, Option<Identity>), Error> {
+    let rows: Vec<(String, Identity)> = identities::table
+        .filter(identities::id.eq(id).or(identities::sha256.eq(sha256(issuer, subject))))
+        .order(identities::id)
+        .select((identities::sha256, Identity::as_select()))
+        .for_update()
+        .load(conn)
+        .await?;
+    let find = |fits: &dyn Fn(&(String, Identity)) -> bool| {
+        rows.iter().find(|row| fits(row)).map(|(_, row)| row.clone())
+    };
+    let own = sha256(issuer, subject);
+    Ok((find(&|(_, row)| row.id == id), find(&|(key, _)| *key == own)))
+}
+
+/// Lets him in again, or not any more.
+pub async fn set_active(
+    conn: &mut Conn,
+    id: Uuid,
+    active: bool,
+    comment: &str,
+    now: DateTime<Utc>,
+) -> Result<Identity, Error> {
+    let deactivated_at = (!active).then_some(now);
+    Ok(diesel::update(identities::table.find(id))
+        .set((
+            identities::active.eq(active),
+            identities::deactivated_at.eq(deactivated_at),
+            identities::comment.eq(comment),
+        ))
+        .returning(Identity::as_returning())
+        .get_result(conn)
+        .await?)
+}
