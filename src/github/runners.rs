@@ -188,8 +188,12 @@ impl GitHub {
 
 impl GitHub {
     /// Whether a 404 was about the runner: of a repository that was taken from the App everything is «not
-    /// found», and nothing is gone. `NotFound`: it is the target that GitHub does not show.
+    /// found», and nothing is gone. An organisation without the App has no tokens either, so it need not be
+    /// asked. `NotFound`: it is the target that GitHub does not show.
     async fn sees(&self, target: &Target, deadline: Deadline) -> Result<(), Error> {
+        if matches!(target, Target::Organization(_)) {
+            return Ok(());
+        }
         let path = format!("{}/runners?per_page=1", actions(target));
         let answer = self.as_installation(target, &Call::new(Operation::ListRunners, path), deadline).await?;
         match answer.status.is_success() {

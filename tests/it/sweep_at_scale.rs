@@ -2,6 +2,9 @@
 
 use std::time::Instant;
 
+use runner_broker::store::Store;
+use runner_broker::store::runners::{self, Runner, Told};
+
 use crate::support::{ORG, World};
 
 const MANY: usize = 10_000;
@@ -73,4 +76,33 @@ async fn how_long_sweeps_of_ten_thousand_take() {
     world.sql("DELETE FROM runners").await;
     timed(&world, "all unmanaged").await;
     timed(&world, "all unmanaged, known").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_moved_after_they_were_read_stay_as_they_are() {
+    let world = World::new().await;
+    for name in ["same", "status", "generation", "newer"] {
+        assert_eq!(world.jit(name).await.status, 201);
+    }
+    let store = Store::new(&world.database_url().into(), 1).unwrap();
+    let mut conn = store.conn().await.unwrap();
+    let rows = runners::live_on(&mut conn, &ORG.parse().unwrap()).await.unwrap();
+    world.pass(60);
+    let at = world.clock.now();
+    world
+        .sql("UPDATE runners SET status = 'deleting', deleting_from = 'pending' WHERE name = 'status'")
+        .await;
+    world.sql("UPDATE runners SET generation = 2 WHERE name = 'generation'").await;
+    world.sql("UPDATE runners SET facts_at = now() + interval '2 minutes' WHERE name = 'newer'").await;
+    let told: Vec<_> = rows.iter().map(Told::gone).collect();
+    let moved = runners::follow_all(&mut conn, &told, at, at).await.unwrap();
+    let same = rows.iter().find(|row| row.name == "same").unwrap();
+    assert_eq!(moved.into_iter().collect::<Vec<_>>(), [same.id]);
+    let left = "SELECT name || ' ' || status FROM runners ORDER BY name";
+    let states = ["generation pending", "newer pending", "same deleted", "status deleting"];
+    assert_eq!(world.sql(left).await, states);
+    let gone = Told { seen: same, ..told[0] };
+    let deleted = Runner { status: runner_broker::model::Status::Deleted, ..gone.seen.clone() };
+    let back = Told { seen: &deleted, to: runner_broker::model::Status::Active, ..gone };
+    assert!(runners::follow_all(&mut conn, &[back], at, at).await.is_err(), "no such move");
 }

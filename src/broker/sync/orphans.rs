@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::json;
 
 use super::Report;
-use crate::broker::events::{About, Actor, Kind};
+use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lost::{is_as_asked, is_unstarted};
+use crate::broker::moves::fence;
 use crate::broker::{Broker, Error};
 use crate::github::{self, Removal};
 use crate::store::leases::Lease;
-use crate::store::runners::{Change, Runner};
+use crate::store::runners::{self, Change, Runner};
 
 /// Watched rows with what the list shows under their names, as far as it may be theirs. A name that is `live`
 /// again is that provision's: its runner may be known to no row yet.
@@ -64,13 +65,27 @@ impl Broker {
         if !self.is_ours(row, found).await? {
             return Ok(false);
         }
-        if row.github_runner_id != Some(found.id) {
-            let event = self.event(Kind::OrphanRemoved, Actor::System("sync")).about(row);
-            let event = event.with(json!({ "github_runner_id": found.id }));
-            let change = Change { github_runner_id: Some(found.id), ..Change::default() };
-            if self.move_runner(Some(lease), row, &change, event).await?.is_none() {
-                return Ok(false);
-            }
+        let event = self.event(Kind::OrphanRemoved, Actor::System("sync")).about(row);
+        let event = event.with(json!({ "github_runner_id": found.id }));
+        let change = Change { github_runner_id: Some(found.id), ..Change::default() };
+        let is_said = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                fence(conn, Some(lease)).await?;
+                // Read anew: an earlier attempt, or the other loop, may have said so.
+                let Some(row) = runners::lock(conn, row.id).await? else { return Ok(false) };
+                if row.github_runner_id == Some(found.id) {
+                    return Ok(true);
+                }
+                let changed = runners::change(conn, &row, &change).await?.is_some();
+                if changed {
+                    record(conn, event).await?;
+                }
+                Ok(changed)
+            })
+            .await?;
+        if !is_said {
+            return Ok(false);
         }
         Ok(self.github.delete_runner(&row.target, found.id, self.deadline()).await? == Removal::Removed)
     }

@@ -16,10 +16,10 @@ use crate::broker::moves::fence;
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
 use crate::model::{Status, Target};
-use crate::store::github_cache;
 use crate::store::leases::Lease;
 use crate::store::runners::{self, Told};
 use crate::store::sync_targets::{self, SweepResult};
+use crate::store::{self, github_cache};
 
 /// What a whole list may take: thousands of runners are many pages, each with a time limit of its own.
 const LISTING: Duration = Duration::from_secs(300);
@@ -65,13 +65,14 @@ impl Broker {
             })
             .await?;
         let known = known.into_iter().filter_map(to_cached).collect();
+        let wanted = before.and_then(|before| before.wanted_at).is_some();
         let listed = self.github.list_runners(target, known, Deadline::within(LISTING)).await;
         let listing = match listed {
             Ok(listing) => listing,
             Err(err) => {
-                let wanted = before.and_then(|before| before.wanted_at).is_some();
+                let err = Error::GitHub(err);
                 self.break_off(lease, target, &err, wanted).await?;
-                return Err(err.into());
+                return Err(err);
             }
         };
         report.seen += listing.runners().count();
@@ -87,9 +88,20 @@ impl Broker {
         let strangers = strangers(&rows, &ours, listing.runners(), at);
         let mut plan = plan::compare(&rows, listing.runners(), at);
         plan.drifts.retain(|drift| self.is_news(drift));
-        self.carry_out(lease, &plan, at, report).await?;
-        let unmanaged = self.report_unmanaged(lease, target, strangers, at, report).await?;
-        self.complete(lease, target, &listing).await?;
+        let followed = async {
+            self.carry_out(lease, &plan, at, report).await?;
+            let unmanaged = self.report_unmanaged(lease, target, strangers, at, report).await?;
+            self.complete(lease, target, &listing).await?;
+            Ok(unmanaged)
+        };
+        let unmanaged = match followed.await {
+            Ok(unmanaged) => unmanaged,
+            Err(err @ (Error::LeaseLost | Error::Store(store::Error::Unavailable(_)))) => return Err(err),
+            Err(err) => {
+                self.break_off(lease, target, &err, wanted).await?;
+                return Err(err);
+            }
+        };
 
         // What is asked of GitHub now may take its time, and is the same however often it is asked.
         drop(turn);
@@ -124,12 +136,12 @@ impl Broker {
         &self,
         lease: &Lease,
         target: &Target,
-        err: &github::Error,
+        err: &Error,
         wanted: bool,
     ) -> Result<(), Error> {
         let now = self.clock.now();
         let (result, again) = match err {
-            github::Error::RateLimited { until } => (SweepResult::Postponed, Some(*until)),
+            Error::GitHub(github::Error::RateLimited { until }) => (SweepResult::Postponed, Some(*until)),
             _ => (SweepResult::Incomplete, wanted.then(|| now + AGAIN)),
         };
         let why = err.to_string();
