@@ -94,7 +94,13 @@ impl Broker {
 
     /// Takes over a policy that was changed elsewhere, and who is not to be let in; cheap when nothing changed.
     pub async fn refresh_policy(&self) -> Result<(), Error> {
-        self.refresh_inactive().await?;
+        // Neither has to wait for what the other lacks.
+        let inactive = self.refresh_inactive().await;
+        self.refresh_rules().await?;
+        inactive
+    }
+
+    async fn refresh_rules(&self) -> Result<(), Error> {
         let mut conn = self.store.conn().await?;
         if policies::revision(&mut conn).await? == self.policy.load().revision {
             return Ok(());

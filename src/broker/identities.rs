@@ -230,7 +230,8 @@ mod tests {
         for number in 0..3 * MOST {
             identities.note(&identity(number.to_string()), now);
         }
-        let (noted, waiting) = (identities.seen().noted.len(), identities.seen().waiting.len());
+        let noted = identities.seen().noted.len();
+        let waiting = identities.seen().waiting.len();
         assert!(noted <= MOST && waiting <= MOST, "{noted} {waiting}");
         while !identities.take().is_empty() {}
         for number in 0..3 * MOST {

@@ -107,7 +107,7 @@ pub async fn page(
 }
 
 /// The row with this id and that of (`issuer`, `subject`), locked until the transaction ends. Both in the order
-/// of their ids, so that two who lock each other's wait for each other and no more.
+/// in which `remember` locks them, so that whoever else wants them waits and no more.
 pub async fn lock(
     conn: &mut Conn,
     id: Uuid,
@@ -116,7 +116,7 @@ pub async fn lock(
 ) -> Result<(Option<Identity>, Option<Identity>), Error> {
     let rows: Vec<(String, Identity)> = identities::table
         .filter(identities::id.eq(id).or(identities::sha256.eq(sha256(issuer, subject))))
-        .order(identities::id)
+        .order(identities::sha256)
         .select((identities::sha256, Identity::as_select()))
         .for_update()
         .load(conn)

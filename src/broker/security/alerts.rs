@@ -53,9 +53,11 @@ impl Broker {
             .transaction::<_, Error, _>(async |conn| {
                 let claimed = alerts::claim(conn, now, now + HELD, BATCH).await?;
                 let ids: Vec<i64> = claimed.iter().map(|alert| alert.event_id).collect();
-                let events = audit::by_ids(conn, &ids).await?;
-                let waiting = alerts::waiting(conn).await?;
-                gauge!("broker_alerts_waiting").set(waiting as f64);
+                let events = match ids.is_empty() {
+                    true => Vec::new(),
+                    false => audit::by_ids(conn, &ids).await?,
+                };
+                gauge!("broker_alerts_waiting").set(alerts::waiting(conn).await? as f64);
                 Ok(claimed
                     .into_iter()
                     .map(|alert| {
