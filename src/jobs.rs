@@ -1,6 +1,8 @@
 //! The loops: woken by the clock or a signal, each calls one broker verb. What only one replica may do runs
 //! under the leader's lease.
 
+mod webhooks;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Verifier;
+use crate::broker::webhook::Lane;
 use crate::broker::{Broker, POLICY_REFRESH};
 use crate::store::leases::Lease;
 
@@ -23,6 +26,9 @@ const KEYS: Duration = Duration::from_secs(30);
 pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
     let mut loops = JoinSet::new();
     loops.spawn(lead(broker.clone(), stop.clone()));
+    for lane in Lane::ALL {
+        loops.spawn(webhooks::work_off(broker.clone(), lane, stop.clone()));
+    }
     loops.spawn(every(POLICY_REFRESH, stop.clone(), {
         let broker = broker.clone();
         move || {
@@ -70,6 +76,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 let lost = stop.child_token();
                 let mut leading = JoinSet::new();
                 leading.spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(webhooks::tend(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
                 while let Some(ended) = leading.join_next().await {

@@ -94,6 +94,7 @@ impl Broker {
 
     /// Takes over a policy that was changed elsewhere; cheap when it was not.
     pub async fn refresh_policy(&self) -> Result<(), Error> {
+        self.refresh_installations().await?;
         let mut conn = self.store.conn().await?;
         if policies::revision(&mut conn).await? == self.policy.load().revision {
             return Ok(());

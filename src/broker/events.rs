@@ -29,6 +29,11 @@ pub enum Kind {
     PolicyApplied,
     TokenRefused,
     CallerRefused,
+    WebhookSignatureInvalid,
+    WebhookDeliverySetAside,
+    InstallationChanged,
+    LabelPolicyViolationWorkflow,
+    JobNoMatch,
 }
 
 impl Kind {
@@ -50,6 +55,11 @@ impl Kind {
             Kind::PolicyApplied => "policy_applied",
             Kind::TokenRefused => "token_refused",
             Kind::CallerRefused => "caller_refused",
+            Kind::WebhookSignatureInvalid => "webhook_signature_invalid",
+            Kind::WebhookDeliverySetAside => "webhook_delivery_set_aside",
+            Kind::InstallationChanged => "installation_changed",
+            Kind::LabelPolicyViolationWorkflow => "label_policy_violation_workflow",
+            Kind::JobNoMatch => "job.no_match",
         }
     }
 
@@ -62,7 +72,11 @@ impl Kind {
             | Kind::AccessRefused
             | Kind::OrphanRemoved
             | Kind::TokenRefused
-            | Kind::CallerRefused => "warning",
+            | Kind::CallerRefused
+            | Kind::WebhookSignatureInvalid
+            | Kind::WebhookDeliverySetAside
+            | Kind::JobNoMatch => "warning",
+            Kind::LabelPolicyViolationWorkflow => "high",
             _ => "info",
         }
     }
@@ -78,6 +92,10 @@ impl Kind {
                 | Kind::AccessRefused
                 | Kind::TokenRefused
                 | Kind::CallerRefused
+                | Kind::WebhookSignatureInvalid
+                | Kind::WebhookDeliverySetAside
+                | Kind::LabelPolicyViolationWorkflow
+                | Kind::JobNoMatch
         )
     }
 }

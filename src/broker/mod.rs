@@ -6,6 +6,7 @@ mod error;
 pub mod events;
 pub mod explain;
 mod intent;
+pub mod jobs;
 mod lost;
 mod moves;
 mod obtain;
@@ -17,6 +18,7 @@ pub mod remove;
 mod remove_token;
 mod repeat;
 pub mod sync;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +67,7 @@ pub struct Broker {
     tasks: TaskTracker,
     runtime: Handle,
     wake: Notify,
+    webhooks: webhook::Webhooks,
 }
 
 impl Broker {
@@ -90,6 +93,7 @@ impl Broker {
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             wake: Notify::new(),
+            webhooks: webhook::Webhooks::new(github_config),
         })
     }
 

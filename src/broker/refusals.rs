@@ -4,11 +4,16 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use metrics::counter;
 use serde_json::json;
 
 use super::caller::{Caller, Origin};
 use super::events::{About, Actor, Kind, record};
 use super::{Broker, Error};
+use crate::store::audit::NewEvent;
+
+/// So many webhooks without a good signature in a minute are no mistake in somebody's settings any more.
+const MANY: u64 = 10;
 
 /// What is counted together. All unknown issuers share one bucket, so that nobody can make more of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,8 +66,7 @@ impl Refusals {
 }
 
 impl Broker {
-    /// Notes a token that was refused. The event is written in the background: a refusal must not be
-    /// slower, nor fail, for being logged.
+    /// Notes a token that was refused.
     pub fn note_refused_token(
         self: &std::sync::Arc<Self>,
         issuer: Option<String>,
@@ -81,13 +85,35 @@ impl Broker {
         event.user_agent = origin.user_agent.clone();
         event.error_code = Some("INVALID_TOKEN".into());
         event.error_message = Some(why);
+        self.write_first(bucket, event);
+    }
+
+    /// Notes a webhook without a good signature, as a refused token.
+    pub fn note_unsigned_webhook(self: &std::sync::Arc<Self>, why: &'static str, origin: &Origin) {
+        counter!("webhook_deliveries_total", "event" => "other", "outcome" => "unsigned").increment(1);
+        let kind = Kind::WebhookSignatureInvalid;
+        let bucket = Bucket { kind: kind.as_str(), issuer: None, code: "WEBHOOK_SIGNATURE_INVALID" };
+        if !self.refusals.is_first(&bucket) {
+            return;
+        }
+        let mut event = self.event(kind, Actor::System("webhooks"));
+        event.request_id = Some(origin.request_id.clone());
+        event.request_ip = origin.address.clone();
+        event.user_agent = origin.user_agent.clone();
+        event.error_code = Some(bucket.code.into());
+        event.error_message = Some(why.into());
+        self.write_first(bucket, event);
+    }
+
+    /// Writes the first of a bucket in the background: a refusal must not be slower, nor fail, for being logged.
+    fn write_first(self: &std::sync::Arc<Self>, bucket: Bucket, event: NewEvent) {
         let broker = self.clone();
         self.tasks.spawn_on(
             async move {
                 let written = broker.store.transaction(async |conn| record(conn, event).await).await;
                 if let Err(err) = written {
                     broker.refusals.forget(&bucket);
-                    tracing::warn!(error = %err, "a refused token could not be written to the audit log");
+                    tracing::warn!(error = %err, "a refusal could not be written to the audit log");
                 }
             },
             &self.runtime,
@@ -113,12 +139,17 @@ impl Broker {
     pub async fn flush_refusals(&self) -> Result<(), Error> {
         let mut result = Ok(());
         for (bucket, count) in self.refusals.drain() {
-            let kind = match bucket.kind == Kind::TokenRefused.as_str() {
-                true => Kind::TokenRefused,
-                false => Kind::CallerRefused,
+            let kinds = [Kind::TokenRefused, Kind::WebhookSignatureInvalid];
+            let kind = kinds.into_iter().find(|kind| kind.as_str() == bucket.kind);
+            let kind = kind.unwrap_or(Kind::CallerRefused);
+            let actor = match kind {
+                Kind::WebhookSignatureInvalid => Actor::System("webhooks"),
+                _ => Actor::System("authentication"),
             };
-            let mut event =
-                self.event(kind, Actor::System("authentication")).with(json!({ "further": count }));
+            let mut event = self.event(kind, actor).with(json!({ "further": count }));
+            if kind == Kind::WebhookSignatureInvalid && count >= MANY {
+                event.severity = "high";
+            }
             event.issuer = bucket.issuer.clone();
             event.error_code = Some(bucket.code.into());
             let written = self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await;

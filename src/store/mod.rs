@@ -3,9 +3,12 @@
 //! Functions take the connection first, so that callers join them into one transaction.
 
 pub mod audit;
+pub mod deliveries;
 pub mod detail;
 pub mod github_cache;
 pub mod idempotency;
+pub mod installations;
+pub mod jobs;
 pub mod leases;
 pub mod policies;
 pub mod runners;

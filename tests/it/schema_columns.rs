@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::World;
 
-const MIGRATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/2026-11-21-000001_initial");
+const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
 
 /// `table.column: Type` of every `table!`.
 fn believed() -> BTreeSet<String> {
@@ -74,13 +74,25 @@ async fn the_schema_as_diesel_sees_it_is_the_schema_as_postgres_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_migration_undone_and_done_again_leaves_the_same_schema() {
+async fn the_migrations_undone_and_done_again_leave_the_same_schema() {
     let world = World::new().await;
     let before = whole(&world).await;
-    let read = |name: &str| std::fs::read_to_string(format!("{MIGRATION}/{name}")).expect("a migration");
-    world.sql(&read("down.sql")).await;
+    let mut folders: Vec<_> = std::fs::read_dir(MIGRATIONS)
+        .expect("the migrations")
+        .map(|entry| entry.expect("a migration").path())
+        .collect();
+    folders.sort();
+    let read = |name: &str| -> Vec<String> {
+        let files = folders.iter().map(|folder| std::fs::read_to_string(folder.join(name)));
+        files.map(|file| file.expect("a migration")).collect()
+    };
+    for down in read("down.sql").iter().rev() {
+        world.sql(down).await;
+    }
     let empty = whole(&world).await;
     assert!(empty.iter().all(|line| line.contains("__diesel_schema_migrations")), "{empty:#?}");
-    world.sql(&read("up.sql")).await;
+    for up in read("up.sql") {
+        world.sql(&up).await;
+    }
     assert_eq!(whole(&world).await, before);
 }

@@ -1,12 +1,13 @@
 //! What GitHub remembers: accounts, installations, tokens, and the runners of each scope. One mutex holds it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::fault::Faults;
+use super::hooks::Hooks;
 use super::limits::Meter;
 use crate::clock::Clock;
 use crate::model::Target;
@@ -147,6 +148,9 @@ pub(super) struct State {
     first_call: u64,
     issued: VecDeque<String>,
     next_id: u64,
+    pub hooks: Hooks,
+    /// Repositories that the owner took out of the installation's selection.
+    pub deselected: HashSet<Target>,
 }
 
 impl State {
@@ -168,6 +172,8 @@ impl State {
             first_call: 0,
             issued: VecDeque::new(),
             next_id: 1_000,
+            hooks: Hooks::default(),
+            deselected: HashSet::new(),
         }
     }
 
