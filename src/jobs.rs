@@ -1,6 +1,8 @@
 //! The loops: woken by the clock or a signal, each calls one broker verb. What only one replica may do runs
 //! under the leader's lease.
 
+mod webhooks;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use uuid::Uuid;
 
 use crate::alerts::Poster;
 use crate::auth::Verifier;
+use crate::broker::webhook::Lane;
 use crate::broker::{Broker, POLICY_REFRESH};
 use crate::store::leases::Lease;
 
@@ -34,6 +37,9 @@ const WISHES: Duration = Duration::from_secs(1);
 pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
     let mut loops = JoinSet::new();
     loops.spawn(lead(broker.clone(), stop.clone()));
+    for lane in Lane::ALL {
+        loops.spawn(webhooks::work_off(broker.clone(), lane, stop.clone()));
+    }
     loops.spawn(every(POLICY_REFRESH, stop.clone(), {
         let broker = broker.clone();
         move || {
@@ -116,6 +122,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 leading.spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(sweep_wanted(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(watch(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(webhooks::tend(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
                 while let Some(ended) = leading.join_next().await {

@@ -94,10 +94,11 @@ impl Broker {
 
     /// Takes over a policy that was changed elsewhere, and who is not to be let in; cheap when nothing changed.
     pub async fn refresh_policy(&self) -> Result<(), Error> {
-        // Neither has to wait for what the other lacks.
+        // None has to wait for what another lacks.
         let inactive = self.refresh_inactive().await;
+        let installations = self.refresh_installations().await;
         self.refresh_rules().await?;
-        inactive
+        inactive.and(installations)
     }
 
     async fn refresh_rules(&self) -> Result<(), Error> {

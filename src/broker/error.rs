@@ -48,6 +48,8 @@ pub enum Error {
     Store(#[source] store::Error),
     #[error("another replica leads now")]
     LeaseLost,
+    #[error("{0}")]
+    Elsewhere(&'static str),
     #[error("a task panicked: {0}")]
     Panicked(String),
     #[error("the policy has faults:\n{0}")]
@@ -97,7 +99,11 @@ impl Error {
                 github::Error::Unavailable { .. } => "GITHUB_UNAVAILABLE",
                 _ => "GITHUB_REFUSED",
             },
-            Error::Store(_) | Error::LeaseLost | Error::Panicked(_) | Error::Policy(_) => "INTERNAL",
+            Error::Store(_)
+            | Error::LeaseLost
+            | Error::Elsewhere(_)
+            | Error::Panicked(_)
+            | Error::Policy(_) => "INTERNAL",
         }
     }
 }

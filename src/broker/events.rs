@@ -37,6 +37,11 @@ pub enum Kind {
     IdentityRefused,
     InvalidTokenBurst,
     ProvisionBurst,
+    WebhookSignatureInvalid,
+    WebhookDeliverySetAside,
+    InstallationChanged,
+    LabelPolicyViolationWorkflow,
+    JobNoMatch,
 }
 
 impl Kind {
@@ -66,6 +71,11 @@ impl Kind {
             Kind::IdentityRefused => "identity_refused",
             Kind::InvalidTokenBurst => "invalid_token_burst",
             Kind::ProvisionBurst => "provision_burst",
+            Kind::WebhookSignatureInvalid => "webhook_signature_invalid",
+            Kind::WebhookDeliverySetAside => "webhook_delivery_set_aside",
+            Kind::InstallationChanged => "installation_changed",
+            Kind::LabelPolicyViolationWorkflow => "label_policy_violation_workflow",
+            Kind::JobNoMatch => "job.no_match",
         }
     }
 
@@ -81,7 +91,11 @@ impl Kind {
             | Kind::OrphanRemoved
             | Kind::UnmanagedRunnerRemoved
             | Kind::TokenRefused
-            | Kind::CallerRefused => "warning",
+            | Kind::CallerRefused
+            | Kind::WebhookSignatureInvalid
+            | Kind::WebhookDeliverySetAside
+            | Kind::JobNoMatch => "warning",
+            Kind::LabelPolicyViolationWorkflow => "high",
             _ => "info",
         }
     }
@@ -99,6 +113,10 @@ impl Kind {
                 | Kind::CallerRefused
                 | Kind::IdentityRefused
                 | Kind::InvalidTokenBurst
+                | Kind::WebhookSignatureInvalid
+                | Kind::WebhookDeliverySetAside
+                | Kind::LabelPolicyViolationWorkflow
+                | Kind::JobNoMatch
         )
     }
 }

@@ -7,6 +7,7 @@ pub mod events;
 pub mod explain;
 pub mod identities;
 mod intent;
+pub mod jobs;
 mod lost;
 mod moves;
 mod obtain;
@@ -19,6 +20,7 @@ mod remove_token;
 mod repeat;
 pub mod security;
 pub mod sync;
+pub mod webhook;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +73,7 @@ pub struct Broker {
     wake: Notify,
     /// Held while a target is listed and compared: the round and the wishes take turns.
     sweeping: Mutex<()>,
+    webhooks: webhook::Webhooks,
 }
 
 impl Broker {
@@ -98,6 +101,7 @@ impl Broker {
             runtime: Handle::current(),
             wake: Notify::new(),
             sweeping: Mutex::new(()),
+            webhooks: webhook::Webhooks::new(github_config),
         })
     }
 

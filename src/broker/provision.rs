@@ -131,6 +131,7 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Placed, Error> {
         let permit = policy::consider(&caller.memberships, ask)?;
+        self.check_installation(permit.target())?;
         let mut ids = BTreeMap::new();
         for name in permit.group_names() {
             if let Some(id) = self.github.group_id(permit.target(), name, deadline).await? {

@@ -5,12 +5,16 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use metrics::counter;
 use serde_json::json;
 
 use super::caller::{Caller, Origin};
 use super::events::{About, Actor, Kind, record};
 use super::{Broker, Error};
 use crate::store::audit::NewEvent;
+
+/// So many webhooks without a good signature in a minute are no mistake in somebody's settings any more.
+const MANY: u64 = 10;
 
 /// So many refused tokens of one bucket within `WINDOW` are a burst.
 const BURST: u64 = 100;
@@ -156,6 +160,23 @@ impl Broker {
         }
     }
 
+    /// Notes a webhook without a good signature; as `note_refused_token`.
+    pub fn note_unsigned_webhook(self: &Arc<Self>, why: &'static str, origin: &Origin) {
+        counter!("webhook_deliveries_total", "event" => "other", "outcome" => "unsigned").increment(1);
+        let kind = Kind::WebhookSignatureInvalid;
+        let bucket = Bucket { kind, issuer: None, subject: None, code: "WEBHOOK_SIGNATURE_INVALID" };
+        if self.refusals.note(&bucket, self.clock.now()) != Place::First {
+            return;
+        }
+        let mut event = self.event(kind, Actor::System("webhooks"));
+        event.request_id = Some(origin.request_id.clone());
+        event.request_ip = origin.address.clone();
+        event.user_agent = origin.user_agent.clone();
+        event.error_code = Some(bucket.code.into());
+        event.error_message = Some(why.into());
+        self.write_refusal(bucket, event);
+    }
+
     fn write_refusal(self: &Arc<Self>, bucket: Bucket, event: NewEvent) {
         let broker = self.clone();
         self.tasks.spawn_on(
@@ -189,8 +210,14 @@ impl Broker {
     pub async fn flush_refusals(&self) -> Result<(), Error> {
         let mut result = Ok(());
         for (bucket, count) in self.refusals.drain() {
-            let mut event =
-                self.event(bucket.kind, Actor::System("authentication")).with(json!({ "further": count }));
+            let actor = match bucket.kind {
+                Kind::WebhookSignatureInvalid => Actor::System("webhooks"),
+                _ => Actor::System("authentication"),
+            };
+            let mut event = self.event(bucket.kind, actor).with(json!({ "further": count }));
+            if bucket.kind == Kind::WebhookSignatureInvalid && count >= MANY {
+                event.severity = "high";
+            }
             event.issuer = bucket.issuer.clone();
             event.subject = bucket.subject.clone();
             event.error_code = Some(bucket.code.into());

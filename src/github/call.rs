@@ -26,6 +26,10 @@ pub(super) enum Operation {
     ListRunnerGroups,
     FindInstallation,
     InstallationToken,
+    GetInstallation,
+    ListDeliveries,
+    Redeliver,
+    CancelRun,
 }
 
 impl Operation {
@@ -40,6 +44,10 @@ impl Operation {
             Operation::ListRunnerGroups => "list_runner_groups",
             Operation::FindInstallation => "find_installation",
             Operation::InstallationToken => "installation_token",
+            Operation::GetInstallation => "get_installation",
+            Operation::ListDeliveries => "list_deliveries",
+            Operation::Redeliver => "redeliver",
+            Operation::CancelRun => "cancel_run",
         }
     }
 
@@ -48,12 +56,16 @@ impl Operation {
             Operation::GenerateJitconfig
             | Operation::RegistrationToken
             | Operation::RemoveToken
-            | Operation::InstallationToken => Method::POST,
+            | Operation::InstallationToken
+            | Operation::Redeliver
+            | Operation::CancelRun => Method::POST,
             Operation::DeleteRunner => Method::DELETE,
             Operation::GetRunner
             | Operation::ListRunners
             | Operation::ListRunnerGroups
-            | Operation::FindInstallation => Method::GET,
+            | Operation::FindInstallation
+            | Operation::GetInstallation
+            | Operation::ListDeliveries => Method::GET,
         }
     }
 

@@ -32,6 +32,8 @@ const ABSENT: TimeDelta = TimeDelta::minutes(1);
 pub(super) enum Permission {
     OrganizationRunners,
     Administration,
+    /// To cancel a workflow run.
+    Actions,
 }
 
 impl Permission {
@@ -47,6 +49,7 @@ impl Permission {
         match self {
             Permission::OrganizationRunners => "organization_self_hosted_runners=write",
             Permission::Administration => "administration=write",
+            Permission::Actions => "actions=write",
         }
     }
 
@@ -56,6 +59,7 @@ impl Permission {
                 br#"{"permissions":{"organization_self_hosted_runners":"write"}}"#
             }
             Permission::Administration => br#"{"permissions":{"administration":"write"}}"#,
+            Permission::Actions => br#"{"permissions":{"actions":"write"}}"#,
         }
     }
 }
@@ -66,6 +70,7 @@ pub(super) struct Installation {
     pub quota: Quota,
     organization_runners: Arc<Flight<Token>>,
     administration: Arc<Flight<Token>>,
+    actions: Arc<Flight<Token>>,
 }
 
 impl Installation {
@@ -75,19 +80,26 @@ impl Installation {
             quota: Quota::new(id.to_string()),
             organization_runners: Arc::default(),
             administration: Arc::default(),
+            actions: Arc::default(),
         }
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     fn tokens(&self, permission: Permission) -> &Arc<Flight<Token>> {
         match permission {
             Permission::OrganizationRunners => &self.organization_runners,
             Permission::Administration => &self.administration,
+            Permission::Actions => &self.actions,
         }
     }
 
     pub fn forget_tokens(&self) {
         self.organization_runners.forget(|_| true);
         self.administration.forget(|_| true);
+        self.actions.forget(|_| true);
     }
 }
 
@@ -118,17 +130,27 @@ impl GitHub {
         Ok(self.installation(target, deadline).await?.id)
     }
 
-    /// Makes a call with a token for the target's permission. A refusal that a token's age explains is waited
-    /// out or answered with another token; a refused call was not made, so this holds for a POST as well.
-    /// Success, 404, 409, 422 and the like come back as the answer.
+    /// Makes a call with a token for the permission that the target's runners need.
     pub(super) async fn as_installation(
         &self,
         target: &Target,
         call: &Call<'_>,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
+        self.with_permission(target, Permission::of(target), call, deadline).await
+    }
+
+    /// Makes a call with a token for one permission. A refusal that a token's age explains is waited
+    /// out or answered with another token; a refused call was not made, so this holds for a POST as well.
+    /// Success, 404, 409, 422 and the like come back as the answer.
+    pub(super) async fn with_permission(
+        &self,
+        target: &Target,
+        permission: Permission,
+        call: &Call<'_>,
+        deadline: Deadline,
+    ) -> Result<Answer, Error> {
         let deadline = deadline.sooner(self.timeout());
-        let permission = Permission::of(target);
         let (mut looked_again, mut replaced) = (false, false);
         let mut pause = Duration::from_millis(200);
         loop {

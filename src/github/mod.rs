@@ -2,6 +2,7 @@
 //! octocrab; knows neither callers nor the database.
 
 mod app;
+mod app_calls;
 mod budget;
 mod call;
 mod deadline;
@@ -12,6 +13,7 @@ mod installation;
 mod listing;
 mod runner;
 mod runners;
+pub mod webhook;
 mod wire;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use app_calls::{Cancelled, FailedDelivery, FailedPage, InstallationState};
 pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
 pub use error::Error;
@@ -131,6 +134,19 @@ impl GitHub {
 
     fn groups_of(&self, org: &String) -> Arc<Flight<Groups>> {
         flight_of(&self.0.groups, org)
+    }
+
+    /// Those of an owner's targets, and which installation is his unless it is `current` or configured.
+    fn forget_lookups(&self, owner: &str, current: Option<u64>) {
+        let mut lookups = self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner);
+        lookups.retain(|target, _| target.owner() != owner);
+        drop(lookups);
+        if self.configured_installation().is_none_or(|(configured, _)| configured != owner) {
+            let mut installations = self.installations();
+            if installations.get(owner).is_some_and(|kept| Some(kept.id()) != current) {
+                installations.remove(owner);
+            }
+        }
     }
 
     fn forget_lookup(&self, target: &Target) {

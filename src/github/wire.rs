@@ -215,6 +215,16 @@ impl Answer {
         Some(links.split(',').any(|link| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\"")))
     }
 
+    /// The `cursor` of the next page, where a list goes by cursors.
+    pub fn next_cursor(&self) -> Option<String> {
+        let mut links = self.header(LINK.as_str())?.split(',');
+        let is_next = |link: &&str| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\"");
+        let url = links.find(is_next)?.split(';').next()?.trim();
+        let (_, query) = url.trim_start_matches('<').trim_end_matches('>').split_once('?')?;
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(key, _)| key == "cursor").map(|(_, cursor)| cursor.into_owned())
+    }
+
     /// GitHub's own words about a refusal.
     pub fn message(&self) -> String {
         match serde_json::from_slice::<Basic>(&self.body) {

@@ -62,7 +62,7 @@ fn bearer(req: &HttpRequest) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
-fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
+pub(super) fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
     // Whatever a caller writes here ends up in front of an auditor.
     let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
     Origin {

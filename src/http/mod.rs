@@ -8,6 +8,7 @@ mod caller;
 mod command;
 mod health;
 mod idempotency;
+mod jobs;
 mod me;
 mod observe;
 mod openapi;
@@ -16,6 +17,7 @@ mod query;
 mod runners;
 mod tls;
 mod views;
+mod webhook;
 
 use std::net::{SocketAddr, TcpListener};
 use std::pin::{Pin, pin};
@@ -124,6 +126,9 @@ fn routes(config: &mut ServiceConfig<'_>) {
         .service(health::live)
         .service(health::ready)
         .service(health::metrics)
+        // Before the scope, which would ask GitHub for a token.
+        .service(webhook::github)
+        .service(webhook::at_the_root)
         .service(
             utoipa_actix_web::scope("/api/v1")
                 .wrap(from_fn(caller::authenticate))
@@ -136,6 +141,7 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(runners::remove_token)
                 .service(runners::remove)
                 .service(audit::list)
+                .service(jobs::list)
                 .service(me::me)
                 .service(me::my_label_policy)
                 .service(me::explain)

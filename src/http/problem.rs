@@ -229,7 +229,7 @@ impl From<broker::Error> for Problem {
                 logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(A_WHILE)
             }
-            Store(_) | LeaseLost | Panicked(_) | Policy(_) => internal(&err, code),
+            Store(_) | LeaseLost | Elsewhere(_) | Panicked(_) | Policy(_) => internal(&err, code),
         }
     }
 }

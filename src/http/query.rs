@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::problem::{FieldError, Problem};
 use crate::model::Status;
-use crate::store::{audit, runners};
+use crate::store::{audit, jobs, runners};
 
 /// How many rows a page has unless told otherwise, and at most.
 const PAGE: i64 = 50;
@@ -97,6 +97,46 @@ impl AuditQuery {
             success: self.success,
             since: faults.parse("since", self.since.as_deref(), time),
             until: faults.parse("until", self.until.as_deref(), time),
+        };
+        let before = faults.parse("cursor", self.cursor.as_deref(), |text| {
+            text.parse().map_err(|_| "the next_cursor of another page")
+        });
+        let limit = faults.limit(self.limit);
+        faults.or((filter, before, limit))
+    }
+}
+
+/// Which jobs to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct JobsQuery {
+    /// waiting, queued, in_progress or completed.
+    #[param(example = "queued")]
+    state: Option<String>,
+    #[param(example = "octo-org/octo-repo")]
+    repository: Option<String>,
+    /// Jobs that ask for this label.
+    label: Option<String>,
+    /// 1 to 200; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+impl JobsQuery {
+    pub fn parse(self) -> Result<(jobs::Filter, Option<i64>, i64), Problem> {
+        const STATES: [&str; 4] = ["waiting", "queued", "in_progress", "completed"];
+        let mut faults = Faults::default();
+        let lower = |text: Option<String>| text.map(|text| text.to_lowercase());
+        let filter = jobs::Filter {
+            state: faults.parse("state", self.state.as_deref(), |text| {
+                let known = STATES.contains(&text).then(|| text.to_owned());
+                known.ok_or("one of waiting, queued, in_progress, completed")
+            }),
+            repository: lower(faults.text("repository", self.repository)),
+            label: lower(faults.text("label", self.label)),
         };
         let before = faults.parse("cursor", self.cursor.as_deref(), |text| {
             text.parse().map_err(|_| "the next_cursor of another page")

@@ -163,6 +163,32 @@ fn is_allowed(team: &Team, label: &Label) -> bool {
     }
 }
 
+/// The labels that are nobody's to choose: every runner has some of them.
+const SYSTEM: [&str; 7] = ["self-hosted", "linux", "windows", "macos", "x64", "arm64", "arm"];
+
+/// Those of a runner's labels that somebody chose, as they are written.
+pub fn custom(labels: &[String]) -> Vec<String> {
+    let is_system = |label: &str| SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(label));
+    labels.iter().filter(|label| !is_system(label)).cloned().collect()
+}
+
+impl Team {
+    /// Those of a runner's labels that the team may not have, as they are written.
+    pub fn unpermitted(&self, labels: &[String]) -> Vec<String> {
+        let is_permitted = |label: &String| {
+            label
+                .parse()
+                .is_ok_and(|label: Label| self.required_labels.contains(&label) || is_allowed(self, &label))
+        };
+        custom(labels).into_iter().filter(|label| !is_permitted(label)).collect()
+    }
+
+    /// Whether its runners may be put there.
+    pub fn covers(&self, target: &Target) -> bool {
+        self.targets.iter().any(|pattern| pattern.matches(target))
+    }
+}
+
 impl Permit {
     pub fn team(&self) -> &str {
         &self.team.name

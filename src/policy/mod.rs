@@ -11,7 +11,7 @@ mod reserved;
 pub mod rules;
 mod targets;
 
-pub use decide::{Ask, Grant, Permit, Placed, Usage, consider};
+pub use decide::{Ask, Grant, Permit, Placed, Usage, consider, custom};
 pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};
 pub use rules::{Defaults, Membership, Memberships, Rules, Team};

@@ -68,6 +68,27 @@ pub async fn hold(conn: &mut Conn, lease: &Lease) -> Result<bool, Error> {
     Ok(row.is_some())
 }
 
+/// How long the lease still stands, by Postgres' clock; `None`: it is lost. For what cannot be fenced: whoever
+/// counts from before this question may go on for so long.
+pub async fn remaining(conn: &mut Conn, lease: &Lease) -> Result<Option<Duration>, Error> {
+    #[derive(QueryableByName)]
+    struct Left {
+        #[diesel(sql_type = Double)]
+        seconds: f64,
+    }
+    let row: Option<Left> = diesel::sql_query(
+        "SELECT extract(epoch FROM expires_at - clock_timestamp())::float8 AS seconds FROM leases
+         WHERE name = $1 AND holder = $2 AND epoch = $3 AND expires_at > clock_timestamp()",
+    )
+    .bind::<Text, _>(lease.name)
+    .bind::<SqlUuid, _>(lease.holder)
+    .bind::<BigInt, _>(lease.epoch)
+    .get_result(conn)
+    .await
+    .optional()?;
+    Ok(row.map(|left| Duration::from_secs_f64(left.seconds.max(0.0))))
+}
+
 /// Gives the lease up, so that a successor need not wait for its end.
 pub async fn release(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
     diesel::sql_query(

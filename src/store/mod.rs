@@ -5,10 +5,13 @@
 mod after;
 pub mod alerts;
 pub mod audit;
+pub mod deliveries;
 pub mod detail;
 pub mod github_cache;
 pub mod idempotency;
 pub mod identities;
+pub mod installations;
+pub mod jobs;
 pub mod leases;
 pub mod policies;
 pub mod runners;

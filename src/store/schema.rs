@@ -173,6 +173,77 @@ diesel::table! {
 }
 
 diesel::table! {
+    webhook_deliveries (id) {
+        id -> Text,
+        event -> Text,
+        lane -> Text,
+        content -> Jsonb,
+        received_at -> Timestamptz,
+        attempts -> Int4,
+        next_attempt_at -> Timestamptz,
+        finished_at -> Nullable<Timestamptz>,
+        failure -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    webhook_redeliveries (guid) {
+        guid -> Text,
+        delivery_id -> Int8,
+        attempts -> Int4,
+        requested_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    webhook_listings (name) {
+        name -> Text,
+        listed_until -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    jobs (id) {
+        id -> Int8,
+        run_id -> Int8,
+        repository -> Text,
+        owner -> Text,
+        workflow -> Nullable<Text>,
+        name -> Text,
+        labels -> Array<Text>,
+        state -> Text,
+        state_at -> Timestamptz,
+        conclusion -> Nullable<Text>,
+        runner_id -> Nullable<Int8>,
+        runner_name -> Nullable<Text>,
+        team -> Nullable<Text>,
+        queued_at -> Nullable<Timestamptz>,
+        started_at -> Nullable<Timestamptz>,
+        completed_at -> Nullable<Timestamptz>,
+        no_match_at -> Nullable<Timestamptz>,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    job_violations (job_id) {
+        job_id -> Int8,
+        claimed_at -> Timestamptz,
+        reported_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    installations (target) {
+        target -> Text,
+        installation_id -> Nullable<Int8>,
+        blocked -> Nullable<Text>,
+        changed_at -> Timestamptz,
+        token_epoch -> Int8,
+    }
+}
+
+diesel::table! {
     identities (id) {
         id -> Uuid,
         sha256 -> Text,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::support::{ORG, World};
 
 /// Another replica on the world's database.
-async fn replica(world: &World) -> Arc<Broker> {
+pub async fn replica(world: &World) -> Arc<Broker> {
     let config = &world.config;
     let store = Store::new(&config.database_url, 4).expect("a URL");
     let github = GitHub::new(&config.github, world.clock.clone()).expect("a key");
@@ -22,7 +22,7 @@ async fn replica(world: &World) -> Arc<Broker> {
     broker
 }
 
-async fn expire(world: &World) {
+pub async fn expire(world: &World) {
     world.sql("UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'").await;
 }
 

@@ -49,7 +49,7 @@ fn every_call_has_a_tag_an_id_of_its_own_a_summary_and_its_refusals() {
         assert!(!call["summary"].as_str().unwrap_or_default().is_empty(), "{what}");
         let responses = call["responses"].as_object().unwrap();
         assert!(responses.values().all(|response| response["description"] != ""), "{what}");
-        if !path.starts_with("/api/v1/") {
+        if !path.starts_with("/api/v1/") || path.starts_with("/api/v1/webhooks/") {
             assert_eq!(call["security"], json!([{}]), "{what} needs no token");
             continue;
         }

@@ -10,7 +10,7 @@ use super::answer::{Answer, Request};
 use super::limits::{CORE, REGISTRATION};
 use super::runners::{self, Level};
 use super::state::{State, Token};
-use super::{keys, shapes};
+use super::{hooks, keys, shapes};
 use crate::model::Target;
 
 /// The bucket that a call is counted in.
@@ -82,10 +82,18 @@ fn route(state: &mut State, request: &Request) -> Result<Answer, Answer> {
             as_app(state, request)?;
             mint(state, request, id.parse().map_err(|_| Answer::not_found())?)
         }
+        ("GET", ["app", "hook", "deliveries"]) => {
+            as_app(state, request)?;
+            Ok(hooks::list(state, request))
+        }
+        ("POST", ["app", "hook", "deliveries", id, "attempts"]) => {
+            as_app(state, request)?;
+            Ok(hooks::redeliver(state, id))
+        }
         ("GET", ["orgs", owner, "installation"]) | ("GET", ["repos", owner, _, "installation"]) => {
             as_app(state, request)?;
             let target = target(&segments)
-                .filter(|target| state.scopes.contains_key(target) && !state.unselected.contains(target));
+                .filter(|target| state.scopes.contains_key(target) && !state.deselected.contains(target));
             let found = target.and_then(|_| state.installation(owner)).ok_or_else(Answer::not_found)?;
             Ok(Answer::json(200, &shapes::installation(state, found, request.base)))
         }
@@ -134,7 +142,7 @@ pub(super) fn as_installation(
     if installation.suspended_at.is_some() {
         return Err(suspended());
     }
-    if !state.scopes.contains_key(target) || state.unselected.contains(target) {
+    if !state.scopes.contains_key(target) || state.deselected.contains(target) {
         return Err(Answer::not_found());
     }
     let in_scope = match (&token.repositories, target) {

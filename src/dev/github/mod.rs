@@ -22,6 +22,7 @@ mod answer;
 mod api;
 mod control;
 mod fault;
+mod hooks;
 mod keys;
 mod life;
 mod limits;
@@ -36,6 +37,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use fault::{Action, Canned, Fault};
+pub use hooks::{JobState, signature};
 pub use keys::private_key_pem;
 pub use life::{RUNNER_VERSION, Refused};
 pub use limits::Limits;
@@ -171,15 +173,18 @@ impl GitHub {
     pub fn suspend(&self, owner: &str) {
         let mut state = self.shared.state();
         let now = state.clock.now();
-        if let Some(installation) = state.installation_mut(owner) {
-            installation.suspended_at = Some(now);
-        }
+        let Some(installation) = state.installation_mut(owner) else { return };
+        installation.suspended_at = Some(now);
+        let id = installation.id;
+        state.emit_installation("suspend", owner, id);
     }
 
     pub fn unsuspend(&self, owner: &str) {
-        if let Some(installation) = self.shared.state().installation_mut(owner) {
-            installation.suspended_at = None;
-        }
+        let mut state = self.shared.state();
+        let Some(installation) = state.installation_mut(owner) else { return };
+        installation.suspended_at = None;
+        let id = installation.id;
+        state.emit_installation("unsuspend", owner, id);
     }
 
     /// Takes the App away; its tokens die with it.
@@ -189,23 +194,72 @@ impl GitHub {
         if let Some(id) = account.and_then(|account| account.installation.take()) {
             state.installations.remove(&id);
             state.tokens.retain(|_, token| token.installation != id);
+            state.emit_installation("deleted", owner, id);
         }
     }
 
     /// Installs the App again, under a new id. `None`: no such account.
     pub fn install(&self, owner: &str) -> Option<u64> {
-        self.shared.state().install(owner)
+        let mut state = self.shared.state();
+        let id = state.install(owner)?;
+        state.emit_installation("created", owner, id);
+        Some(id)
     }
 
-    /// Takes a repository out of those that the App may see, or puts it back: everything about it is «not found»
-    /// meanwhile.
-    pub fn select(&self, repo: &str, selected: bool) {
-        let Ok(target) = repo.parse::<Target>() else { return };
-        let mut state = self.shared.state();
-        match selected {
-            true => state.unselected.remove(&target),
-            false => state.unselected.insert(target),
-        };
+    /// Takes a repository out of the installation's selection, or puts it back.
+    pub fn select(&self, repository: &str, is_selected: bool) {
+        if let Ok(target @ Target::Repository { .. }) = repository.parse() {
+            self.shared.state().select(&target, is_selected);
+        }
+    }
+
+    /// From now on what happens is delivered there, signed with this secret.
+    pub fn set_webhook(&self, url: &str, secret: &str) {
+        let hook = hooks::Hook { url: url.to_owned(), secret: secret.to_owned() };
+        self.shared.state().hooks.hook = Some(hook);
+    }
+
+    /// So many of the next deliveries get lost on their way, and are listed as failed.
+    pub fn lose_webhooks(&self, count: u32) {
+        self.shared.state().hooks.losing = count;
+    }
+
+    /// How many attempts to deliver there were, and how many of them had a good answer.
+    pub fn delivered(&self) -> (usize, usize) {
+        let state = self.shared.state();
+        let good = |delivery: &&hooks::Delivery| (200..300).contains(&delivery.status_code);
+        let all = &state.hooks.deliveries;
+        (all.len(), all.iter().filter(good).count())
+    }
+
+    /// A workflow run with one job, queued.
+    pub fn queue_job(&self, repository: &str, name: &str, labels: &[&str]) -> JobState {
+        self.shared.state().queue_job(repository, name, labels)
+    }
+
+    /// A runner, online and idle, takes a queued job.
+    pub fn take_job(&self, id: i64, target: &str, runner: &str) -> Result<JobState, Refused> {
+        self.shared.state().take_job(id, target, runner)
+    }
+
+    /// A job ends; its runner is idle, or gone if ephemeral.
+    pub fn end_job(&self, id: i64, conclusion: &'static str) -> Result<JobState, Refused> {
+        self.shared.state().end_job(id, conclusion)
+    }
+
+    /// All jobs as they stand, the oldest first.
+    pub fn jobs(&self) -> Vec<JobState> {
+        self.shared.state().hooks.jobs.clone()
+    }
+
+    /// The body of `workflow_job` about a job as it stood.
+    pub fn job_payload(&self, job: &JobState) -> serde_json::Value {
+        self.shared.state().job_payload(job)
+    }
+
+    /// The body of `installation` about an owner; `None`: no such account.
+    pub fn installation_payload(&self, action: &str, owner: &str, id: u64) -> Option<serde_json::Value> {
+        self.shared.state().installation_payload(action, owner, id)
     }
 
     /// The runners of a target, the oldest first.

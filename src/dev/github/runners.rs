@@ -64,7 +64,7 @@ pub(super) fn route(
                 .map(|group| Answer::json(200, &shapes::group(group, &org_url)))
                 .ok_or_else(Answer::not_found)
         }
-        ("POST", ["runs", _, "cancel"]) if !is_org => Ok(Answer::json(202, &json!({}))),
+        ("POST", ["runs", id, "cancel"]) if !is_org => Ok(state.cancel_run(target, id)),
         _ => Err(Answer::not_found()),
     }
 }

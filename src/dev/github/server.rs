@@ -20,7 +20,7 @@ use futures_util::stream;
 use super::answer::{Answer, Request};
 use super::fault::{Action, Canned};
 use super::state::State;
-use super::{api, control, limits, runners};
+use super::{api, control, hooks, limits, runners};
 use crate::clock::Clock;
 
 /// How long the first half of a truncated answer has to leave before the connection closes.
@@ -62,6 +62,25 @@ impl Server {
         let thread = std::thread::Builder::new().name("dev-github".into()).spawn(move || {
             // Its own System: it lives next to others, and next to none, in one process.
             System::new().block_on(async move {
+                let (outbox, mut deliveries) = tokio::sync::mpsc::unbounded_channel();
+                shared.state().hooks.outbox = Some(outbox);
+                let sender_of_hooks: Data<Shared> = shared.clone();
+                actix_web::rt::spawn(async move {
+                    // Made only when there is something to send: it loads the machine's certificates.
+                    let mut client = None;
+                    while let Some(out) = deliveries.recv().await {
+                        let client = client.get_or_insert_with(reqwest::Client::new).clone();
+                        let shared = sender_of_hooks.clone();
+                        // Not one after the other: GitHub's deliveries overtake each other.
+                        actix_web::rt::spawn(async move {
+                            let status = hooks::send(&client, &out).await;
+                            let mut state = shared.state();
+                            let sent = state.hooks.deliveries.iter_mut();
+                            sent.filter(|sent| sent.id == out.delivery.id)
+                                .for_each(|sent| sent.status_code = status);
+                        });
+                    }
+                });
                 let server = HttpServer::new(move || {
                     App::new()
                         .app_data(shared.clone())

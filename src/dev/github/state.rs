@@ -7,6 +7,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::fault::Faults;
+use super::hooks::Hooks;
 use super::limits::Meter;
 use crate::clock::Clock;
 use crate::model::Target;
@@ -136,7 +137,7 @@ pub(super) struct State {
     pub installations: BTreeMap<u64, Installation>,
     pub scopes: HashMap<Target, Scope>,
     /// Repositories that the App may not see, although it is installed.
-    pub unselected: HashSet<Target>,
+    pub deselected: HashSet<Target>,
     pub tokens: HashMap<String, Token>,
     pub runner_tokens: HashMap<String, RunnerToken>,
     pub meter: Meter,
@@ -149,6 +150,7 @@ pub(super) struct State {
     first_call: u64,
     issued: VecDeque<String>,
     next_id: u64,
+    pub hooks: Hooks,
 }
 
 impl State {
@@ -160,7 +162,7 @@ impl State {
             accounts: BTreeMap::new(),
             installations: BTreeMap::new(),
             scopes: HashMap::new(),
-            unselected: HashSet::new(),
+            deselected: HashSet::new(),
             tokens: HashMap::new(),
             runner_tokens: HashMap::new(),
             meter: Meter::default(),
@@ -171,6 +173,7 @@ impl State {
             first_call: 0,
             issued: VecDeque::new(),
             next_id: 1_000,
+            hooks: Hooks::default(),
         }
     }
 

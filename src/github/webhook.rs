@@ -1,0 +1,348 @@
+//! Webhooks as GitHub sends them: the signature over the raw bytes, and of the body only what is used. Knows no
+//! HTTP and asks nothing.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use chrono::{DateTime, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// What signatures are checked with; never shown.
+pub struct WebhookKey(hmac::Key);
+
+impl fmt::Debug for WebhookKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookKey")
+    }
+}
+
+impl WebhookKey {
+    pub fn new(secret: &SecretString) -> WebhookKey {
+        WebhookKey(hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes()))
+    }
+
+    /// Whether `signature` (the header `X-Hub-Signature-256`) is this body's, in constant time.
+    ///
+    /// Source: <https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries>.
+    pub fn verify(&self, signature: &str, body: &[u8]) -> bool {
+        let mut tag = [0; 32];
+        signature.strip_prefix("sha256=").is_some_and(|text| hex::decode_to_slice(text, &mut tag).is_ok())
+            && hmac::verify(&self.0, body, &tag).is_ok()
+    }
+}
+
+/// What a delivery is about, as far as anybody wants to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Webhook {
+    Ping,
+    /// Nobody here needs it.
+    Unused,
+    Job(Box<Job>),
+    Installation(Installation),
+    Repositories(Repositories),
+    /// An event that we use, in a shape that we do not understand.
+    Unreadable {
+        why: String,
+    },
+}
+
+/// `workflow_job`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    pub action: JobAction,
+    pub id: i64,
+    pub run_id: i64,
+    /// `owner/name`, as GitHub writes it.
+    pub repository: String,
+    pub workflow: Option<String>,
+    pub name: String,
+    pub labels: Vec<String>,
+    pub conclusion: Option<String>,
+    pub runner_id: Option<i64>,
+    pub runner_name: Option<String>,
+    pub runner_group: Option<String>,
+    #[serde(with = "iso")]
+    pub created_at: Option<DateTime<Utc>>,
+    #[serde(with = "iso")]
+    pub started_at: Option<DateTime<Utc>>,
+    #[serde(with = "iso")]
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobAction {
+    Waiting,
+    Queued,
+    InProgress,
+    Completed,
+}
+
+impl JobAction {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobAction::Waiting => "waiting",
+            JobAction::Queued => "queued",
+            JobAction::InProgress => "in_progress",
+            JobAction::Completed => "completed",
+        }
+    }
+}
+
+impl Job {
+    /// Whether it asks for a self-hosted runner by name.
+    pub fn is_self_hosted(&self) -> bool {
+        self.labels.iter().any(|label| label.eq_ignore_ascii_case("self-hosted"))
+    }
+
+    /// Whether a runner took it that is none of GitHub's own: a job may ask for a self-hosted one without saying
+    /// so, by its other labels or its group.
+    pub fn has_runner_of_somebody(&self) -> bool {
+        let is_githubs = |text: &Option<String>| {
+            text.as_deref()
+                .is_some_and(|text| text == "GitHub Actions" || text.starts_with("GitHub Actions "))
+        };
+        matches!(self.action, JobAction::InProgress | JobAction::Completed)
+            && self.runner_id.is_some_and(|id| id > 0)
+            && !is_githubs(&self.runner_group)
+            && !is_githubs(&self.runner_name)
+    }
+}
+
+/// `installation`: its action says only that one should look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installation {
+    pub action: String,
+    pub id: u64,
+    pub owner: String,
+}
+
+/// `installation_repositories`: `owner/name` of those that came and went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repositories {
+    pub id: u64,
+    pub owner: String,
+    pub added: Vec<String>,
+    pub removed: Vec<String>,
+}
+
+/// Reads a body of this event. `Err`: it is no JSON at all.
+pub fn read(event: &str, body: &[u8]) -> Result<Webhook, serde_json::Error> {
+    let read = match event {
+        "workflow_job" => serde_json::from_slice(body).map(WireJob::understood),
+        "installation" => serde_json::from_slice(body).map(WireInstallation::understood),
+        "installation_repositories" => serde_json::from_slice(body).map(WireRepositories::understood),
+        "ping" => serde_json::from_slice(body).map(|serde::de::IgnoredAny| Webhook::Ping),
+        _ => serde_json::from_slice(body).map(|serde::de::IgnoredAny| Webhook::Unused),
+    };
+    match read {
+        Err(err) if err.is_data() => {
+            // The decoder stops at the first surprise; the rest may still be no JSON.
+            serde_json::from_slice::<serde::de::IgnoredAny>(body)?;
+            Ok(Webhook::Unreadable { why: err.to_string().chars().take(300).collect() })
+        }
+        read => read,
+    }
+}
+
+#[derive(Deserialize)]
+struct Named {
+    full_name: String,
+}
+
+#[derive(Deserialize)]
+struct Account {
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct WireJob {
+    action: String,
+    workflow_job: WireJobBody,
+    repository: Named,
+}
+
+#[derive(Deserialize)]
+struct WireJobBody {
+    id: i64,
+    run_id: i64,
+    workflow_name: Option<String>,
+    name: String,
+    labels: Vec<String>,
+    conclusion: Option<String>,
+    runner_id: Option<i64>,
+    runner_name: Option<String>,
+    runner_group_name: Option<String>,
+    #[serde(default)]
+    created_at: Moment,
+    #[serde(default)]
+    started_at: Moment,
+    #[serde(default)]
+    completed_at: Moment,
+}
+
+impl WireJob {
+    fn understood(self) -> Webhook {
+        let action = match self.action.as_str() {
+            "waiting" => JobAction::Waiting,
+            "queued" => JobAction::Queued,
+            "in_progress" => JobAction::InProgress,
+            "completed" => JobAction::Completed,
+            _ => return Webhook::Unused,
+        };
+        let job = self.workflow_job;
+        Webhook::Job(Box::new(Job {
+            action,
+            id: job.id,
+            run_id: job.run_id,
+            repository: self.repository.full_name,
+            workflow: job.workflow_name.map(plain),
+            name: plain(job.name),
+            labels: job.labels.into_iter().map(plain).collect(),
+            conclusion: job.conclusion.map(plain),
+            runner_id: job.runner_id,
+            runner_name: job.runner_name.map(plain),
+            runner_group: job.runner_group_name.map(plain),
+            created_at: job.created_at.0,
+            started_at: job.started_at.0,
+            completed_at: job.completed_at.0,
+        }))
+    }
+}
+
+/// Postgres takes no NUL in a text, and no text here needs to be long.
+fn plain(text: String) -> String {
+    text.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+#[derive(Deserialize)]
+struct WireInstallation {
+    action: String,
+    installation: WireInstallationBody,
+}
+
+#[derive(Deserialize)]
+struct WireInstallationBody {
+    id: u64,
+    account: Account,
+}
+
+impl WireInstallation {
+    fn understood(self) -> Webhook {
+        let used = ["created", "deleted", "suspend", "unsuspend", "new_permissions_accepted"];
+        if !used.contains(&self.action.as_str()) {
+            return Webhook::Unused;
+        }
+        let WireInstallationBody { id, account } = self.installation;
+        Webhook::Installation(Installation { action: self.action, id, owner: account.login })
+    }
+}
+
+#[derive(Deserialize)]
+struct WireRepositories {
+    action: String,
+    installation: WireInstallationBody,
+    #[serde(default)]
+    repositories_added: Vec<Named>,
+    #[serde(default)]
+    repositories_removed: Vec<Named>,
+}
+
+impl WireRepositories {
+    fn understood(self) -> Webhook {
+        if !["added", "removed"].contains(&self.action.as_str()) {
+            return Webhook::Unused;
+        }
+        let names = |named: Vec<Named>| named.into_iter().map(|named| named.full_name).collect();
+        let WireInstallationBody { id, account } = self.installation;
+        Webhook::Repositories(Repositories {
+            id,
+            owner: account.login,
+            added: names(self.repositories_added),
+            removed: names(self.repositories_removed),
+        })
+    }
+}
+
+/// A time that GitHub writes as seconds since 1970 or as ISO 8601, or not at all.
+#[derive(Default)]
+struct Moment(Option<DateTime<Utc>>);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Moment, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Written {
+            Seconds(i64),
+            Text(String),
+        }
+        let moment = match Option::<Written>::deserialize(deserializer)? {
+            None => None,
+            Some(Written::Seconds(seconds)) => DateTime::from_timestamp(seconds, 0),
+            Some(Written::Text(text)) => {
+                Some(DateTime::parse_from_rfc3339(&text).map_err(serde::de::Error::custom)?.to_utc())
+            }
+        };
+        // Postgres reaches less far than chrono.
+        let reach = |at: &DateTime<Utc>| (0..=9999).contains(&chrono::Datelike::year(at));
+        Ok(Moment(moment.filter(reach)))
+    }
+}
+
+/// Times as we keep them ourselves.
+mod iso {
+    use super::{DateTime, Deserialize, Deserializer, Serialize, Utc};
+
+    pub fn serialize<S: serde::Serializer>(at: &Option<DateTime<Utc>>, out: S) -> Result<S::Ok, S::Error> {
+        at.serialize(out)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+        Option::deserialize(from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn githubs_documented_example_of_a_signature_holds() {
+        let key = WebhookKey::new(&SecretString::from("It's a Secret to Everybody"));
+        let digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
+        assert!(key.verify(&format!("sha256={digest}"), b"Hello, World!"));
+        assert!(!key.verify(&format!("sha256={digest}"), b"Hello, World"));
+        assert!(!key.verify(digest, b"Hello, World!"), "without its algorithm");
+        assert!(!key.verify(&format!("sha1={digest}"), b"Hello, World!"));
+        assert!(!key.verify(&format!("sha256={}", &digest[..62]), b"Hello, World!"), "cut short");
+        assert!(!key.verify("sha256=", b"Hello, World!"));
+        let other = WebhookKey::new(&SecretString::from("It's a secret to everybody"));
+        assert!(!other.verify(&format!("sha256={digest}"), b"Hello, World!"));
+    }
+
+    #[test]
+    fn a_time_is_seconds_or_iso_8601_or_nothing() {
+        let read = |text: &str| serde_json::from_str::<Moment>(text).map(|moment| moment.0);
+        let expected = "2019-05-15T15:19:51Z".parse().ok();
+        assert_eq!(read("1557933591").unwrap(), expected);
+        assert_eq!(read("\"2019-05-15T11:19:51.000-04:00\"").unwrap(), expected);
+        assert_eq!(read("null").unwrap(), None);
+        assert_eq!(read("9223372036854775807").unwrap(), None);
+        assert!(read("\"yesterday\"").is_err());
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_from_what_is_another_shape() {
+        for event in ["workflow_job", "installation", "installation_repositories", "ping", "star"] {
+            assert!(read(event, b"payload=%7B%7D").is_err(), "{event}");
+            assert!(read(event, br#"{"action": 7, "#).is_err(), "{event}");
+            assert!(read(event, b"").is_err(), "{event}");
+        }
+        assert!(matches!(read("workflow_job", b"{}").unwrap(), Webhook::Unreadable { .. }));
+        assert!(matches!(read("workflow_job", br#"{"action": 7}"#).unwrap(), Webhook::Unreadable { .. }));
+        assert_eq!(read("ping", b"{}").unwrap(), Webhook::Ping);
+        assert_eq!(read("star", b"[]").unwrap(), Webhook::Unused);
+    }
+}

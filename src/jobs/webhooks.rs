@@ -1,0 +1,80 @@
+//! The loops around webhooks: every replica works off what was delivered; the leader has failed deliveries sent
+//! again, looks at what is blocked, and reports jobs that nobody takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::report;
+use crate::broker::Broker;
+use crate::broker::webhook::Lane;
+use crate::store::leases::Lease;
+
+/// How often a lane is looked at that nobody here was woken for: another replica may have received something.
+const GLANCE: Duration = Duration::from_secs(1);
+
+/// What comes within so long is worked off together.
+const BREATH: Duration = Duration::from_millis(50);
+
+/// After a failure, which is likely to be Postgres'.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Works off one lane until `stop`.
+pub(super) async fn work_off(broker: Arc<Broker>, lane: Lane, stop: CancellationToken) {
+    loop {
+        // Broken off at the end: what is claimed is taken up again by somebody.
+        let worked = tokio::select! {
+            () = stop.cancelled() => return,
+            worked = broker.work_off_lane(lane) => worked,
+        };
+        let pause = match worked {
+            Ok(0) => GLANCE,
+            Ok(_) => BREATH,
+            Err(err) => {
+                tracing::warn!(error = %err, lane = lane.as_str(), "working off webhooks failed");
+                PAUSE
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(pause) => {}
+            () = async { broker.delivered(lane).await; sleep(BREATH).await }, if pause == GLANCE => {}
+        }
+    }
+}
+
+/// What the leader does about webhooks, each by its own clock.
+pub(super) async fn tend(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    const REDELIVER: Duration = Duration::from_secs(600);
+    const RECHECK: Duration = Duration::from_secs(60);
+    const UNMATCHED: Duration = Duration::from_secs(20);
+    let mut due = [Instant::now(); 3];
+    while !stop.is_cancelled() {
+        let round = async {
+            let now = Instant::now();
+            if due[0] <= now && broker.expects_webhooks() {
+                due[0] = now + REDELIVER;
+                let sent = broker.redeliver_failed(&lease).await.map(|_| ());
+                report("asking for failed webhooks", sent);
+            }
+            if due[1] <= now {
+                due[1] = now + RECHECK;
+                report("looking at blocked targets", broker.recheck_installations(&lease).await);
+                report("tidying webhooks", broker.tidy_webhooks(&lease).await);
+            }
+            if due[2] <= now {
+                due[2] = now + UNMATCHED;
+                let reported = broker.report_unmatched(&lease).await.map(|_| ());
+                report("reporting jobs that no runner fits", reported);
+            }
+            sleep(GLANCE).await;
+        };
+        // May be interrupted anywhere, as the sweep.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = round => {}
+        }
+    }
+}

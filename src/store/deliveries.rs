@@ -1,0 +1,233 @@
+//! The tables `webhook_deliveries` and `webhook_redeliveries`: what GitHub delivered and is yet to be worked on,
+//! and what it was asked to deliver again. Contents are opaque here.
+
+use chrono::{DateTime, Utc};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Jsonb, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+use serde_json::Value;
+
+use super::schema::{webhook_deliveries as deliveries, webhook_listings, webhook_redeliveries};
+use super::{Conn, Error};
+
+/// A delivery to be kept.
+#[derive(Debug)]
+pub struct NewDelivery<'a> {
+    pub id: &'a str,
+    pub event: &'a str,
+    pub lane: &'static str,
+    pub content: &'a Value,
+    pub now: DateTime<Utc>,
+}
+
+/// A delivery that is claimed.
+#[derive(Clone, Debug, QueryableByName)]
+#[diesel(check_for_backend(Pg))]
+pub struct Delivery {
+    #[diesel(sql_type = Text)]
+    pub id: String,
+    #[diesel(sql_type = Text)]
+    pub event: String,
+    #[diesel(sql_type = Jsonb)]
+    pub content: Value,
+    #[diesel(sql_type = Timestamptz)]
+    pub received_at: DateTime<Utc>,
+    /// This one included.
+    #[diesel(sql_type = Integer)]
+    pub attempts: i32,
+}
+
+/// Keeps a delivery. `false`: it is there already. One that was set aside is taken up again: somebody has had it
+/// sent once more.
+pub async fn keep(conn: &mut Conn, new: &NewDelivery<'_>) -> Result<bool, Error> {
+    // A text that never changes, so that it is prepared once: a thousand of these come in a second.
+    struct Keep<'a>(&'a NewDelivery<'a>);
+    impl diesel::query_builder::QueryId for Keep<'_> {
+        type QueryId = Keep<'static>;
+        const HAS_STATIC_QUERY_ID: bool = true;
+    }
+    impl diesel::query_builder::QueryFragment<Pg> for Keep<'_> {
+        fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+            let NewDelivery { id, event, lane, content, now } = self.0;
+            out.push_sql("INSERT INTO webhook_deliveries (id, event, lane, content, received_at, next_attempt_at) VALUES (");
+            out.push_bind_param::<Text, _>(*id)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Text, _>(*event)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Text, _>(*lane)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Jsonb, _>(*content)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Timestamptz, _>(now)?;
+            out.push_sql(", ");
+            out.push_bind_param::<Timestamptz, _>(now)?;
+            out.push_sql(
+                ") ON CONFLICT (id) DO UPDATE SET finished_at = NULL, failure = NULL, attempts = 0, \
+                 next_attempt_at = excluded.next_attempt_at \
+                 WHERE webhook_deliveries.finished_at IS NOT NULL AND webhook_deliveries.failure IS NOT NULL",
+            );
+            Ok(())
+        }
+    }
+    Ok(Keep(new).execute(conn).await? == 1)
+}
+
+/// Takes what is due in a lane, the longest waiting first: nobody else takes it before `until`. What another
+/// replica is taking at this moment is passed by.
+pub async fn claim(
+    conn: &mut Conn,
+    lane: &str,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Delivery>, Error> {
+    Ok(diesel::sql_query(
+        "UPDATE webhook_deliveries SET next_attempt_at = $3, attempts = attempts + 1
+         WHERE id IN (SELECT id FROM webhook_deliveries
+             WHERE finished_at IS NULL AND lane = $1 AND next_attempt_at <= $2
+             ORDER BY next_attempt_at LIMIT $4 FOR UPDATE SKIP LOCKED)
+         RETURNING id, event, content, received_at, attempts",
+    )
+    .bind::<Text, _>(lane)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Timestamptz, _>(until)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
+}
+
+/// Done with these.
+pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result<(), Error> {
+    diesel::update(
+        deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
+    )
+    .set((deliveries::finished_at.eq(now), deliveries::failure.eq(None::<String>)))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Puts these into another lane, as if they had just come.
+pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Utc>) -> Result<(), Error> {
+    diesel::update(
+        deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
+    )
+    .set((deliveries::lane.eq(lane), deliveries::attempts.eq(0), deliveries::next_attempt_at.eq(now)))
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// It failed, and is tried again at `next`.
+pub async fn postpone(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+    diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
+        .set((deliveries::next_attempt_at.eq(next), deliveries::failure.eq(why)))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Nobody tries it again. `false`: somebody has finished it meanwhile.
+pub async fn set_aside(conn: &mut Conn, id: &str, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+    let changed = diesel::update(
+        deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()),
+    )
+    .set((deliveries::finished_at.eq(now), deliveries::failure.eq(why)))
+    .execute(conn)
+    .await?;
+    Ok(changed == 1)
+}
+
+/// How many are yet to be worked on, counted to `most` and no further.
+pub async fn backlog(conn: &mut Conn, most: i64) -> Result<i64, Error> {
+    let ids: Vec<String> = deliveries::table
+        .filter(deliveries::finished_at.is_null())
+        .select(deliveries::id)
+        .limit(most)
+        .load(conn)
+        .await?;
+    Ok(ids.len() as i64)
+}
+
+/// Forgets what was finished before, at most `limit`; how many.
+pub async fn forget(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> Result<usize, Error> {
+    diesel::delete(webhook_redeliveries::table.filter(webhook_redeliveries::requested_at.lt(before)))
+        .execute(conn)
+        .await?;
+    Ok(diesel::sql_query(
+        "DELETE FROM webhook_deliveries WHERE id IN
+            (SELECT id FROM webhook_deliveries WHERE finished_at < $1 ORDER BY finished_at LIMIT $2)",
+    )
+    .bind::<Timestamptz, _>(before)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?)
+}
+
+/// Those of these ids that were received.
+pub async fn known(conn: &mut Conn, ids: &[&str]) -> Result<Vec<String>, Error> {
+    Ok(deliveries::table.filter(deliveries::id.eq_any(ids)).select(deliveries::id).load(conn).await?)
+}
+
+/// Takes it on to have a failed delivery sent again. `false`: this failure was answered already, unless that was
+/// before `stale` and nothing came of it, or the delivery has failed `most` times.
+pub async fn claim_redelivery(
+    conn: &mut Conn,
+    guid: &str,
+    delivery_id: i64,
+    most: i32,
+    now: DateTime<Utc>,
+    stale: DateTime<Utc>,
+) -> Result<bool, Error> {
+    let claimed = diesel::sql_query(
+        "INSERT INTO webhook_redeliveries (guid, delivery_id, attempts, requested_at) VALUES ($1, $2, 1, $3)
+         ON CONFLICT (guid) DO UPDATE SET delivery_id = excluded.delivery_id, requested_at = excluded.requested_at,
+             attempts = webhook_redeliveries.attempts + 1
+         WHERE webhook_redeliveries.attempts < $4 AND (webhook_redeliveries.delivery_id < excluded.delivery_id
+             OR webhook_redeliveries.requested_at < $5)",
+    )
+    .bind::<Text, _>(guid)
+    .bind::<BigInt, _>(delivery_id)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Integer, _>(most)
+    .bind::<Timestamptz, _>(stale)
+    .execute(conn)
+    .await?;
+    Ok(claimed == 1)
+}
+
+/// The request was not made after all: the next listing may claim it anew.
+pub async fn release_redelivery(conn: &mut Conn, guid: &str) -> Result<(), Error> {
+    diesel::update(webhook_redeliveries::table.filter(webhook_redeliveries::guid.eq(guid)))
+        .set((
+            webhook_redeliveries::delivery_id.eq(0),
+            webhook_redeliveries::attempts.eq(webhook_redeliveries::attempts - 1),
+        ))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+const FAILED: &str = "failed";
+
+/// Up to when failed deliveries have been listed and answered.
+pub async fn listed_until(conn: &mut Conn) -> Result<Option<DateTime<Utc>>, Error> {
+    Ok(webhook_listings::table
+        .find(FAILED)
+        .select(webhook_listings::listed_until)
+        .first(conn)
+        .await
+        .optional()?)
+}
+
+pub async fn note_listing(conn: &mut Conn, until: DateTime<Utc>) -> Result<(), Error> {
+    diesel::insert_into(webhook_listings::table)
+        .values((webhook_listings::name.eq(FAILED), webhook_listings::listed_until.eq(until)))
+        .on_conflict(webhook_listings::name)
+        .do_update()
+        .set(webhook_listings::listed_until.eq(until))
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,256 @@
+//! The tables `jobs` and `job_violations`: what GitHub's deliveries say of jobs for self-hosted runners. A job
+//! moves only forward, in whatever order and however often its deliveries come.
+
+use chrono::{DateTime, Utc};
+use diesel::dsl::sql;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Jsonb, Text, Timestamptz};
+use diesel_async::RunQueryDsl;
+use serde::Serialize;
+
+use super::schema::{job_violations, jobs};
+use super::{Conn, Error};
+
+/// What one delivery says of a job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Said {
+    pub id: i64,
+    pub run_id: i64,
+    pub repository: String,
+    pub owner: String,
+    pub workflow: Option<String>,
+    pub name: String,
+    pub labels: Vec<String>,
+    pub state: &'static str,
+    pub state_at: DateTime<Utc>,
+    pub conclusion: Option<String>,
+    pub runner_id: Option<i64>,
+    pub runner_name: Option<String>,
+    pub queued_at: Option<DateTime<Utc>>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// A job as the table has it.
+#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
+#[diesel(table_name = jobs, check_for_backend(Pg))]
+pub struct Job {
+    pub id: i64,
+    pub run_id: i64,
+    pub repository: String,
+    pub workflow: Option<String>,
+    pub name: String,
+    pub labels: Vec<String>,
+    pub state: String,
+    pub conclusion: Option<String>,
+    pub runner_name: Option<String>,
+    pub queued_at: Option<DateTime<Utc>>,
+    pub started_at: Option<DateTime<Utc>>,
+    pub completed_at: Option<DateTime<Utc>>,
+}
+
+/// Where a job stands once a delivery was merged.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+#[diesel(check_for_backend(Pg))]
+pub struct Stands {
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    #[diesel(sql_type = Text)]
+    pub state: String,
+}
+
+/// Merges what deliveries say, each job at most once. Whichever is further in its life wins, then whichever GitHub
+/// says is later; what the winner does not say stays as the other said it. Times and runner come from later
+/// states only, so every order of the same deliveries leaves the same row.
+pub async fn merge(conn: &mut Conn, said: &[Said], now: DateTime<Utc>) -> Result<Vec<Stands>, Error> {
+    let said = serde_json::to_value(said).map_err(|err| Error::Row(err.to_string()))?;
+    Ok(diesel::sql_query(MERGE).bind::<Jsonb, _>(said).bind::<Timestamptz, _>(now).load(conn).await?)
+}
+
+const MERGE: &str = "
+    INSERT INTO jobs AS j (id, run_id, repository, owner, workflow, name, labels, state, state_at, conclusion,
+        runner_id, runner_name, queued_at, started_at, completed_at, created_at)
+    SELECT id, run_id, repository, owner, workflow, name, labels, state, state_at, conclusion,
+        runner_id, runner_name, queued_at, started_at, completed_at, $2
+    FROM jsonb_to_recordset($1) AS s (id bigint, run_id bigint, repository text, owner text, workflow text,
+        name text, labels text[], state text, state_at timestamptz, conclusion text, runner_id bigint,
+        runner_name text, queued_at timestamptz, started_at timestamptz, completed_at timestamptz)
+    -- In one order everywhere, so that two replicas never wait for each other.
+    ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET
+        (run_id, repository, owner, workflow, name, labels, state, state_at, conclusion, runner_id, runner_name,
+         queued_at, started_at, completed_at) = (
+        SELECT w.run_id, w.repository, w.owner, coalesce(w.workflow, l.workflow), w.name, w.labels, w.state,
+            w.state_at, w.conclusion, coalesce(w.runner_id, l.runner_id),
+            CASE WHEN w.runner_id IS NULL THEN l.runner_name ELSE w.runner_name END,
+            coalesce(w.queued_at, l.queued_at), coalesce(w.started_at, l.started_at),
+            coalesce(w.completed_at, l.completed_at)
+        FROM (SELECT array_position(ARRAY['waiting', 'queued', 'in_progress', 'completed'], j.state) AS old_rank,
+            array_position(ARRAY['waiting', 'queued', 'in_progress', 'completed'], excluded.state) AS new_rank) r
+        CROSS JOIN LATERAL (SELECT
+            (r.new_rank, excluded.state_at, coalesce(excluded.conclusion, ''), coalesce(excluded.runner_id, 0))
+            > (r.old_rank, j.state_at, coalesce(j.conclusion, ''), coalesce(j.runner_id, 0)) AS new_wins) o
+        CROSS JOIN LATERAL (SELECT (CASE WHEN o.new_wins THEN excluded ELSE j END).*) w
+        CROSS JOIN LATERAL (SELECT (CASE WHEN o.new_wins THEN j ELSE excluded END).*) l)
+    RETURNING id, state";
+
+/// Notes whose runners took these jobs.
+pub async fn taken_by(conn: &mut Conn, id: i64, team: &str) -> Result<(), Error> {
+    diesel::update(jobs::table.find(id)).set(jobs::team.eq(team)).execute(conn).await?;
+    Ok(())
+}
+
+/// Whose jobs a caller may see.
+#[derive(Clone, Debug)]
+pub enum Scope {
+    All,
+    /// Those on runners of these teams, and those in repositories that fit one of these patterns of `LIKE`.
+    Of {
+        teams: Vec<String>,
+        repositories: Vec<String>,
+    },
+}
+
+/// What a list shows; `None` filters nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub state: Option<String>,
+    /// Lower-cased `owner/name`.
+    pub repository: Option<String>,
+    /// Lower-cased.
+    pub label: Option<String>,
+}
+
+/// Newest first (GitHub's ids grow), those with a smaller id than `before`.
+pub async fn page(
+    conn: &mut Conn,
+    scope: &Scope,
+    filter: &Filter,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Job>, Error> {
+    let mut query = jobs::table.into_boxed().order(jobs::id.desc()).limit(limit);
+    if let Scope::Of { teams, repositories } = scope {
+        query = query.filter(
+            sql::<Bool>("(team = ANY(")
+                .bind::<Array<Text>, _>(teams.clone())
+                .sql(") OR repository LIKE ANY(")
+                .bind::<Array<Text>, _>(repositories.clone())
+                .sql("))"),
+        );
+    }
+    if let Some(state) = &filter.state {
+        query = query.filter(jobs::state.eq(state.clone()));
+    }
+    if let Some(repository) = &filter.repository {
+        query = query.filter(jobs::repository.eq(repository.clone()));
+    }
+    if let Some(label) = &filter.label {
+        query = query.filter(jobs::labels.contains(vec![label.clone()]));
+    }
+    if let Some(before) = before {
+        query = query.filter(jobs::id.lt(before));
+    }
+    Ok(query.select(Job::as_select()).load(conn).await?)
+}
+
+/// Marks queued jobs that wait since before `since` and that no live runner's labels fit, each once; at most
+/// `limit`. One statement, whatever their number.
+pub async fn unmatched(
+    conn: &mut Conn,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Job>, Error> {
+    let ids: Vec<Id> = diesel::sql_query(
+        "UPDATE jobs SET no_match_at = $2 WHERE id IN (
+            SELECT id FROM jobs j
+            WHERE state = 'queued' AND no_match_at IS NULL AND coalesce(queued_at, created_at) <= $1
+              AND NOT EXISTS (SELECT FROM runners r
+                WHERE r.status IN ('requested', 'pending', 'active', 'offline', 'deleting')
+                  AND r.target IN (j.repository, j.owner) AND j.labels <@ r.labels)
+            ORDER BY id LIMIT $3)
+         RETURNING id",
+    )
+    .bind::<Timestamptz, _>(since)
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let ids: Vec<i64> = ids.into_iter().map(|row| row.id).collect();
+    Ok(jobs::table.filter(jobs::id.eq_any(ids)).order(jobs::id).select(Job::as_select()).load(conn).await?)
+}
+
+#[derive(QueryableByName)]
+struct Id {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+/// Live rows that these deliveries may be about: of one of these targets, and with one of these ids of GitHub's,
+/// or with one of these names (lower-cased) and no id yet.
+pub async fn runners_of(
+    conn: &mut Conn,
+    targets: &[String],
+    github_ids: &[i64],
+    names: &[String],
+) -> Result<Vec<super::runners::Runner>, Error> {
+    use super::schema::runners;
+    let by_name = sql::<Bool>("(github_runner_id IS NULL AND lower(name) = ANY(")
+        .bind::<Array<Text>, _>(names.to_vec())
+        .sql("))");
+    Ok(runners::table
+        .filter(runners::target.eq_any(targets))
+        .filter(runners::status.eq_any(["pending", "active", "offline", "deleting"]))
+        .filter(runners::github_runner_id.eq_any(github_ids).assume_not_null().or(by_name))
+        .select(super::runners::Runner::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Who is at a job that broke the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Violation {
+    /// Ours now.
+    Claimed,
+    /// Somebody claimed it then and has not reported it.
+    Unreported(DateTime<Utc>),
+    Reported,
+}
+
+/// Claims a violation, before anything is done about it.
+pub async fn claim_violation(conn: &mut Conn, job: i64, now: DateTime<Utc>) -> Result<Violation, Error> {
+    let fresh = diesel::insert_into(job_violations::table)
+        .values((job_violations::job_id.eq(job), job_violations::claimed_at.eq(now)))
+        .on_conflict_do_nothing()
+        .execute(conn)
+        .await?;
+    if fresh == 1 {
+        return Ok(Violation::Claimed);
+    }
+    let (claimed, reported): (DateTime<Utc>, Option<DateTime<Utc>>) = job_violations::table
+        .find(job)
+        .select((job_violations::claimed_at, job_violations::reported_at))
+        .first(conn)
+        .await?;
+    Ok(if reported.is_some() { Violation::Reported } else { Violation::Unreported(claimed) })
+}
+
+/// Nothing was done about it: it may be claimed anew.
+pub async fn release_violation(conn: &mut Conn, job: i64) -> Result<(), Error> {
+    diesel::delete(job_violations::table.find(job).filter(job_violations::reported_at.is_null()))
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// `false`: somebody has reported it meanwhile.
+pub async fn report_violation(conn: &mut Conn, job: i64, now: DateTime<Utc>) -> Result<bool, Error> {
+    let reported =
+        diesel::update(job_violations::table.find(job).filter(job_violations::reported_at.is_null()))
+            .set(job_violations::reported_at.eq(now))
+            .execute(conn)
+            .await?;
+    Ok(reported == 1)
+}
