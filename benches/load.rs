@@ -16,6 +16,7 @@
 //! |---|---|---|
 //! | `BENCH_SECONDS` | `10` | for each step |
 //! | `BENCH_CONNECTIONS` | `1,8,64` | |
+//! | `BENCH_WEBHOOKS` | `1000` | a second, for twice as long as a step; `0`: none |
 //! | `BENCH_FSYNC` | `off` | `on`: commits wait for the disk |
 //! | `BENCH_BROKER` | the one just built | another binary |
 
@@ -25,6 +26,8 @@ mod client;
 mod pgbench;
 #[path = "load/process.rs"]
 mod process;
+#[path = "load/webhooks.rs"]
+mod webhooks;
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -47,6 +50,7 @@ const AUDIENCE: &str = "runner-broker";
 struct Settings {
     step: Duration,
     connections: Vec<usize>,
+    webhooks: u64,
     fsync: bool,
     broker: String,
 }
@@ -58,6 +62,7 @@ impl Settings {
         Settings {
             step: Duration::from_secs(number(&var("BENCH_SECONDS", "10")) as u64),
             connections: var("BENCH_CONNECTIONS", "1,8,64").split(',').map(number).collect(),
+            webhooks: number(&var("BENCH_WEBHOOKS", "1000")) as u64,
             fsync: var("BENCH_FSYNC", "off") == "on",
             broker: var("BENCH_BROKER", env!("CARGO_BIN_EXE_runner-broker")),
         }
@@ -128,6 +133,7 @@ impl Site {
                 .env("GITHUB_APP_ID", github.app_id().to_string())
                 .env("GITHUB_APP_PRIVATE_KEY_PATH", "app.pem")
                 .env("GITHUB_ORG", ORG)
+                .env("GITHUB_WEBHOOK_SECRET", webhooks::SECRET)
                 .env("GITHUB_API_URL", github.url())
                 .env("OIDC_ISSUER", issuer.url())
                 .env("OIDC_AUDIENCE", AUDIENCE)
@@ -202,7 +208,27 @@ async fn main() {
         print_cpu("a provision", start, middle, &provisions);
         print_cpu("a read", middle, end, &reads);
     }
+    if settings.webhooks > 0 {
+        webhooks(&site, &load, &settings).await;
+    }
     println!("broker's memory: {rest:.0} MB at rest, at most {:.0} MB under load", watched.most());
+}
+
+/// Deliveries at a steady rate; the jobs in them are worked off meanwhile.
+async fn webhooks(site: &Site, load: &Load, settings: &Settings) {
+    let start = site.cpu();
+    let measured = load.webhooks(settings.webhooks, 2 * settings.step).await;
+    let end = site.cpu();
+    println!(
+        "webhooks, {} s: {} accepted, {:.0}/s, p50 {:.1} ms, p99 {:.1} ms, max {:.1} ms",
+        2 * settings.step.as_secs(),
+        measured.count(),
+        measured.rate(),
+        measured.quantile(0.5),
+        measured.quantile(0.99),
+        measured.quantile(1.0),
+    );
+    print_cpu("a webhook", start, end, &measured);
 }
 
 fn print_line(connections: usize, provisions: &Measured, reads: &Measured, pgbench: Option<f64>) {

@@ -25,7 +25,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    fn of(mut latencies: Vec<u32>, took: Duration) -> Measured {
+    pub fn of(mut latencies: Vec<u32>, took: Duration) -> Measured {
         latencies.sort_unstable();
         Measured { latencies, took }
     }
@@ -144,20 +144,20 @@ async fn provision(connection: &mut Connection, request: &str) -> String {
     }
 }
 
-struct Connection {
+pub struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(port: u16) -> std::io::Result<Connection> {
+    pub async fn open(port: u16) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", port)).await?;
         stream.set_nodelay(true)?;
         Ok(Connection { stream, buffer: Vec::with_capacity(16 * 1024) })
     }
 
     /// Status and body.
-    async fn call(&mut self, request: &str) -> std::io::Result<(u16, &[u8])> {
+    pub async fn call(&mut self, request: &str) -> std::io::Result<(u16, &[u8])> {
         self.stream.write_all(request.as_bytes()).await?;
         self.buffer.clear();
         loop {

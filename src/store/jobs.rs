@@ -188,8 +188,8 @@ struct Id {
     id: i64,
 }
 
-/// Live rows that these deliveries may be about: of one of these targets, and with one of these ids of GitHub's,
-/// or with one of these names (lower-cased) and no id yet.
+/// Rows that these deliveries may be about, the newest first: of one of these targets, and with one of these ids of
+/// GitHub's, or pending under one of these names (lower-cased) with no id yet.
 pub async fn runners_of(
     conn: &mut Conn,
     targets: &[String],
@@ -197,13 +197,13 @@ pub async fn runners_of(
     names: &[String],
 ) -> Result<Vec<super::runners::Runner>, Error> {
     use super::schema::runners;
-    let by_name = sql::<Bool>("(github_runner_id IS NULL AND lower(name) = ANY(")
+    let by_name = sql::<Bool>("(status = 'pending' AND github_runner_id IS NULL AND lower(name) = ANY(")
         .bind::<Array<Text>, _>(names.to_vec())
         .sql("))");
     Ok(runners::table
         .filter(runners::target.eq_any(targets))
-        .filter(runners::status.eq_any(["pending", "active", "offline", "deleting"]))
         .filter(runners::github_runner_id.eq_any(github_ids).assume_not_null().or(by_name))
+        .order(runners::id.desc())
         .select(super::runners::Runner::as_select())
         .load(conn)
         .await?)

@@ -135,7 +135,8 @@ impl Broker {
             }
             return Ok(());
         }
-        let Some(at) = fact_time(job, now) else { return Ok(()) };
+        let follows = matches!(row.status, Status::Pending | Status::Active | Status::Offline);
+        let Some(at) = fact_time(job, now).filter(|_| follows) else { return Ok(()) };
         let to = match row.status {
             Status::Offline if is_over => Status::Offline,
             _ => Status::Active,
