@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Verifier;
+use crate::broker::seal::Sealer;
 use crate::broker::{Broker, POLICY_REFRESH};
 use crate::store::leases::Lease;
 
@@ -18,6 +19,9 @@ const REFUSALS: Duration = Duration::from_secs(60);
 
 /// How often the verifier looks whether keys have come of age.
 const KEYS: Duration = Duration::from_secs(30);
+
+/// How long the sealer rests between two passes.
+const SEALING: Duration = Duration::from_secs(2);
 
 /// Runs every loop until `stop`; the lease is given up at the end.
 pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
@@ -70,6 +74,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 let lost = stop.child_token();
                 let mut leading = JoinSet::new();
                 leading.spawn(sweep(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(seal(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
                 while let Some(ended) = leading.join_next().await {
@@ -135,6 +140,26 @@ async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = sleep(broker.config().sync_interval) => {}
             () = async { broker.woken().await; sleep(BREATH).await } => {}
+        }
+    }
+}
+
+/// Seals the audit log as long as this replica leads. It may be broken off anywhere: the next pass goes on.
+async fn seal(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    // However this ends: a leader that does not seal must not keep others from it.
+    let _lost = stop.clone().drop_guard();
+    let mut sealer = Sealer::default();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = broker.seal(&lease, &mut sealer) => match done {
+                Ok(done) => tracing::trace!(?done, "sealed"),
+                Err(err) => tracing::warn!(error = %err, "sealing the audit log failed"),
+            },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(SEALING) => {}
         }
     }
 }

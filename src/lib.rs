@@ -12,6 +12,7 @@ pub mod github;
 pub mod store;
 
 pub mod policy;
+pub mod seal;
 
 pub mod telemetry;
 

@@ -30,6 +30,14 @@ pub enum Error {
     KeySpent,
     #[error("this idempotency key was used for another request")]
     KeyReused,
+    #[error("there is no event {0}, or it is not one of yours")]
+    EventNotFound(i64),
+    #[error("event {0} is not sealed yet; it will be in some seconds")]
+    EventNotSealed(i64),
+    #[error("nothing of the audit log is sealed yet")]
+    NothingSealed,
+    #[error("{0}")]
+    NoSuchTree(String),
     #[error("your role does not allow this")]
     Forbidden,
     #[error("the database did not take the result in time; the runner was taken off GitHub again")]
@@ -42,6 +50,8 @@ pub enum Error {
     Store(#[source] store::Error),
     #[error("another replica leads now")]
     LeaseLost,
+    #[error("the audit log's tree: {0}")]
+    AuditTree(String),
     #[error("a task panicked: {0}")]
     Panicked(String),
     #[error("the policy has faults:\n{0}")]
@@ -79,6 +89,9 @@ impl Error {
             Error::KeyInProgress { .. } => "IDEMPOTENCY_KEY_IN_PROGRESS",
             Error::KeySpent => "IDEMPOTENCY_KEY_SPENT",
             Error::KeyReused => "IDEMPOTENCY_KEY_REUSED",
+            Error::EventNotFound(_) | Error::EventNotSealed(_) | Error::NothingSealed => "NOT_FOUND",
+            Error::NoSuchTree(_) => "INVALID_REQUEST",
+            Error::AuditTree(_) => "INTERNAL",
             Error::Forbidden => "FORBIDDEN",
             Error::TooLate | Error::Store(store::Error::Unavailable(_)) => "DATABASE_UNAVAILABLE",
             Error::AnswerLost(_) => "GITHUB_UNAVAILABLE",

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::{Broker, Error};
+use crate::seal::TAMPERED;
 use crate::store::Conn;
 use crate::store::audit::{self, NewEvent};
 use crate::store::runners::Runner;
@@ -29,6 +30,8 @@ pub enum Kind {
     PolicyApplied,
     TokenRefused,
     CallerRefused,
+    AuditLogTampered,
+    AuditLogMoved,
 }
 
 impl Kind {
@@ -50,11 +53,14 @@ impl Kind {
             Kind::PolicyApplied => "policy_applied",
             Kind::TokenRefused => "token_refused",
             Kind::CallerRefused => "caller_refused",
+            Kind::AuditLogTampered => TAMPERED,
+            Kind::AuditLogMoved => "audit_log_moved",
         }
     }
 
     fn severity(self) -> &'static str {
         match self {
+            Kind::AuditLogTampered => "high",
             Kind::ProvisionRefused
             | Kind::ProvisionFailed
             | Kind::DeprovisionFailed
@@ -62,7 +68,8 @@ impl Kind {
             | Kind::AccessRefused
             | Kind::OrphanRemoved
             | Kind::TokenRefused
-            | Kind::CallerRefused => "warning",
+            | Kind::CallerRefused
+            | Kind::AuditLogMoved => "warning",
             _ => "info",
         }
     }
@@ -78,6 +85,7 @@ impl Kind {
                 | Kind::AccessRefused
                 | Kind::TokenRefused
                 | Kind::CallerRefused
+                | Kind::AuditLogTampered
         )
     }
 }

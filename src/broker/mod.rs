@@ -9,6 +9,7 @@ mod intent;
 mod lost;
 mod moves;
 mod obtain;
+pub mod proof;
 pub mod provision;
 pub mod read;
 mod refresh;
@@ -16,9 +17,13 @@ pub mod refusals;
 pub mod remove;
 mod remove_token;
 mod repeat;
+pub mod rights;
+pub mod seal;
+pub mod seal_export;
+pub mod seal_verify;
 pub mod sync;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -36,6 +41,7 @@ use crate::config;
 use crate::github::{Deadline, GitHub};
 use crate::model::{Role, Target};
 use crate::policy::{Defaults, Rules};
+use crate::seal::key::SigningKey;
 use crate::store::Store;
 use crate::store::audit;
 use crate::store::runners::Scope;
@@ -65,6 +71,8 @@ pub struct Broker {
     tasks: TaskTracker,
     runtime: Handle,
     wake: Notify,
+    /// What signs checkpoints of the audit log.
+    signer: OnceLock<SigningKey>,
 }
 
 impl Broker {
@@ -90,6 +98,7 @@ impl Broker {
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
             wake: Notify::new(),
+            signer: OnceLock::new(),
         })
     }
 
@@ -103,6 +112,13 @@ impl Broker {
 
     pub fn github(&self) -> &GitHub {
         &self.github
+    }
+
+    /// Signs the audit log's checkpoints from now on; the first key that is given stays.
+    pub fn sign_with(&self, key: SigningKey) {
+        if self.signer.set(key).is_err() {
+            tracing::warn!("the audit log has its signing key already");
+        }
     }
 
     pub fn config(&self) -> &config::Broker {

@@ -2,6 +2,7 @@
 
 mod ask;
 mod audit;
+mod audit_proofs;
 mod body;
 mod caller;
 mod command;
@@ -135,6 +136,9 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(runners::remove_token)
                 .service(runners::remove)
                 .service(audit::list)
+                .service(audit_proofs::checkpoint)
+                .service(audit_proofs::consistency)
+                .service(audit_proofs::event)
                 .service(me::me)
                 .service(me::my_label_policy)
                 .service(me::explain)

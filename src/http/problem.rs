@@ -217,6 +217,9 @@ impl From<broker::Error> for Problem {
             KeyInProgress { until } => because(S::CONFLICT, "Request in progress").retry_at(*until),
             KeySpent => because(S::CONFLICT, "Idempotency key spent"),
             KeyReused => because(S::UNPROCESSABLE_ENTITY, "Idempotency key reused"),
+            EventNotFound(_) => because(S::NOT_FOUND, "Event not found"),
+            EventNotSealed(_) | NothingSealed => because(S::NOT_FOUND, "Not sealed yet").retry_after(A_WHILE),
+            NoSuchTree(_) => because(S::UNPROCESSABLE_ENTITY, "Invalid request"),
             Forbidden => because(S::FORBIDDEN, "Forbidden"),
             TooLate => away(&err, code, "Too late").retry_after(A_WHILE),
             AnswerLost(_) => away(&err, code, "GitHub unavailable").retry_after(A_WHILE),
@@ -226,7 +229,7 @@ impl From<broker::Error> for Problem {
                 logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(A_WHILE)
             }
-            Store(_) | LeaseLost | Panicked(_) | Policy(_) => internal(&err, code),
+            Store(_) | LeaseLost | AuditTree(_) | Panicked(_) | Policy(_) => internal(&err, code),
         }
     }
 }

@@ -40,6 +40,7 @@ async fn actual(world: &World) -> BTreeSet<String> {
                 "bool" => "Bool",
                 "uuid" => "Uuid",
                 "timestamptz" => "Timestamptz",
+                "bytea" => "Bytea",
                 other => other,
             };
             match nullable {
