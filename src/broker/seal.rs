@@ -373,12 +373,7 @@ impl Sealer {
         }
         let (xid, time) = candidate.later.filter(|(xid, _)| moment.xmin >= *xid)?;
         let horizon_id = self.candidate.take()?.id;
-        Some(Horizon {
-            place: moment.place.clone(),
-            horizon_id,
-            horizon_xid: xid,
-            horizon_time: Some(time),
-        })
+        Some(Horizon { place: moment.place.clone(), horizon_id, horizon_xid: xid, horizon_time: Some(time) })
     }
 }
 

@@ -40,15 +40,18 @@ pub async fn export(
         let Some(last) = events.last() else { break };
         after = last.id;
         let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
-        let mut records: HashMap<i64, _> = audit_sealing::records(&mut conn, &ids).await?.into_iter().collect();
+        let mut records: HashMap<i64, _> =
+            audit_sealing::records(&mut conn, &ids).await?.into_iter().collect();
         let found = audit_tree::leaves_of(&mut conn, &ids).await?;
         let found: HashMap<i64, _> = found.into_iter().map(|leaf| (leaf.event_id, leaf)).collect();
         for event in &events {
             let leaf = found.get(&event.id);
-            let leaf = leaf.map(|leaf| Ok::<(u64, Hash), Error>((leaf.leaf_index.unsigned_abs(), leaf.hash()?)));
+            let leaf =
+                leaf.map(|leaf| Ok::<(u64, Hash), Error>((leaf.leaf_index.unsigned_abs(), leaf.hash()?)));
             let leaf = leaf.transpose()?;
             leaves.extend(leaf.map(|(index, _)| index));
-            let line = records.remove(&event.id).and_then(|record| line(event.id, event.timestamp, record, leaf));
+            let line =
+                records.remove(&event.id).and_then(|record| line(event.id, event.timestamp, record, leaf));
             // Rows cannot vanish and event_data is JSON, or the log is not what it was.
             let line = line.ok_or_else(|| Error::AuditTree(format!("event {} cannot be read", event.id)))?;
             if let Err(err) = each(event, &line) {
@@ -77,9 +80,7 @@ async fn lost(conn: &mut Conn, gap: &Range<u64>) -> Result<Vec<Removed>, Error> 
         let until = gap.end.min(from + WINDOW);
         let found = audit_tree::without_event(conn, from as i64, until as i64).await?;
         lost.extend(
-            found
-                .into_iter()
-                .map(|(leaf, event_id)| Removed { leaf_index: leaf.unsigned_abs(), event_id }),
+            found.into_iter().map(|(leaf, event_id)| Removed { leaf_index: leaf.unsigned_abs(), event_id }),
         );
         from = until;
     }

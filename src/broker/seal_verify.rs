@@ -105,7 +105,9 @@ impl Reading<'_> {
                 self.checkpoint(next);
             }
             let reached = self.check.size();
-            while let Some((name, head)) = self.heads.first().filter(|(_, head)| head.size <= reached).copied() {
+            while let Some((name, head)) =
+                self.heads.first().filter(|(_, head)| head.size <= reached).copied()
+            {
                 self.heads.remove(0);
                 self.check.checkpoint(name, head);
             }
@@ -150,8 +152,7 @@ async fn unsealed(
         let (bare, last) = audit_sealing::leafless(conn, after, i64::MAX, 10 * WINDOW).await?;
         for ids in bare.chunks(WINDOW as usize) {
             for (id, record) in audit_sealing::records(conn, ids).await? {
-                let is_early =
-                    earliest.is_some_and(|earliest| record.at().is_none_or(|at| at < earliest));
+                let is_early = earliest.is_some_and(|earliest| record.at().is_none_or(|at| at < earliest));
                 let why = match () {
                     () if reported.contains(&id) => Some("the sealer reported it"),
                     () if id <= horizon => Some("all others up to it were sealed"),

@@ -35,7 +35,11 @@ pub async fn checkpoint(_caller: Caller, state: Data<State>) -> Result<HttpRespo
     (status = OK, description = "The proof", body = AuditProof),
     Problem))]
 #[get("/audit/{id}/proof")]
-pub async fn event(caller: Caller, state: Data<State>, EventId(id): EventId) -> Result<HttpResponse, Problem> {
+pub async fn event(
+    caller: Caller,
+    state: Data<State>,
+    EventId(id): EventId,
+) -> Result<HttpResponse, Problem> {
     let proof = state.broker.event_proof(&caller, id).await?;
     Ok(HttpResponse::Ok().json(AuditProof::from(proof)))
 }

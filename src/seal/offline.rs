@@ -165,10 +165,7 @@ impl Line<'_> {
 }
 
 /// The entries of a JSONL file, or of a JSON array with an entry a line; each with its line's number.
-fn entries(
-    file: impl BufRead,
-    mut each: impl FnMut(usize, &str) -> Result<(), Error>,
-) -> Result<(), Error> {
+fn entries(file: impl BufRead, mut each: impl FnMut(usize, &str) -> Result<(), Error>) -> Result<(), Error> {
     for (number, line) in file.lines().enumerate() {
         let line = line.map_err(Error::Read)?;
         let entry = line.trim().trim_end_matches(',');
@@ -344,9 +341,7 @@ impl Reading {
     fn close_gap(&mut self, next: Option<&Record>) {
         let Some(from) = self.gap.take() else { return };
         let is_inside = |at: Option<DateTime<Utc>>| {
-            at.is_some_and(|at| {
-                at >= self.since + SLACK && self.until.is_none_or(|until| at < until - SLACK)
-            })
+            at.is_some_and(|at| at >= self.since + SLACK && self.until.is_none_or(|until| at < until - SLACK))
         };
         let Some((event, at)) = &self.last else { return };
         let is_hole = is_inside(*at)

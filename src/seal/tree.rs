@@ -135,6 +135,10 @@ struct Known(Vec<Hash>);
 
 impl HashReader for Known {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, tlog_tiles::Error> {
-        if indexes.len() == self.0.len() { Ok(self.0.clone()) } else { Err(tlog_tiles::Error::IndexesNotInTree) }
+        if indexes.len() == self.0.len() {
+            Ok(self.0.clone())
+        } else {
+            Err(tlog_tiles::Error::IndexesNotInTree)
+        }
     }
 }

@@ -41,7 +41,8 @@ fn hash(bytes: &[u8]) -> Result<Hash, Error> {
 
 /// The number of leaves, going by the last one.
 pub async fn size(conn: &mut Conn) -> Result<i64, Error> {
-    let last: Option<i64> = audit_tree::table.select(diesel::dsl::max(audit_tree::leaf_index)).first(conn).await?;
+    let last: Option<i64> =
+        audit_tree::table.select(diesel::dsl::max(audit_tree::leaf_index)).first(conn).await?;
     Ok(last.map_or(0, |last| last + 1))
 }
 

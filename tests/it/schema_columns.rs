@@ -4,7 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::support::World;
 
-const MIGRATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/2026-11-21-000001_initial");
+/// What the migrations hold under this name, oldest first.
+fn migrations(name: &str) -> Vec<String> {
+    let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).expect("a folder");
+    let mut paths: Vec<_> = folder.map(|entry| entry.expect("a migration").path().join(name)).collect();
+    paths.sort();
+    paths.iter().map(|path| std::fs::read_to_string(path).expect("a migration")).collect()
+}
 
 /// `table.column: Type` of every `table!`.
 fn believed() -> BTreeSet<String> {
@@ -78,10 +84,13 @@ async fn the_schema_as_diesel_sees_it_is_the_schema_as_postgres_has_it() {
 async fn the_migration_undone_and_done_again_leaves_the_same_schema() {
     let world = World::new().await;
     let before = whole(&world).await;
-    let read = |name: &str| std::fs::read_to_string(format!("{MIGRATION}/{name}")).expect("a migration");
-    world.sql(&read("down.sql")).await;
+    for down in migrations("down.sql").iter().rev() {
+        world.sql(down).await;
+    }
     let empty = whole(&world).await;
     assert!(empty.iter().all(|line| line.contains("__diesel_schema_migrations")), "{empty:#?}");
-    world.sql(&read("up.sql")).await;
+    for up in migrations("up.sql") {
+        world.sql(&up).await;
+    }
     assert_eq!(whole(&world).await, before);
 }

@@ -10,16 +10,8 @@ use runner_broker::seal::note::{self, Head};
 use runner_broker::seal::tree::{Frontier, Place, Proof, fold};
 
 /// The leaves of the test vectors that Certificate Transparency's implementations share.
-const LEAVES: [&str; 8] = [
-    "",
-    "00",
-    "10",
-    "2021",
-    "3031",
-    "40414243",
-    "5051525354555657",
-    "606162636465666768696a6b6c6d6e6f",
-];
+const LEAVES: [&str; 8] =
+    ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
 
 /// The roots of the trees of the first 0 to 8 of them.
 const ROOTS: [&str; 9] = [
@@ -44,7 +36,7 @@ fn by_definition(leaves: &[Hash]) -> Hash {
         0 => sha256(&[]),
         1 => leaves[0],
         n => {
-            let k = (n - 1).next_power_of_two().max(2) / if (n - 1).is_power_of_two() { 1 } else { 2 };
+            let k = 1 << (n - 1).ilog2();
             let (left, right) = (by_definition(&leaves[..k]), by_definition(&leaves[k..]));
             sha256(&[&[1], &left.0, &right.0])
         }
@@ -72,7 +64,11 @@ fn the_roots_of_no_leaf_to_eight_are_those_of_certificate_transparency() {
     let leaves: Vec<Hash> = LEAVES.map(|leaf| sha256(&[&[0], &hex::decode(leaf).unwrap()])).to_vec();
     for (count, root) in ROOTS.iter().enumerate() {
         assert_eq!(hex::encode(grown(&leaves[..count]).root().0), *root, "{count} leaves");
-        assert_eq!(hex::encode(by_definition(&leaves[..count]).0), *root, "{count} leaves, by the definition");
+        assert_eq!(
+            hex::encode(by_definition(&leaves[..count]).0),
+            *root,
+            "{count} leaves, by the definition"
+        );
     }
 }
 
@@ -93,7 +89,7 @@ fn what_is_complete_on_the_kept_levels_is_said_once() {
 }
 
 /// RFC 9162, section 2.1.3.2: what an auditor computes from an inclusion proof.
-fn leads_to(leaf: Hash, index: u64, size: u64, proof: &[Hash]) -> Option<Hash> {
+pub fn leads_to(leaf: Hash, index: u64, size: u64, proof: &[Hash]) -> Option<Hash> {
     let (mut fnode, mut snode, mut root) = (index, size - 1, leaf);
     for hash in proof {
         if snode == 0 {
@@ -115,7 +111,7 @@ fn leads_to(leaf: Hash, index: u64, size: u64, proof: &[Hash]) -> Option<Hash> {
 }
 
 /// RFC 9162, section 2.1.4.2.
-fn continues(from: u64, old: Hash, to: u64, new: Hash, proof: &[Hash]) -> bool {
+pub fn continues(from: u64, old: Hash, to: u64, new: Hash, proof: &[Hash]) -> bool {
     if from == to {
         return proof.is_empty() && old == new;
     }
@@ -224,7 +220,13 @@ fn a_checkpoint_is_three_lines_and_a_signature_that_only_its_key_makes() {
     assert_eq!(bare.lines().count(), 3);
     assert_eq!((note::read(&bare, None), note::is_by(&bare, None)), (Ok(head), true));
     assert_eq!(note::read(&bare, Some(&verifier)), Err(note::Error::Unsigned));
-    for bad in ["", "\n", "runner-broker/audit-log\n12\n", "runner-broker/audit-log\n012\nAAAA\n", &bare[..bare.len() - 1]] {
+    for bad in [
+        "",
+        "\n",
+        "runner-broker/audit-log\n12\n",
+        "runner-broker/audit-log\n012\nAAAA\n",
+        &bare[..bare.len() - 1],
+    ] {
         assert_eq!(note::read(bad, None), Err(note::Error::Malformed), "{bad:?}");
     }
     let elsewhere = note::read(&bare.replace("runner-broker", "example.com"), None);
