@@ -45,7 +45,7 @@ CREATE TRIGGER audit_checkpoints_keeps_all BEFORE TRUNCATE ON audit_checkpoints
 -- add another; a transaction that does not know its id yet (from horizon_xid on) began after horizon_time.
 -- `place` is the cluster and the database that this was true in: a restored dump is elsewhere.
 CREATE TABLE audit_seal (
-    only         boolean PRIMARY KEY DEFAULT true CHECK (only),
+    single       boolean PRIMARY KEY DEFAULT true CHECK (single),
     place        text   NOT NULL,
     horizon_id   bigint NOT NULL,
     horizon_xid  bigint NOT NULL,

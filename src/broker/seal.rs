@@ -17,6 +17,7 @@ use super::{Broker, Error};
 use crate::seal::note::{self, Head};
 use crate::seal::tree::Frontier;
 use crate::seal::{Hash, SLACK};
+use crate::store;
 use crate::store::audit_sealing::{self, Horizon, Lag, Moment, Row};
 use crate::store::audit_tree;
 use crate::store::leases::Lease;
@@ -45,7 +46,7 @@ pub struct Sealer {
     patrol: i64,
     settled_after: TimeDelta,
     told: Option<Instant>,
-    forked: bool,
+    has_reported_tree: bool,
 }
 
 impl Default for Sealer {
@@ -56,7 +57,7 @@ impl Default for Sealer {
             patrol: i64::MIN,
             settled_after: SETTLED_AFTER,
             told: None,
-            forked: false,
+            has_reported_tree: false,
         }
     }
 }
@@ -147,7 +148,7 @@ impl Broker {
         before: Option<Horizon>,
         moment: &Moment,
     ) -> Result<(Horizon, u64), Error> {
-        let from = self.tree(sealer).await?.size();
+        let from = self.tree(lease, sealer).await?.size();
         let ahead = |row: &Row| if row.is_ahead { Verdict::Seal } else { Verdict::Wait };
         let settled = |row: &Row| if row.is_settled { Verdict::Seal } else { Verdict::Wait };
         let (first, _) = self.walk(lease, sealer, i64::MIN, ahead).await?;
@@ -207,13 +208,22 @@ impl Broker {
     }
 
     /// The right edge of the tree, as it is remembered or as Postgres has it.
-    async fn tree<'s>(&self, sealer: &'s mut Sealer) -> Result<&'s mut Frontier, Error> {
+    async fn tree<'s>(&self, lease: &Lease, sealer: &'s mut Sealer) -> Result<&'s mut Frontier, Error> {
         let tree = match sealer.tree.take() {
             Some(tree) => tree,
             None => {
                 let mut conn = self.store.conn().await?;
                 let size = audit_tree::size(&mut conn).await?;
-                audit_tree::frontier(&mut conn, size.unsigned_abs()).await?
+                let tree = audit_tree::frontier(&mut conn, size.unsigned_abs()).await;
+                drop(conn);
+                match tree {
+                    // Nothing can be added to such a tree.
+                    Err(err @ store::Error::Row(_)) => {
+                        self.report_tree(lease, sealer, "leaves or nodes of the tree are missing").await?;
+                        return Err(err.into());
+                    }
+                    tree => tree?,
+                }
             }
         };
         Ok(sealer.tree.insert(tree))
@@ -224,7 +234,7 @@ impl Broker {
         if ids.is_empty() {
             return Ok(0);
         }
-        let tree = self.tree(sealer).await?;
+        let tree = self.tree(lease, sealer).await?;
         let records = audit_sealing::records(&mut *self.store.conn().await?, ids).await?;
         let from = tree.size();
         let (mut leaves, mut nodes): (Vec<(i64, Hash)>, Vec<_>) = (Vec::with_capacity(ids.len()), Vec::new());
@@ -249,7 +259,7 @@ impl Broker {
     /// Publishes the tree as it stands, if that is news and continues what was published before.
     async fn publish(&self, lease: &Lease, sealer: &mut Sealer, at: DateTime<Utc>) -> Result<(), Error> {
         let malformed = |err: note::Error| Error::AuditTree(err.to_string());
-        let tree = self.tree(sealer).await?;
+        let tree = self.tree(lease, sealer).await?;
         let head = Head { size: tree.size(), root: tree.root() };
         let mut conn = self.store.conn().await?;
         let before = audit_tree::largest(&mut conn).await?;
@@ -265,7 +275,10 @@ impl Broker {
                 && audit_tree::frontier(&mut conn, published.size).await?.root() == published.root;
             drop(conn);
             if !continues {
-                return self.report_fork(lease, sealer, published.size).await;
+                // No checkpoint is published that denies an older one.
+                return self
+                    .report_tree(lease, sealer, "the tree does not continue the last checkpoint")
+                    .await;
             }
         } else {
             drop(conn);
@@ -282,15 +295,18 @@ impl Broker {
             .await
     }
 
-    /// Leaves that were published are gone or changed: no checkpoint is published that denies an older one.
-    async fn report_fork(&self, lease: &Lease, sealer: &mut Sealer, published: u64) -> Result<(), Error> {
-        if std::mem::replace(&mut sealer.forked, true) {
+    /// Writes an event about leaves that are gone or changed, once a leadership.
+    async fn report_tree(&self, lease: &Lease, sealer: &mut Sealer, why: &'static str) -> Result<(), Error> {
+        if std::mem::replace(&mut sealer.has_reported_tree, true) {
             return Ok(());
         }
-        let why = "the tree does not continue the last checkpoint";
-        tracing::error!(published, "the audit log was tampered with: {why}");
-        counter!("broker_audit_tampered_total").increment(1);
-        let data = json!({ "why": why, "checkpoint_size": published, "event_ids": [] });
+        self.record_tampering(lease, &[], why).await
+    }
+
+    async fn record_tampering(&self, lease: &Lease, ids: &[i64], why: &'static str) -> Result<(), Error> {
+        tracing::error!(events = ?ids, "the audit log was tampered with: {why}");
+        counter!("broker_audit_tampered_total").increment(ids.len().max(1) as u64);
+        let data = json!({ "why": why, "event_ids": ids });
         let event = self.event(Kind::AuditLogTampered, Actor::System("seal")).with(data);
         self.store
             .transaction::<_, Error, _>(async |conn| {
@@ -316,16 +332,7 @@ impl Broker {
         }
         let ids = audit_sealing::unreported(&mut *self.store.conn().await?, ids).await?;
         for named in ids.chunks(NAMED) {
-            tracing::error!(events = ?named, "the audit log was tampered with: {why}");
-            counter!("broker_audit_tampered_total").increment(named.len() as u64);
-            let data = json!({ "why": why, "event_ids": named });
-            let event = self.event(Kind::AuditLogTampered, Actor::System("seal")).with(data);
-            self.store
-                .transaction::<_, Error, _>(async |conn| {
-                    fence(conn, Some(lease)).await?;
-                    record(conn, event).await
-                })
-                .await?;
+            self.record_tampering(lease, named, why).await?;
         }
         Ok(ids.len())
     }

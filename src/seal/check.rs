@@ -58,6 +58,20 @@ struct Pending {
     events: Option<(String, String)>,
 }
 
+impl Pending {
+    /// The first bad event, as closely as checkpoints tell.
+    fn which(&self) -> String {
+        let (first_leaf, last_leaf) = (self.good, self.size.max(1) - 1);
+        match &self.events {
+            Some((first, last)) if first == last => format!("event {first} (leaf {first_leaf})"),
+            Some((first, last)) => {
+                format!("one of the events {first} to {last} (leaves {first_leaf} to {last_leaf})")
+            }
+            None => format!("one of the leaves {first_leaf} to {last_leaf}"),
+        }
+    }
+}
+
 /// A check under way.
 #[derive(Default)]
 pub struct Check {
@@ -114,9 +128,12 @@ impl Check {
     pub fn checkpoint(&mut self, name: &str, head: Head) {
         if self.tree.root() == head.root {
             if let Some(pending) = self.pending.take() {
-                // What came later fits, so the leaves are right and that checkpoint is not.
-                let Pending { name, size, .. } = pending;
-                self.find(size, format!("{name} (size {size}) is not of this log: it was changed"));
+                let (which, name, size) = (pending.which(), &pending.name, pending.size);
+                let what = format!(
+                    "{which} is not what {name} (size {size}) says, though later ones fit: the log was rolled \
+                     back before it grew on, or that checkpoint was changed"
+                );
+                self.find(pending.good, what);
             }
             self.good = head.size;
             self.first_since_good = None;
@@ -189,21 +206,13 @@ impl Check {
             };
             self.find(leaf, format!("event {event} (leaf {leaf}) {how}"));
         }
-        if let Some(Pending { name, size, good, events }) = self.pending.take() {
-            let which = match events {
-                Some((first, last)) if first == last => format!("event {first} (leaf {good})"),
-                Some((first, last)) => {
-                    format!("one of the events {first} to {last} (leaves {good} to {})", size.max(1) - 1)
-                }
-                None => format!("one of the leaves {good} to {}", size.max(1) - 1),
-            };
-            self.find(
-                good,
-                format!(
-                    "{which} is not what was sealed, and its leaf was changed with it, or one was added, \
-                     removed or moved there: {name} (size {size}) has another root"
-                ),
+        if let Some(pending) = self.pending.take() {
+            let (which, name, size) = (pending.which(), &pending.name, pending.size);
+            let what = format!(
+                "{which} is not what was sealed, and its leaf was changed with it, or one was added, removed or \
+                 moved there: {name} (size {size}) has another root"
             );
+            self.find(pending.good, what);
         }
         self.outcome
     }

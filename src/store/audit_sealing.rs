@@ -65,7 +65,7 @@ pub async fn horizon(conn: &mut Conn) -> Result<Option<Horizon>, Error> {
 pub async fn set_horizon(conn: &mut Conn, horizon: &Horizon) -> Result<(), Error> {
     diesel::sql_query(
         "INSERT INTO audit_seal (place, horizon_id, horizon_xid, horizon_time) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (only) DO UPDATE SET place = excluded.place, horizon_id = excluded.horizon_id,
+         ON CONFLICT (single) DO UPDATE SET place = excluded.place, horizon_id = excluded.horizon_id,
              horizon_xid = excluded.horizon_xid, horizon_time = excluded.horizon_time",
     )
     .bind::<Text, _>(&horizon.place)

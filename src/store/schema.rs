@@ -172,8 +172,8 @@ diesel::table! {
 }
 
 diesel::table! {
-    audit_seal (only) {
-        only -> Bool,
+    audit_seal (single) {
+        single -> Bool,
         place -> Text,
         horizon_id -> Int8,
         horizon_xid -> Int8,

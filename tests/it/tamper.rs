@@ -94,8 +94,8 @@ const CHANGES: &[(&str, &str)] = &[
     ),
     (
         "DELETE FROM audit_log WHERE id = 14; DELETE FROM audit_tree WHERE event_id = 14;
-         UPDATE audit_tree SET leaf_index = leaf_index - 1000 - 1 WHERE leaf_index > 13;
-         UPDATE audit_tree SET leaf_index = leaf_index + 1000 WHERE leaf_index < 0",
+         UPDATE audit_tree SET leaf_index = leaf_index + 1000 WHERE leaf_index > 13;
+         UPDATE audit_tree SET leaf_index = leaf_index - 1001 WHERE leaf_index > 999",
         "one of the events 12 to 22 (leaves 11 to 20)",
     ),
     (
@@ -190,9 +190,8 @@ const PLANTS: &[&str] = &[
     "INSERT INTO audit_log (timestamp, event_type, severity, success, user_identity)
          VALUES (now() - interval '3 days', 'planted', 'info', true, 'nobody')",
     // With an id that is free, below the head.
-    "DELETE FROM audit_log WHERE id = 9; DELETE FROM audit_tree WHERE event_id = 9;
-     INSERT INTO audit_log (id, timestamp, event_type, severity, success, user_identity)
-         OVERRIDING SYSTEM VALUE VALUES (9, now(), 'planted', 'info', true, 'nobody')",
+    "INSERT INTO audit_log (id, timestamp, event_type, severity, success, user_identity)
+         OVERRIDING SYSTEM VALUE VALUES (32, now(), 'planted', 'info', true, 'nobody')",
     // As if by a transaction of old, with an id that is new.
     "INSERT INTO audit_log (xid, timestamp, event_type, severity, success, user_identity)
          SELECT xid, now(), 'planted', 'info', true, 'nobody' FROM audit_log WHERE id = 5",
@@ -211,6 +210,10 @@ const PLANTS: &[&str] = &[
 async fn a_planted_row_is_reported_and_never_sealed() {
     for plant in PLANTS {
         let signed = sealed_world().await;
+        // An id that a transaction drew and never used.
+        signed.world.sql("SELECT nextval('audit_log_id_seq')").await;
+        write(&signed.world, 3).await;
+        seal(&signed.world).await;
         by_force(&signed, plant).await;
         let id = signed.world.sql("SELECT id FROM audit_log WHERE event_type = 'planted'").await.remove(0);
         crate::support::eventually("the report", async || {
@@ -274,7 +277,7 @@ async fn a_database_that_was_rolled_back_is_found_by_a_checkpoint_from_before() 
     std::fs::copy(signed.path("checkpoint.txt.new"), signed.path("checkpoint.txt")).unwrap();
     let ended =
         verify_file(&signed, &export(&signed, &[]), &["--previous", &signed.path_text("previous.txt")]);
-    finds(&ended, "the previous checkpoint (size 31) has another root", "grown again, offline");
+    finds(&ended, "is not what the previous checkpoint (size 31) says", "grown again, offline");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -290,6 +293,22 @@ async fn the_sealer_publishes_nothing_that_denies_what_it_published() {
     .await;
     assert_eq!(signed.world.sql("SELECT max(tree_size) FROM audit_checkpoints").await, ["31"]);
     finds(&verify(&signed, &[]), "one of the events 22 to", "overwritten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leaf_that_is_missing_is_reported_before_anything_is_built_on_it() {
+    let signed = sealed_world().await;
+    by_force(&signed, "DELETE FROM audit_log WHERE id = 9; DELETE FROM audit_tree WHERE event_id = 9").await;
+    write(&signed.world, 3).await;
+    let lease = signed.world.lease().await;
+    let mut sealer = runner_broker::broker::seal::Sealer::at_rest();
+    for _ in 0..2 {
+        assert!(signed.world.broker.seal(&lease, &mut sealer).await.is_err());
+    }
+    let reports = signed.world.log("event_type = 'audit_log_tampered'").await;
+    assert_eq!(reports.len(), 1, "{reports:?}");
+    assert_eq!(signed.world.sql("SELECT max(leaf_index) FROM audit_tree").await, ["30"]);
+    finds(&verify(&signed, &[]), "the event of leaf 8 was removed, with its leaf after event 8", "torn");
 }
 
 #[tokio::test(flavor = "multi_thread")]

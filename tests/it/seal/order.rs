@@ -103,16 +103,15 @@ async fn many_events_are_sealed_in_batches_with_nodes_that_proofs_need() {
     let contiguous = "SELECT min(leaf_index) || ' ' || max(leaf_index) || ' ' || count(*) FROM audit_tree";
     assert_eq!(world.sql(contiguous).await, ["0 12345 12346"]);
     assert_eq!(world.sql("SELECT count(*) FROM audit_nodes WHERE level = 8").await, ["48"]);
-    assert_eq!(world.sql("SELECT count(*) FROM audit_checkpoints").await, ["1"]);
+    let published = "SELECT count(*) || ' ' || max(tree_size) FROM audit_checkpoints";
+    let before = world.sql(published).await;
+    assert!(before[0].ends_with(" 12346"), "{before:?}");
     // Nothing new: nothing is written.
     pass(world).await;
-    assert_eq!(world.sql("SELECT count(*) FROM audit_checkpoints").await, ["1"]);
+    assert_eq!(world.sql(published).await, before);
     write(world, 1).await;
     seal(world).await;
-    assert_eq!(
-        world.sql("SELECT string_agg(tree_size::text, ' ' ORDER BY id) FROM audit_checkpoints").await,
-        ["12346 12347"]
-    );
+    assert!(world.sql(published).await[0].ends_with(" 12347"));
     let outcome = verify(world.broker.store(), &Against::default(), |_, _| {}).await.unwrap();
     assert_eq!((outcome.sealed, outcome.found), (12_347, 0), "{:?}", outcome.findings);
 }
