@@ -5,6 +5,8 @@
 //! one that is under way. Its horizon is the id up to which all is sealed and nothing honest can be added any
 //! more, so that it need not look at the whole log each time; a patrol does that, a part each time.
 
+mod horizon;
+
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,13 +16,14 @@ use serde_json::json;
 use super::events::{About, Actor, Kind, record};
 use super::moves::fence;
 use super::{Broker, Error};
+use crate::seal::Hash;
 use crate::seal::note::{self, Head};
 use crate::seal::tree::Frontier;
-use crate::seal::{Hash, SLACK};
 use crate::store;
 use crate::store::audit_sealing::{self, Horizon, Lag, Moment, Row};
 use crate::store::audit_tree;
 use crate::store::leases::Lease;
+use horizon::{Candidate, Verdict, verdict};
 
 /// How many rows are looked at, and at most sealed, at once: far from the statements' time limit.
 const BATCH: i64 = 5_000;
@@ -69,14 +72,6 @@ impl Sealer {
     }
 }
 
-/// A horizon to be: sealed up to `id` once every transaction below `later` has ended.
-#[derive(Debug)]
-struct Candidate {
-    id: i64,
-    at: DateTime<Utc>,
-    later: Option<(i64, DateTime<Utc>)>,
-}
-
 /// What a pass did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sealed {
@@ -87,13 +82,6 @@ pub struct Sealed {
     pub planted: usize,
     /// What waits still.
     pub lag: Lag,
-}
-
-/// What becomes of a row without a leaf.
-enum Verdict {
-    Seal,
-    Wait,
-    Planted(&'static str),
 }
 
 impl Broker {
@@ -364,38 +352,5 @@ impl Broker {
             );
         }
         Ok(lag)
-    }
-}
-
-impl Sealer {
-    /// Whether what was a candidate before this moment is the horizon once this pass has sealed all that it can.
-    fn confirm(&mut self, moment: &Moment, horizon: &Horizon) -> Option<Horizon> {
-        let ahead = moment.last_id > horizon.horizon_id;
-        if self.candidate.is_none() && ahead {
-            self.candidate = Some(Candidate { id: moment.last_id, at: moment.now, later: None });
-        }
-        let candidate = self.candidate.as_mut()?;
-        if candidate.later.is_none() && moment.now - candidate.at >= self.settled_after {
-            candidate.later = Some((moment.xmax, moment.now));
-        }
-        let (xid, time) = candidate.later.filter(|(xid, _)| moment.xmin >= *xid)?;
-        let horizon_id = self.candidate.take()?.id;
-        Some(Horizon { place: moment.place.clone(), horizon_id, horizon_xid: xid, horizon_time: Some(time) })
-    }
-}
-
-/// Nobody honest writes a row of a transaction that had ended before, or has not begun, or with a number that was
-/// not drawn, or about a time long before its transaction.
-fn verdict(row: &Row, horizon: &Horizon) -> Verdict {
-    let is_early = |earliest: DateTime<Utc>| row.at.is_none_or(|at| at < earliest - SLACK);
-    match () {
-        () if row.is_ahead => Verdict::Planted("its transaction is yet to come"),
-        () if row.is_beyond => Verdict::Planted("its id was not given out"),
-        () if !row.is_settled => Verdict::Wait,
-        () if row.xid < horizon.horizon_xid => Verdict::Planted("all events of its transaction were sealed"),
-        () if horizon.horizon_time.is_some_and(is_early) => {
-            Verdict::Planted("it is dated before it can have been written")
-        }
-        () => Verdict::Seal,
     }
 }

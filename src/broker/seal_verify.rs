@@ -11,6 +11,7 @@ use crate::seal::key::VerifierKey;
 use crate::seal::note::{self, Head};
 use crate::seal::offline::reported_ids;
 use crate::seal::record::Record;
+use crate::seal::tree::Place;
 use crate::seal::{Hash, SLACK};
 use crate::store::audit_tree::{self, Checkpoint};
 use crate::store::{Conn, Store, audit, audit_sealing};
@@ -90,6 +91,7 @@ impl Reading<'_> {
             self.check.gap(self.size.unsigned_abs());
             return Ok(false);
         }
+        let mut nodes = Vec::new();
         for leaf in &leaves {
             if leaf.leaf_index.unsigned_abs() != self.check.size() {
                 self.check.gap(leaf.leaf_index.unsigned_abs());
@@ -100,7 +102,7 @@ impl Reading<'_> {
             if let (Some(record), Some(sealed_at)) = (record, self.sealed_at) {
                 self.check.dated(&event, record.at(), sealed_at);
             }
-            self.check.leaf(&event, hash(&leaf.leaf_hash), record);
+            nodes.extend(self.check.leaf(&event, hash(&leaf.leaf_hash), record));
             while let Some(next) = checkpoints.next_if(|next| next.tree_size <= leaf.leaf_index + 1) {
                 self.checkpoint(next);
             }
@@ -112,7 +114,21 @@ impl Reading<'_> {
                 self.check.checkpoint(name, head);
             }
         }
+        self.nodes(conn, nodes).await?;
         Ok(true)
+    }
+
+    /// The stored nodes, of which proofs are made. While leaves do not fit checkpoints they say nothing.
+    async fn nodes(&mut self, conn: &mut Conn, nodes: Vec<(Place, Hash)>) -> Result<(), Error> {
+        for (place, hash) in nodes {
+            let (level, index) = (place.level, place.index);
+            let stored = audit_tree::run(conn, level, index..index + 1).await?;
+            if stored != [hash] {
+                let what = format!("the tree's node {index} of level {level} was changed or removed");
+                self.check.note((index + 1) << level, what);
+            }
+        }
+        Ok(())
     }
 
     fn checkpoint(&mut self, checkpoint: &Checkpoint) {

@@ -99,7 +99,8 @@ impl Check {
     }
 
     /// The next leaf with its event; `None`: the event is not there.
-    pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) {
+    /// Answers with the nodes of the kept levels that it makes complete.
+    pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) -> Vec<(Place, Hash)> {
         let leaf = self.tree.size();
         match record.map(Record::leaf_hash) {
             Some(computed) if computed == claimed => self.outcome.sealed += 1,
@@ -109,9 +110,9 @@ impl Check {
             Some(_) => self.outcome.found += 1,
             None => self.find(leaf, format!("event {event} (leaf {leaf}) was removed")),
         }
-        self.tree.push(0, claimed);
         self.first_since_good.get_or_insert_with(|| event.to_owned());
         self.last = Some(event.to_owned());
+        self.tree.push(0, claimed).unwrap_or_default()
     }
 
     /// Leaves of which only the hash of their subtree is there; whether they can stand here.

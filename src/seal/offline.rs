@@ -314,7 +314,7 @@ impl Reading {
             let next = self.check.size();
             if let Some(Waiting { hash, record }) = self.waiting.remove(&next) {
                 self.close_gap(Some(&record));
-                self.check.leaf(&record.id, hash, Some(&record));
+                drop(self.check.leaf(&record.id, hash, Some(&record)));
                 self.last = Some((record.id.clone(), record.at()));
             } else if let Some((place, hash)) = self.skipped.remove(&next) {
                 self.gap.get_or_insert(next);
