@@ -1,6 +1,7 @@
 //! The commands: each reads its part of the configuration, calls one verb of the broker's, and prints.
 
 mod audit;
+mod audit_verify;
 mod policy;
 mod runners;
 pub mod serve;
@@ -21,9 +22,9 @@ pub enum Command {
     /// Bring the database's schema up to date
     #[command(
         visible_alias = "init-db",
-        after_help = "Example:\n  DATABASE_URL=postgres://… runner-broker migrate"
+        after_help = "Examples:\n  DATABASE_URL=postgres://… runner-broker migrate\n  DATABASE_URL=postgres://owner@… runner-broker migrate --service-role broker"
     )]
-    Migrate,
+    Migrate(serve::Migrate),
     /// List runners, newest first
     #[command(after_help = "Example:\n  runner-broker list-runners --status active --team ml")]
     ListRunners(runners::List),
@@ -35,6 +36,17 @@ pub enum Command {
         after_help = "Example:\n  runner-broker export-audit-log --since 2026-01-01 --output audit.json"
     )]
     ExportAuditLog(audit::Export),
+    /// Check that the audit log is what was sealed
+    #[command(
+        after_help = "Examples:\n  runner-broker verify-audit-log --key audit.vkey --previous yesterday.txt\n  runner-broker verify-audit-log --file audit.jsonl --checkpoint checkpoint.txt --key audit.vkey\n\nExit code 1: it is not. Writes nothing."
+    )]
+    VerifyAuditLog(audit_verify::Verify),
+    /// Make or show the key that signs the audit log's checkpoints
+    #[command(
+        subcommand,
+        after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey"
+    )]
+    AuditKey(audit_verify::AuditKey),
     /// Check, apply or show the policy
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Policy(policy::Policy),
@@ -97,10 +109,12 @@ impl Command {
     pub async fn run(self) -> Done {
         match self {
             Command::Serve => serve::serve().await,
-            Command::Migrate => serve::migrate().await,
+            Command::Migrate(migrate) => migrate.run().await,
             Command::ListRunners(list) => list.run().await,
             Command::CleanupStaleRunners(cleanup) => cleanup.run().await,
             Command::ExportAuditLog(export) => export.run().await,
+            Command::VerifyAuditLog(verify) => verify.run().await,
+            Command::AuditKey(key) => key.run().await,
             Command::Policy(policy) => policy.run().await,
             Command::Openapi => print_openapi(),
         }

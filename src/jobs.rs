@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::alerts::Poster;
 use crate::auth::Verifier;
+use crate::broker::seal::Sealer;
 use crate::broker::webhook::Lane;
 use crate::broker::{Broker, POLICY_REFRESH};
 use crate::store::leases::Lease;
@@ -32,6 +33,9 @@ const KEYS: Duration = Duration::from_secs(30);
 
 /// How often the leader looks whether a target is wanted.
 const WISHES: Duration = Duration::from_secs(1);
+
+/// How long the sealer rests between two passes.
+const SEALING: Duration = Duration::from_secs(2);
 
 /// Runs every loop until `stop`; the lease is given up at the end.
 pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
@@ -123,6 +127,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 leading.spawn(sweep_wanted(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(watch(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(webhooks::tend(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(seal(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();
                 while let Some(ended) = leading.join_next().await {
@@ -207,6 +212,26 @@ async fn sweep_wanted(broker: Arc<Broker>, lease: Lease, stop: CancellationToken
                 Ok(done) => tracing::trace!(?done, "swept what was wanted"),
                 Err(err) => tracing::warn!(error = %err, "sweeping what was wanted ended early"),
             },
+        }
+    }
+}
+
+/// Seals the audit log as long as this replica leads. It may be broken off anywhere: the next pass goes on.
+async fn seal(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    // However this ends: a leader that does not seal must not keep others from it.
+    let _lost = stop.clone().drop_guard();
+    let mut sealer = Sealer::default();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            done = broker.seal(&lease, &mut sealer) => match done {
+                Ok(done) => tracing::trace!(?done, "sealed"),
+                Err(err) => tracing::warn!(error = %err, "sealing the audit log failed"),
+            },
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(SEALING) => {}
         }
     }
 }

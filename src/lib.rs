@@ -13,6 +13,7 @@ pub mod github;
 pub mod store;
 
 pub mod policy;
+pub mod seal;
 
 pub mod telemetry;
 

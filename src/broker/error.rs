@@ -30,6 +30,14 @@ pub enum Error {
     KeySpent,
     #[error("this idempotency key was used for another request")]
     KeyReused,
+    #[error("there is no event {0}, or it is not one of yours")]
+    EventNotFound(i64),
+    #[error("event {0} is not sealed yet; it will be in some seconds")]
+    EventNotSealed(i64),
+    #[error("nothing of the audit log is sealed yet")]
+    NothingSealed,
+    #[error("{0}")]
+    NoSuchTree(String),
     #[error("your role does not allow this")]
     Forbidden,
     #[error("this identity was deactivated by an administrator")]
@@ -50,6 +58,8 @@ pub enum Error {
     LeaseLost,
     #[error("{0}")]
     Elsewhere(&'static str),
+    #[error("the audit log's tree: {0}")]
+    AuditTree(String),
     #[error("a task panicked: {0}")]
     Panicked(String),
     #[error("the policy has faults:\n{0}")]
@@ -87,6 +97,9 @@ impl Error {
             Error::KeyInProgress { .. } => "IDEMPOTENCY_KEY_IN_PROGRESS",
             Error::KeySpent => "IDEMPOTENCY_KEY_SPENT",
             Error::KeyReused => "IDEMPOTENCY_KEY_REUSED",
+            Error::EventNotFound(_) | Error::EventNotSealed(_) | Error::NothingSealed => "NOT_FOUND",
+            Error::NoSuchTree(_) => "INVALID_REQUEST",
+            Error::AuditTree(_) => "INTERNAL",
             Error::Forbidden => "FORBIDDEN",
             Error::IdentityDeactivated => "IDENTITY_DEACTIVATED",
             Error::IdentityNotFound(_) => "NOT_FOUND",

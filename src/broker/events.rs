@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::{Broker, Error, security};
+use crate::seal::TAMPERED;
 use crate::store::Conn;
 use crate::store::audit::{self, NewEvent};
 use crate::store::runners::Runner;
@@ -42,6 +43,8 @@ pub enum Kind {
     InstallationChanged,
     LabelPolicyViolationWorkflow,
     JobNoMatch,
+    AuditLogTampered,
+    AuditLogMoved,
 }
 
 impl Kind {
@@ -76,13 +79,15 @@ impl Kind {
             Kind::InstallationChanged => "installation_changed",
             Kind::LabelPolicyViolationWorkflow => "label_policy_violation_workflow",
             Kind::JobNoMatch => "job.no_match",
+            Kind::AuditLogTampered => TAMPERED,
+            Kind::AuditLogMoved => "audit_log_moved",
         }
     }
 
     /// Of a security event its type has the last word (`security::Type::severity`).
     fn severity(self) -> &'static str {
         match self {
-            Kind::LabelDriftDetected | Kind::UnmanagedRunnerDetected => "high",
+            Kind::LabelDriftDetected | Kind::UnmanagedRunnerDetected | Kind::AuditLogTampered => "high",
             Kind::ProvisionRefused
             | Kind::ProvisionFailed
             | Kind::DeprovisionFailed
@@ -94,6 +99,7 @@ impl Kind {
             | Kind::CallerRefused
             | Kind::WebhookSignatureInvalid
             | Kind::WebhookDeliverySetAside
+            | Kind::AuditLogMoved
             | Kind::JobNoMatch => "warning",
             Kind::LabelPolicyViolationWorkflow => "high",
             _ => "info",
@@ -117,6 +123,7 @@ impl Kind {
                 | Kind::WebhookDeliverySetAside
                 | Kind::LabelPolicyViolationWorkflow
                 | Kind::JobNoMatch
+                | Kind::AuditLogTampered
         )
     }
 }

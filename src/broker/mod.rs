@@ -11,6 +11,7 @@ pub mod jobs;
 mod lost;
 mod moves;
 mod obtain;
+pub mod proof;
 pub mod provision;
 pub mod read;
 mod refresh;
@@ -18,11 +19,15 @@ pub mod refusals;
 pub mod remove;
 mod remove_token;
 mod repeat;
+pub mod rights;
+pub mod seal;
+pub mod seal_export;
+pub mod seal_verify;
 pub mod security;
 pub mod sync;
 pub mod webhook;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -40,6 +45,7 @@ use crate::config;
 use crate::github::{Deadline, GitHub};
 use crate::model::{Role, Target};
 use crate::policy::{Defaults, Rules};
+use crate::seal::key::SigningKey;
 use crate::store::Store;
 use crate::store::audit;
 use crate::store::runners::Scope;
@@ -74,6 +80,8 @@ pub struct Broker {
     /// Held while a target is listed and compared: the round and the wishes take turns.
     sweeping: Mutex<()>,
     webhooks: webhook::Webhooks,
+    /// What signs checkpoints of the audit log.
+    signer: OnceLock<SigningKey>,
 }
 
 impl Broker {
@@ -102,6 +110,7 @@ impl Broker {
             wake: Notify::new(),
             sweeping: Mutex::new(()),
             webhooks: webhook::Webhooks::new(github_config),
+            signer: OnceLock::new(),
         })
     }
 
@@ -115,6 +124,13 @@ impl Broker {
 
     pub fn github(&self) -> &GitHub {
         &self.github
+    }
+
+    /// Signs the audit log's checkpoints from now on; the first key that is given stays.
+    pub fn sign_with(&self, key: SigningKey) {
+        if self.signer.set(key).is_err() {
+            tracing::warn!("the audit log has its signing key already");
+        }
     }
 
     pub fn config(&self) -> &config::Broker {

@@ -1,6 +1,5 @@
 //! Looking: runners, their events, the log, what a caller is and may. Changes nothing.
 
-use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -117,33 +116,6 @@ pub async fn all_runners(
         }
         match page.last() {
             Some(last) => before = Some(last.id),
-            None => return Ok(Ok(())),
-        }
-    }
-}
-
-/// The log from `since` up to `until`, oldest first, given to `each`; memory stays flat.
-pub async fn export(
-    store: &Store,
-    since: DateTime<Utc>,
-    until: Option<DateTime<Utc>>,
-    mut started: impl FnMut(u64),
-    mut each: impl FnMut(&Event) -> std::io::Result<()>,
-) -> Result<std::io::Result<()>, Error> {
-    let mut conn = store.conn().await?;
-    audit::be_patient(&mut conn).await?;
-    let filter = audit::Filter { since: Some(since), until, ..audit::Filter::default() };
-    started(audit::count(&mut conn, &filter).await?.unsigned_abs());
-    let mut after = 0;
-    loop {
-        let events = audit::next(&mut conn, &filter, after, 1_000).await?;
-        for event in &events {
-            if let Err(err) = each(event) {
-                return Ok(Err(err));
-            }
-        }
-        match events.last() {
-            Some(last) => after = last.id,
             None => return Ok(Ok(())),
         }
     }

@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::runners::progress;
 use super::serve::existing;
 use super::{Done, Failure, print};
-use crate::broker::read;
+use crate::broker::seal_export;
+use crate::seal::offline::{Seal, SealLine};
 use crate::store::audit::Event;
 use crate::{config, http};
 
@@ -37,6 +38,9 @@ pub struct Export {
     /// The file to write
     #[arg(long)]
     output: PathBuf,
+    /// Write the checkpoint that the export goes with to this file
+    #[arg(long)]
+    checkpoint: Option<PathBuf>,
 }
 
 /// The columns of CSV, in order; JSON has the same names.
@@ -73,14 +77,19 @@ impl Export {
         let mut writer = Writer::new(self.format, BufWriter::new(file));
         let bar = progress(0);
         let started = |events| bar.set_length(events);
-        let written = read::export(&store, self.since, self.until, started, |event| {
+        let written = seal_export::export(&store, self.since, self.until, started, |event, line| {
             bar.inc(1);
-            writer.event(event.clone())
+            writer.event(event, line)
         })
         .await?;
         bar.finish_and_clear();
         let count = writer.count;
-        let whole = written.and_then(|()| writer.finish()).and_then(|()| rename(&partial, &self.output));
+        let whole = written
+            .and_then(|seal| {
+                self.write_checkpoint(seal.as_ref())?;
+                writer.finish(seal)
+            })
+            .and_then(|()| rename(&partial, &self.output));
         if let Err(err) = whole {
             let _ = std::fs::remove_file(&partial);
             return Err(failed(err));
@@ -89,44 +98,62 @@ impl Export {
     }
 }
 
+impl Export {
+    fn write_checkpoint(&self, seal: Option<&Seal>) -> std::io::Result<()> {
+        match (&self.checkpoint, seal) {
+            (None, _) => Ok(()),
+            (Some(path), Some(seal)) => std::fs::write(path, &seal.checkpoint),
+            (Some(_), None) => Err(std::io::Error::other("nothing of the audit log is sealed yet")),
+        }
+    }
+}
+
 /// Writes events in one format.
 struct Writer {
     format: Format,
     out: BufWriter<File>,
     count: u64,
+    begun: bool,
 }
 
 impl Writer {
     fn new(format: Format, out: BufWriter<File>) -> Writer {
-        Writer { format, out, count: 0 }
+        Writer { format, out, count: 0, begun: false }
     }
 
-    /// As the API shows it.
-    fn event(&mut self, event: Event) -> std::io::Result<()> {
-        let first = self.count == 0;
+    /// JSON as `line` has it: what the API shows and what its hash needs.
+    fn event(&mut self, event: &Event, line: &str) -> std::io::Result<()> {
         self.count += 1;
-        let event = http::Event::from(event);
         match self.format {
-            Format::Jsonl => writeln!(self.out, "{}", serde_json::to_string(&event)?),
-            Format::Json => {
-                let separator = if first { "[\n" } else { ",\n" };
-                write!(self.out, "{separator}{}", serde_json::to_string(&event)?)
-            }
+            Format::Jsonl | Format::Json => self.entry(line),
             Format::Csv => {
+                let first = !std::mem::replace(&mut self.begun, true);
                 let mut csv = csv::Writer::from_writer(&mut self.out);
                 if first {
                     csv.write_record(COLUMNS)?;
                 }
-                let fields = serde_json::to_value(&event)?;
+                let fields = serde_json::to_value(http::Event::from(event.clone()))?;
                 csv.write_record(COLUMNS.map(|column| as_field(&fields[column])))?;
                 csv.flush()
             }
         }
     }
 
-    fn finish(mut self) -> std::io::Result<()> {
+    fn entry(&mut self, line: &str) -> std::io::Result<()> {
+        let first = !std::mem::replace(&mut self.begun, true);
         match self.format {
-            Format::Json if self.count == 0 => writeln!(self.out, "[]")?,
+            Format::Json => write!(self.out, "{}{line}", if first { "[\n" } else { ",\n" }),
+            _ => writeln!(self.out, "{line}"),
+        }
+    }
+
+    fn finish(mut self, seal: Option<Seal>) -> std::io::Result<()> {
+        if let (Some(seal), Format::Json | Format::Jsonl) = (seal, self.format) {
+            let line = serde_json::to_string(&SealLine { seal })?;
+            self.entry(&line)?;
+        }
+        match self.format {
+            Format::Json if !self.begun => writeln!(self.out, "[]")?,
             Format::Json => writeln!(self.out, "\n]")?,
             Format::Csv if self.count == 0 => {
                 csv::Writer::from_writer(&mut self.out).write_record(COLUMNS)?;

@@ -4,17 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
-use crate::broker::{Broker, administer};
+use crate::broker::{Broker, administer, rights};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
 use crate::policy::{Defaults, Document};
+use crate::seal::key::SigningKey;
+use crate::store::roles::Setup;
 use crate::store::{self, Store};
 use crate::{broker, http, jobs, telemetry};
 
@@ -24,15 +27,42 @@ const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections to Postgres for each core; provisions hold none while GitHub answers.
 const CONNECTIONS_PER_CORE: usize = 8;
 
-pub async fn migrate() -> Done {
-    let (database_url, log) = config::database_and_log()?;
-    telemetry::logs(&log);
-    let store = Store::new(&database_url, 1)?;
-    wait_for(&store, DATABASE_PATIENCE).await?;
-    let ran = store.migrate().await?;
-    match ran.is_empty() {
-        true => super::print("the schema is up to date\n"),
-        false => super::print(&ran.iter().map(|name| format!("migrated {name}\n")).collect::<String>()),
+#[derive(Args)]
+pub struct Migrate {
+    /// Give this role, which must exist, exactly what `serve` needs, and nothing else
+    #[arg(long, value_name = "NAME")]
+    service_role: Option<String>,
+}
+
+impl Migrate {
+    pub async fn run(self) -> Done {
+        let (database_url, log) = config::database_and_log()?;
+        telemetry::logs(&log);
+        let store = Store::new(&database_url, 1)?;
+        wait_for(&store, DATABASE_PATIENCE).await?;
+        let ran = store.migrate().await?;
+        match ran.is_empty() {
+            true => super::print("the schema is up to date\n")?,
+            false => {
+                super::print(&ran.iter().map(|name| format!("migrated {name}\n")).collect::<String>())?;
+            }
+        }
+        match &self.service_role {
+            None => Ok(()),
+            Some(role) => set_up_role(&store, role).await,
+        }
+    }
+}
+
+async fn set_up_role(store: &Store, role: &str) -> Done {
+    match rights::set_up_role(store, role).await? {
+        Setup::Done => super::print(&format!("role {role} may do what serve needs, and no more\n")),
+        Setup::NoSuchRole => Err(Failure::Failed(format!(
+            "there is no role {role}: make it with CREATE ROLE \"{role}\" LOGIN PASSWORD '…', then run this again"
+        ))),
+        Setup::TooPowerful => Err(Failure::Failed(format!(
+            "role {role} is a superuser or owns the tables, which cannot be taken from it: make another role for serve"
+        ))),
     }
 }
 
@@ -85,12 +115,28 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     let defaults =
         Defaults { target: config.github.org.clone(), group_id: config.broker.default_runner_group_id };
     let policy = config.policy_file.as_deref().map(|path| PolicyFile::read(path, &defaults)).transpose()?;
+    let signer = config.broker.audit_signing_key.as_deref().map(signing_key).transpose()?;
     let verifier =
         Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(with_causes(&err)))?;
     let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
     wait_for(&store, DATABASE_PATIENCE).await?;
     check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
+    match signer {
+        Some(signer) => broker.sign_with(signer),
+        None => tracing::warn!(
+            "AUDIT_SIGNING_KEY_PATH is not set: checkpoints of the audit log are not signed, so that whoever can \
+             write to the database can write them too"
+        ),
+    }
+    let excess = broker.excess_rights().await?;
+    if !excess.is_empty() {
+        tracing::warn!(
+            excess = excess.join(", "),
+            "the role in DATABASE_URL can do more than it needs, so that the audit log can be changed with it: \
+             see 'runner-broker migrate --service-role'"
+        );
+    }
     if let Some(policy) = policy {
         policy.apply(&broker).await?;
     }
@@ -113,6 +159,12 @@ pub fn github(config: &config::GitHub, clock: &Clock) -> Result<GitHub, Failure>
         }
         err => Failure::Failed(with_causes(&err)),
     })
+}
+
+fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
+    let faulty = |why: String| Failure::Usage(format!("AUDIT_SIGNING_KEY_PATH: {}: {why}", path.display()));
+    let pem = std::fs::read_to_string(path).map_err(|err| faulty(err.to_string()))?;
+    SigningKey::from_pem(&pem).map_err(|err| faulty(err.to_string()))
 }
 
 /// What `POLICY_FILE` names.

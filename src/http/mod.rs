@@ -3,6 +3,7 @@
 mod admin;
 mod ask;
 mod audit;
+mod audit_proofs;
 mod body;
 mod caller;
 mod command;
@@ -142,6 +143,9 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(runners::remove)
                 .service(audit::list)
                 .service(jobs::list)
+                .service(audit_proofs::checkpoint)
+                .service(audit_proofs::consistency)
+                .service(audit_proofs::event)
                 .service(me::me)
                 .service(me::my_label_policy)
                 .service(me::explain)

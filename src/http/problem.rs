@@ -217,6 +217,9 @@ impl From<broker::Error> for Problem {
             KeyInProgress { until } => because(S::CONFLICT, "Request in progress").retry_at(*until),
             KeySpent => because(S::CONFLICT, "Idempotency key spent"),
             KeyReused => because(S::UNPROCESSABLE_ENTITY, "Idempotency key reused"),
+            EventNotFound(_) => because(S::NOT_FOUND, "Event not found"),
+            EventNotSealed(_) | NothingSealed => because(S::NOT_FOUND, "Not sealed yet").retry_after(A_WHILE),
+            NoSuchTree(_) => because(S::UNPROCESSABLE_ENTITY, "Invalid request"),
             Forbidden => because(S::FORBIDDEN, "Forbidden"),
             IdentityDeactivated => because(S::FORBIDDEN, "Identity deactivated"),
             IdentityNotFound(_) => because(S::NOT_FOUND, "Not found"),
@@ -229,7 +232,9 @@ impl From<broker::Error> for Problem {
                 logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(A_WHILE)
             }
-            Store(_) | LeaseLost | Elsewhere(_) | Panicked(_) | Policy(_) => internal(&err, code),
+            Store(_) | LeaseLost | Elsewhere(_) | AuditTree(_) | Panicked(_) | Policy(_) => {
+                internal(&err, code)
+            }
         }
     }
 }

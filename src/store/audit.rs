@@ -147,6 +147,12 @@ fn matching<'a>(scope: &Scope, filter: &Filter) -> audit_log::BoxedQuery<'a, Pg>
     query
 }
 
+/// The event with this id, if it may be seen.
+pub async fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Event>, Error> {
+    let event = matching(scope, &Filter::default()).filter(audit_log::id.eq(id));
+    Ok(event.select(Event::as_select()).first(conn).await.optional()?)
+}
+
 /// Newest first, those with a smaller id than `before`.
 pub async fn page(
     conn: &mut Conn,

@@ -5,6 +5,8 @@
 mod after;
 pub mod alerts;
 pub mod audit;
+pub mod audit_sealing;
+pub mod audit_tree;
 pub mod deliveries;
 pub mod detail;
 pub mod github_cache;
@@ -14,6 +16,7 @@ pub mod installations;
 pub mod jobs;
 pub mod leases;
 pub mod policies;
+pub mod roles;
 pub mod runners;
 mod schema;
 pub mod security;
@@ -54,7 +57,7 @@ const MIGRATION_LOCK: i64 = 0x7275_6e6e_6572;
 /// default is.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '5s'; SET TIME ZONE 'UTC'; \
-     SET default_transaction_isolation = 'read committed'";
+     SET datestyle = 'ISO, YMD'; SET default_transaction_isolation = 'read committed'";
 
 /// Why a statement did not do what it should.
 #[derive(Debug, thiserror::Error)]

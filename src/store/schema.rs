@@ -244,6 +244,41 @@ diesel::table! {
 }
 
 diesel::table! {
+    audit_tree (leaf_index) {
+        leaf_index -> Int8,
+        event_id -> Int8,
+        leaf_hash -> Bytea,
+    }
+}
+
+diesel::table! {
+    audit_nodes (level, node_index) {
+        level -> Int4,
+        node_index -> Int8,
+        hash -> Bytea,
+    }
+}
+
+diesel::table! {
+    audit_checkpoints (id) {
+        id -> Int8,
+        tree_size -> Int8,
+        note -> Text,
+        signed_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    audit_seal (single) {
+        single -> Bool,
+        place -> Text,
+        horizon_id -> Int8,
+        horizon_xid -> Int8,
+        horizon_time -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     identities (id) {
         id -> Uuid,
         sha256 -> Text,

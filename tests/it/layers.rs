@@ -16,6 +16,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("github", 5),
     ("store", 5),
     ("policy", 4),
+    ("seal", 4),
     ("telemetry", 3),
     ("config", 2),
     ("model", 1),
@@ -36,6 +37,8 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     ("reqwest", &["auth", "alerts"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("clap", &["cli", "main"]),
+    ("tlog_tiles", &["seal"]),
+    ("signed_note", &["seal"]),
 ];
 
 /// Who may start the development servers.

@@ -46,6 +46,7 @@ async fn actual(world: &World) -> BTreeSet<String> {
                 "bool" => "Bool",
                 "uuid" => "Uuid",
                 "timestamptz" => "Timestamptz",
+                "bytea" => "Bytea",
                 other => other,
             };
             match nullable {

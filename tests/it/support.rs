@@ -94,6 +94,12 @@ impl World {
         World::build(database_url.to_owned(), None, change).await
     }
 
+    /// Another broker on a world's database that logs in there with this URL; its peers are its own.
+    pub async fn served_by(world: &World, database_url: &str) -> World {
+        let key = world.config.broker.audit_signing_key.clone();
+        World::build(database_url.to_owned(), None, |config| config.broker.audit_signing_key = key).await
+    }
+
     async fn build(
         database_url: String,
         database: Option<TestDatabase>,

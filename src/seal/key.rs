@@ -1,0 +1,91 @@
+//! The Ed25519 key that signs checkpoints: PKCS#8 in PEM, as `openssl genpkey -algorithm ed25519` writes it too;
+//! and the verifier's key (vkey) in the form of C2SP's signed-note.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use signed_note::{Signature, StandardVerifier, Verifier, VerifierList};
+
+use super::ORIGIN;
+
+/// signed-note's number for Ed25519.
+const ED25519: u8 = 1;
+
+/// Why a file is no key; never says what it holds.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("not a private key in PEM (PKCS#8, '-----BEGIN PRIVATE KEY-----')")]
+    NoPem,
+    #[error("not an Ed25519 key; make one with 'runner-broker audit-key generate'")]
+    NotEd25519,
+    #[error("no key could be made: the system has no randomness")]
+    NoRandomness,
+    #[error("not a verifier's key ('{ORIGIN}+…+…', as 'runner-broker audit-key generate' prints it)")]
+    NoVerifierKey,
+}
+
+/// What signs. Shows nothing of itself.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.verifier_key())
+    }
+}
+
+impl SigningKey {
+    pub fn from_pem(pem: &str) -> Result<SigningKey, Error> {
+        let (_, rest) = pem.split_once("-----BEGIN PRIVATE KEY-----").ok_or(Error::NoPem)?;
+        let (body, _) = rest.split_once("-----END PRIVATE KEY-----").ok_or(Error::NoPem)?;
+        let body: String = body.split_whitespace().collect();
+        let der = STANDARD.decode(body).map_err(|_| Error::NoPem)?;
+        Ed25519KeyPair::from_pkcs8(&der).map(SigningKey).map_err(|_| Error::NotEd25519)
+    }
+
+    /// A new key as PEM.
+    pub fn generate() -> Result<String, Error> {
+        let pair = Ed25519KeyPair::generate().map_err(|_| Error::NoRandomness)?;
+        let der = pair.to_pkcs8v1().map_err(|_| Error::NoRandomness)?;
+        let body = STANDARD.encode(der.as_ref());
+        Ok(format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n"))
+    }
+
+    fn encoded(&self) -> Vec<u8> {
+        [&[ED25519], self.0.public_key().as_ref()].concat()
+    }
+
+    /// What an auditor needs, a single line.
+    pub fn verifier_key(&self) -> String {
+        let encoded = self.encoded();
+        format!("{ORIGIN}+{:08x}+{}", signed_note::key_id(ORIGIN, &encoded), STANDARD.encode(&encoded))
+    }
+
+    /// The signature of a note's text. `None`: never, for a name that is one.
+    pub(super) fn sign(&self, text: &[u8]) -> Option<Signature> {
+        let id = signed_note::key_id(ORIGIN, &self.encoded());
+        Signature::new(ORIGIN.to_owned(), id, self.0.sign(text).as_ref().to_vec()).ok()
+    }
+
+    /// What tells whether a note is of this key.
+    pub fn verifier(&self) -> Result<VerifierKey, Error> {
+        VerifierKey::parse(&self.verifier_key())
+    }
+}
+
+/// What an auditor holds: a key, or several where it was changed, a line each.
+#[derive(Clone)]
+pub struct VerifierKey(Vec<StandardVerifier>);
+
+impl VerifierKey {
+    pub fn parse(text: &str) -> Result<VerifierKey, Error> {
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let keys: Result<Vec<_>, _> = lines.map(StandardVerifier::new).collect();
+        keys.ok().filter(|keys| !keys.is_empty()).map(VerifierKey).ok_or(Error::NoVerifierKey)
+    }
+
+    pub(super) fn known(&self) -> VerifierList {
+        VerifierList::new(self.0.iter().cloned().map(|key| Box::new(key) as Box<dyn Verifier>).collect())
+    }
+}

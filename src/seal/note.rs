@@ -1,0 +1,74 @@
+//! Checkpoints: three lines (origin, size, root hash), signed as a note or, without a key, bare.
+
+use signed_note::Note;
+use tlog_tiles::Checkpoint;
+
+use super::key::{SigningKey, VerifierKey};
+use super::{Hash, ORIGIN};
+
+/// Why a text is not a checkpoint of this log.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    #[error("not a checkpoint")]
+    Malformed,
+    #[error("a checkpoint of another log ('{0}')")]
+    OtherLog(String),
+    #[error("not signed")]
+    Unsigned,
+    #[error("not signed by the key that was given")]
+    Signature,
+}
+
+/// A tree's size and root.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Head {
+    pub size: u64,
+    pub root: Hash,
+}
+
+/// The checkpoint of a tree; bare without a key.
+pub fn write(head: Head, key: Option<&SigningKey>) -> Result<String, Error> {
+    let text = Checkpoint::new(ORIGIN, head.size, head.root, "").map_err(|_| Error::Malformed)?.to_bytes();
+    let bytes = match key {
+        None => text,
+        Some(key) => {
+            let signature = key.sign(&text).ok_or(Error::Malformed)?;
+            Note::new(&text, &[signature]).map_err(|_| Error::Malformed)?.to_bytes()
+        }
+    };
+    String::from_utf8(bytes).map_err(|_| Error::Malformed)
+}
+
+/// Reads a checkpoint. With a key its signature must be there and right; without one it is not looked at.
+pub fn read(text: &str, key: Option<&VerifierKey>) -> Result<Head, Error> {
+    let body = match (is_signed(text), key) {
+        (false, Some(_)) => return Err(Error::Unsigned),
+        (false, None) => text.as_bytes().to_vec(),
+        (true, key) => {
+            let note = Note::from_bytes(text.as_bytes()).map_err(|_| Error::Malformed)?;
+            if let Some(key) = key {
+                note.verify(&key.known()).map_err(|_| Error::Signature)?;
+            }
+            note.text().to_vec()
+        }
+    };
+    let checkpoint = Checkpoint::from_bytes(&body).map_err(|_| Error::Malformed)?;
+    match checkpoint.origin() {
+        ORIGIN => Ok(Head { size: checkpoint.size(), root: *checkpoint.hash() }),
+        other => Err(Error::OtherLog(other.to_owned())),
+    }
+}
+
+/// Whether there is a signature at all.
+pub fn is_signed(text: &str) -> bool {
+    text.contains("\n\n")
+}
+
+/// Whether this note was signed by this key; of none: whether it is bare.
+pub fn is_by(text: &str, key: Option<&SigningKey>) -> bool {
+    match key.map(SigningKey::verifier) {
+        None => !is_signed(text),
+        Some(Ok(verifier)) => read(text, Some(&verifier)).is_ok(),
+        Some(Err(_)) => false,
+    }
+}

@@ -1,0 +1,119 @@
+//! What the running service's role may do in Postgres: exactly what it needs, and whether it can do more.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Bool, Text};
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
+
+use super::{Conn, Error};
+
+/// Tables to which rows are only added.
+const APPEND_ONLY: &[&str] = &["audit_log", "audit_tree", "audit_nodes", "audit_checkpoints"];
+
+/// Which migrations ran: the service only looks.
+const READ_ONLY: &[&str] = &["__diesel_schema_migrations"];
+
+/// Whether a role can be set up as the service's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    Done,
+    NoSuchRole,
+    /// Rights cannot be taken from a superuser, nor from who owns the tables.
+    TooPowerful,
+}
+
+#[derive(QueryableByName)]
+struct Name {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+async fn names(conn: &mut Conn, query: &str) -> Result<Vec<String>, Error> {
+    let rows: Vec<Name> = diesel::sql_query(query).load(conn).await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+/// Gives this role what the service needs and takes away what else it was given in this schema. Call it in a
+/// transaction, as the owner of the tables.
+pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
+    #[derive(QueryableByName)]
+    struct Role {
+        #[diesel(sql_type = Text)]
+        quoted: String,
+        #[diesel(sql_type = Bool)]
+        is_powerful: bool,
+    }
+    let found: Option<Role> = diesel::sql_query(
+        "SELECT quote_ident(rolname) AS quoted, rolsuper OR EXISTS (
+             SELECT 1 FROM pg_class c WHERE c.relname = 'audit_log' AND c.relnamespace = current_schema()::regnamespace
+             AND pg_has_role(r.oid, c.relowner, 'USAGE')) AS is_powerful
+         FROM pg_roles r WHERE rolname = $1",
+    )
+    .bind::<Text, _>(role)
+    .get_result(conn)
+    .await
+    .optional()?;
+    let role = match found {
+        None => return Ok(Setup::NoSuchRole),
+        Some(Role { is_powerful: true, .. }) => return Ok(Setup::TooPowerful),
+        Some(Role { quoted, .. }) => quoted,
+    };
+    let place = names(
+        conn,
+        "SELECT quote_ident(current_schema()) AS name UNION ALL SELECT quote_ident(current_database())",
+    );
+    let place = place.await?;
+    let [schema, database] = place.as_slice() else { return Err(Error::Row("the schema's name".into())) };
+    let mut statements = vec![
+        format!("REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {role}"),
+        format!("REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM {role}"),
+        format!("REVOKE ALL ON SCHEMA {schema} FROM {role}"),
+        format!("REVOKE ALL ON DATABASE {database} FROM {role}"),
+        // Before Postgres 15 everybody may create tables in `public`.
+        format!("REVOKE CREATE ON SCHEMA {schema} FROM PUBLIC"),
+        format!("GRANT CONNECT ON DATABASE {database} TO {role}"),
+        format!("GRANT USAGE ON SCHEMA {schema} TO {role}"),
+        format!("GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"),
+    ];
+    let tables = names(
+        conn,
+        "SELECT relname::text AS name FROM pg_class
+         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace ORDER BY relname",
+    );
+    for table in tables.await? {
+        let rights = match table.as_str() {
+            table if READ_ONLY.contains(&table) => "SELECT",
+            table if APPEND_ONLY.contains(&table) => "SELECT, INSERT",
+            _ => "SELECT, INSERT, UPDATE, DELETE",
+        };
+        let table = format!("{schema}.\"{}\"", table.replace('"', "\"\""));
+        statements.push(format!("GRANT {rights} ON {table} TO {role}"));
+    }
+    conn.batch_execute(&statements.join(";\n")).await?;
+    Ok(Setup::Done)
+}
+
+/// What this connection's role can do beyond what the service needs, a line each; nothing if all is well.
+pub async fn excess(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    names(
+        conn,
+        "SELECT 'it is a superuser' AS name FROM pg_roles WHERE rolname = current_user AND rolsuper
+         UNION ALL
+         SELECT 'it owns ' || relname FROM pg_class JOIN pg_roles r ON r.rolname = current_user
+         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+           AND relname IN ('audit_log', 'audit_tree', 'audit_nodes', 'audit_checkpoints')
+           AND pg_has_role(current_user, relowner, 'USAGE') AND NOT r.rolsuper
+         UNION ALL
+         SELECT right_name || ' on ' || relname
+         FROM pg_class CROSS JOIN unnest('{UPDATE,DELETE,TRUNCATE,TRIGGER}'::text[]) AS right_name
+         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+           AND relname IN ('audit_log', 'audit_tree', 'audit_nodes', 'audit_checkpoints')
+           AND NOT pg_has_role(current_user, relowner, 'USAGE')
+           AND has_table_privilege(oid, right_name)
+         UNION ALL
+         SELECT 'CREATE in schema ' || current_schema()
+         WHERE has_schema_privilege(current_schema(), 'CREATE')
+           AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+         ORDER BY 1",
+    )
+    .await
+}
