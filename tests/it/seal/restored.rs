@@ -21,14 +21,15 @@ async fn rows_restored_from_a_dump_are_sealed_first_and_the_log_goes_on() {
 
     let new = Postgres::start(&Options::temporary()).expect("another cluster");
     let url = new.url("postgres");
-    let dump =
+    let mut dump =
         Command::new("pg_dump").arg(old.database_url()).stdout(Stdio::piped()).spawn().expect("pg_dump");
     let restored = Command::new("psql")
         .args(["--quiet", "--set=ON_ERROR_STOP=1", &url])
-        .stdin(dump.stdout.expect("its output"))
+        .stdin(dump.stdout.take().expect("its output"))
         .stdout(Stdio::null())
         .status();
     assert!(restored.expect("psql").success());
+    assert!(dump.wait().expect("pg_dump").success());
     let world =
         World::on(&url, |config| config.broker.audit_signing_key = Some(signed.path("audit.key"))).await;
     // The dump has the lease of a leader that is not here.
