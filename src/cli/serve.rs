@@ -173,6 +173,8 @@ impl Started {
 /// The database in `DATABASE_URL`, for a command that works on what is there.
 pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
     let store = Store::new(database_url, connections)?;
+    store.be_patient();
+    store.is_ready().await?;
     check_schema(&store).await?;
     Ok(store)
 }
@@ -188,16 +190,21 @@ async fn check_schema(store: &Store) -> Done {
     }
 }
 
-/// Whether Postgres is there and will say the same however long one waits.
+/// Whether Postgres is there and will say the same however long one waits; of several hosts, all of them.
 fn is_refusal(why: &str) -> bool {
-    ["authentication failed", "does not exist", "no pg_hba.conf entry"].iter().any(|part| why.contains(part))
+    let final_word = |why: &str| {
+        ["authentication failed", "does not exist", "no pg_hba.conf entry"]
+            .iter()
+            .any(|part| why.contains(part))
+    };
+    why.split("; ").all(final_word)
 }
 
 /// Waits for a Postgres that is still starting, as it is when a whole machine starts.
 pub async fn wait_for(store: &Store, patience: Duration) -> Done {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        match store.ping().await {
+        match store.is_ready().await {
             Ok(()) => return Ok(()),
             Err(store::Error::Unavailable(why)) if is_refusal(&why) => {
                 return Err(Failure::Failed(format!("the database refuses DATABASE_URL: {why}")));
