@@ -68,7 +68,8 @@ impl Server {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| made <= since)
     }
 
-    fn all_are_stale(&self) {
+    /// The server was demoted: what is connected to it is of no use.
+    pub fn all_are_stale(&self) {
         *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 

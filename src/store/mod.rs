@@ -212,21 +212,21 @@ impl Store {
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
         Manager::begin_transaction(conn).await.map_err(Error::from)?;
-        let result = match work(conn).await {
-            Ok(value) => {
-                Manager::commit_transaction(conn).await.map_err(Error::from)?;
-                Ok(value)
-            }
+        let value = match work(conn).await {
+            Ok(value) => value,
             Err(err) => {
-                if let Err(rollback) = Manager::rollback_transaction(conn).await {
-                    // The pool throws such a connection away, and Postgres rolls back what it was at.
-                    tracing::debug!(error = %rollback, "rolling back failed");
+                match Manager::rollback_transaction(conn).await {
+                    Ok(()) if takes_writes(conn).await => open.close(),
+                    Ok(()) => self.server.all_are_stale(),
+                    // Such a connection is of no use, and Postgres rolls back what it was at.
+                    Err(rollback) => tracing::debug!(error = %rollback, "rolling back failed"),
                 }
-                Err(err)
+                return Err(err);
             }
         };
+        Manager::commit_transaction(conn).await.map_err(Error::from)?;
         open.close();
-        result
+        Ok(value)
     }
 
     /// Whether Postgres answers.
@@ -251,4 +251,16 @@ impl Store {
     async fn single(&self) -> Result<Conn, Error> {
         self.server.clone().establish().await.map_err(|err| Error::Unavailable(err.to_string()))
     }
+}
+
+/// Whether the server that a transaction failed on still takes writes. diesel tells of a refused write at once only if
+/// the statement returns nothing.
+async fn takes_writes(conn: &mut Conn) -> bool {
+    #[derive(diesel::QueryableByName)]
+    struct Reads {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        only: bool,
+    }
+    let query = diesel::sql_query("SELECT current_setting('transaction_read_only')::bool AS only");
+    matches!(query.get_result::<Reads>(conn).await, Ok(Reads { only: false }))
 }

@@ -54,7 +54,7 @@ impl Url {
         let (rest, params) = split(text);
         let mut kept: Vec<&str> = Vec::new();
         let (mut mode, mut session, mut timeout) = (None, None, None);
-        let (mut roots, mut cert, mut key) = (None, None, None);
+        let (mut roots, mut cert, mut key, mut hosts) = (None, None, None, None);
         for param in params {
             let (name, value) = param.split_once('=').unwrap_or((param, ""));
             let name = decoded(name)?;
@@ -65,6 +65,8 @@ impl Url {
                 "sslrootcert" => &mut roots,
                 "sslcert" => &mut cert,
                 "sslkey" => &mut key,
+                // In a URL tokio-postgres takes it for a single one.
+                "host" => &mut hosts,
                 _ => {
                     kept.push(param);
                     continue;
@@ -77,6 +79,9 @@ impl Url {
             false => format!("{rest}?{}", kept.join("&")),
         };
         let mut config: Config = plain.parse().map_err(|err| super::connect::chain(&err))?;
+        for host in hosts.iter().flat_map(|hosts| hosts.split(',')) {
+            config.host(host);
+        }
         config.ssl_mode(ssl_mode(mode.as_deref())?);
         let tls = tls(mode.as_deref(), roots, cert, key)?;
         let several = count(&config) > 1;

@@ -7,6 +7,8 @@ mod cli;
 mod configuration;
 mod database;
 mod database_away;
+mod database_hosts;
+mod database_tls;
 mod dev_command;
 mod dev_github;
 mod export;
