@@ -2,6 +2,7 @@
 
 mod audit;
 mod policy;
+mod reload;
 mod runners;
 pub mod serve;
 

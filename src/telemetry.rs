@@ -1,7 +1,7 @@
 //! Logs and metrics. Nothing here knows what is logged; secrets never reach it.
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -9,6 +9,7 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 use crate::config::Log;
 
@@ -24,9 +25,29 @@ pub fn logs(log: &Log) {
         true => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         false => layer.boxed(),
     };
-    let filter = EnvFilter::new(&log.level).and(ours);
+    let (level, handle) = reload::Layer::new(EnvFilter::new(&log.level));
     // Refused if there is one already, as in a test.
-    drop(tracing_subscriber::registry().with(layer.with_filter(filter)).try_init());
+    if tracing_subscriber::registry().with(layer.with_filter(level.and(ours))).try_init().is_ok() {
+        let change = move |filter| handle.reload(filter).map_err(|err| err.to_string());
+        drop(LEVEL.set((Mutex::new(log.level.clone()), Box::new(change))));
+    }
+}
+
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// What is logged now, and how to change that.
+static LEVEL: OnceLock<(Mutex<String>, Change)> = OnceLock::new();
+
+/// Logs by these directives from now on; `false`: it does already.
+pub fn set_level(level: &str) -> Result<bool, String> {
+    let Some((current, change)) = LEVEL.get() else { return Ok(false) };
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    if *current == level {
+        return Ok(false);
+    }
+    change(EnvFilter::new(level))?;
+    *current = level.to_owned();
+    Ok(true)
 }
 
 /// What `/metrics` prints; the recorder is installed at the first call.

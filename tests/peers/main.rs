@@ -15,6 +15,7 @@ mod fuzzer;
 mod openid_provider;
 mod pgbouncer;
 mod process;
+mod reload;
 mod replica;
 mod secrets;
 mod shutdown;

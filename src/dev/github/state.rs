@@ -130,6 +130,8 @@ pub(super) struct RunnerToken {
 pub(super) struct State {
     pub clock: Clock,
     pub app_id: u64,
+    /// Whether the App's first key was deleted for another.
+    pub key_rotated: bool,
     /// This server's address, as runners are told.
     pub url: String,
     pub accounts: BTreeMap<String, Account>,
@@ -154,6 +156,7 @@ impl State {
         State {
             clock,
             app_id,
+            key_rotated: false,
             url,
             accounts: BTreeMap::new(),
             installations: BTreeMap::new(),
