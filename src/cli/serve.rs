@@ -39,7 +39,17 @@ pub async fn migrate() -> Done {
 
 pub async fn serve() -> Done {
     let (config, log) = Config::from_env()?;
-    telemetry::logs(&log);
+    let traces = telemetry::traces::start().map_err(Failure::Usage)?;
+    telemetry::logs_and_traces(&log, traces.as_ref());
+    let done = serve_until_stopped(config).await;
+    if let Some(traces) = traces {
+        let finished = tokio::task::spawn_blocking(move || traces.finish()).await;
+        finished.map_err(|err| Failure::Failed(err.to_string()))?;
+    }
+    done
+}
+
+async fn serve_until_stopped(config: Config) -> Done {
     let stop = stop_on_signal()?;
     // A signal must not have to wait until the database is there.
     let started = tokio::select! {

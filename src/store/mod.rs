@@ -27,6 +27,9 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 
+use tracing::Instrument;
+
+use crate::telemetry::{self, SPANS};
 use connect::Server;
 
 /// What the functions of this layer take first.
@@ -203,6 +206,20 @@ impl Store {
     /// Runs `work` in one transaction: committed if it answers `Ok`, rolled back if `Err`. A refusal that is
     /// to be kept is therefore an `Ok(Err(refusal))`.
     pub async fn transaction<R, E, F>(&self, work: F) -> Result<R, E>
+    where
+        for<'c> F:
+            AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
+        E: From<Error>,
+    {
+        let span = telemetry::step(|| {
+            tracing::info_span!(
+                target: SPANS, "transaction", otel.kind = "client", db.system.name = "postgresql"
+            )
+        });
+        self.transact(work).instrument(span).await
+    }
+
+    async fn transact<R, E, F>(&self, work: F) -> Result<R, E>
     where
         for<'c> F:
             AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,

@@ -20,3 +20,4 @@ mod replica;
 mod secrets;
 mod shutdown;
 mod tools;
+mod traces;

@@ -237,6 +237,10 @@ impl Replica {
         }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a running process")
+    }
+
     /// SIGKILL: nothing is finished.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("our own child");

@@ -21,7 +21,7 @@ use crate::tools;
 
 const CALLERS: usize = 16;
 /// Before the kill, and again after the promotion.
-const ENOUGH: usize = 60;
+const ENOUGH: usize = 200;
 /// What the broker promises.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
 

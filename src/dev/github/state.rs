@@ -47,6 +47,8 @@ pub struct Call {
     /// The bucket that it is counted in.
     pub resource: &'static str,
     pub at: DateTime<Utc>,
+    /// The header of that name (W3C Trace Context).
+    pub traceparent: Option<String>,
 }
 
 /// An organisation or a user.
@@ -272,14 +274,27 @@ impl State {
     }
 
     /// Notes a call that has arrived; its number is for `answered`.
-    pub fn arrived(&mut self, method: &str, path: String, resource: &'static str) -> u64 {
+    pub fn arrived(
+        &mut self,
+        method: &str,
+        path: String,
+        resource: &'static str,
+        traceparent: Option<String>,
+    ) -> u64 {
         if self.record {
             if self.calls.len() == REMEMBERED {
                 self.calls.pop_front();
                 self.first_call += 1;
             }
             let at = self.clock.now();
-            self.calls.push_back(Call { method: method.into(), path, status: None, resource, at });
+            self.calls.push_back(Call {
+                method: method.into(),
+                path,
+                status: None,
+                resource,
+                at,
+                traceparent,
+            });
         }
         self.first_call + self.calls.len() as u64
     }
