@@ -3,6 +3,7 @@
 mod audit;
 mod audit_verify;
 mod policy;
+mod reload;
 mod runners;
 pub mod serve;
 
@@ -73,7 +74,7 @@ impl From<Faults> for Failure {
 impl From<store::Error> for Failure {
     fn from(err: store::Error) -> Failure {
         match err {
-            store::Error::Url(why) => Failure::Usage(format!("DATABASE_URL: {why}, wanted postgres://…")),
+            store::Error::Url(why) => Failure::Usage(format!("DATABASE_URL: {why}")),
             err => Failure::Failed(with_causes(&err)),
         }
     }

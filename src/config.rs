@@ -5,6 +5,7 @@ mod variables;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -154,6 +155,37 @@ impl Config {
             policy_file: reader.get("POLICY_FILE").map(PathBuf::from),
         }
     }
+}
+
+/// Adds what `.env` says to the process's environment, where that says nothing itself. To be called before there
+/// are threads that could read the environment while it changes. A missing file is fine.
+pub fn load_env_file() -> Result<(), dotenvy::Error> {
+    LEVEL_IS_GIVEN.get_or_init(|| std::env::var_os("LOG_LEVEL").is_some());
+    match dotenvy::from_path(ENV_FILE) {
+        Err(err) if !err.not_found() => Err(err),
+        _ => Ok(()),
+    }
+}
+
+/// `LOG_LEVEL` as it is by now: the process's own environment cannot change, but the file can.
+pub fn log_level_again() -> Result<String, Faults> {
+    let given = *LEVEL_IS_GIVEN.get_or_init(|| true);
+    let in_file = || dotenvy::from_path_iter(ENV_FILE).ok()?.flatten().find(|(name, _)| name == "LOG_LEVEL");
+    let reader = match given {
+        true => Reader::of_process(),
+        false => Reader::of(in_file()),
+    };
+    reader.finish(Log::read).map(|log| log.level)
+}
+
+const ENV_FILE: &str = ".env";
+
+/// Whether `LOG_LEVEL` was there before `.env` was read.
+static LEVEL_IS_GIVEN: OnceLock<bool> = OnceLock::new();
+
+/// The App's key as it is by now.
+pub fn private_key() -> Result<SecretString, Faults> {
+    Reader::of_process().finish(Reader::private_key)
 }
 
 /// What the commands on the table alone need.

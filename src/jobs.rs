@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::alerts::Poster;
@@ -17,6 +18,7 @@ use crate::broker::seal::Sealer;
 use crate::broker::webhook::Lane;
 use crate::broker::{Broker, POLICY_REFRESH};
 use crate::store::leases::Lease;
+use crate::telemetry::SPANS;
 
 /// How often refused tokens and strangers are written as a count.
 const REFUSALS: Duration = Duration::from_secs(60);
@@ -184,7 +186,7 @@ async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
         // Broken off at the end or when the lease is lost: a sweep may be interrupted anywhere.
         tokio::select! {
             () = stop.cancelled() => return,
-            done = broker.sync(&lease) => match done {
+            done = broker.sync(&lease).instrument(tracing::info_span!(target: SPANS, "sweep")) => match done {
                 Ok(done) => tracing::debug!(?done, "swept"),
                 Err(err) => tracing::warn!(error = %err, "the sweep ended early"),
             },

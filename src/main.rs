@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use runner_broker::cli::{self, exit_code};
+use runner_broker::config;
 
 /// One GitHub self-hosted runner for an OpenID Connect token, by policy, audited.
 #[derive(Parser)]
@@ -32,13 +33,9 @@ fn main() -> ExitCode {
         eprintln!("runner-broker: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    // Before there are threads that could read the environment while it changes. A missing file is fine.
-    match dotenvy::from_path(".env") {
-        Err(err) if !err.not_found() => {
-            eprintln!("runner-broker: .env: {}", without_value(&err));
-            return ExitCode::from(2);
-        }
-        _ => {}
+    if let Err(err) = config::load_env_file() {
+        eprintln!("runner-broker: .env: {}", without_value(&err));
+        return ExitCode::from(2);
     }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => exit_code(runtime.block_on(run(Cli::parse().command))),

@@ -1,32 +1,73 @@
-//! Logs and metrics. Nothing here knows what is logged; secrets never reach it.
+//! Logs, metrics and traces. Nothing here knows what is logged; secrets never reach it.
+
+pub mod traces;
 
 use std::io::IsTerminal;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing::Level;
+use tracing::{Level, Span};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::reload;
 
 use crate::config::Log;
+pub use traces::{SPANS, Traces};
 
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error. A second call changes nothing.
 pub fn logs(log: &Log) {
+    logs_and_traces(log, None);
+}
+
+/// As `logs`, and sends spans to whoever wants traces.
+pub fn logs_and_traces(log: &Log, traces: Option<&Traces>) {
     // Below `info` the libraries print whole requests, headers and all, whatever `LOG_LEVEL` says.
-    let ours = filter_fn(|what| *what.level() <= Level::INFO || what.target().starts_with("runner_broker"));
+    let ours = filter_fn(|what| {
+        what.target() != traces::SPANS
+            && (*what.level() <= Level::INFO || what.target().starts_with("runner_broker"))
+    });
+    let sent = traces.map(|traces| traces.layer().with_filter(filter_fn(traces::is_traced)));
     let terminal = std::io::stderr().is_terminal();
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
     let layer = match log.json.unwrap_or(!terminal) {
         true => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         false => layer.boxed(),
     };
-    let filter = EnvFilter::new(&log.level).and(ours);
+    let (level, handle) = reload::Layer::new(EnvFilter::new(&log.level));
     // Refused if there is one already, as in a test.
-    drop(tracing_subscriber::registry().with(layer.with_filter(filter)).try_init());
+    if tracing_subscriber::registry().with(sent).with(layer.with_filter(level.and(ours))).try_init().is_ok() {
+        let change = move |filter| handle.reload(filter).map_err(|err| err.to_string());
+        drop(LEVEL.set((Mutex::new(log.level.clone()), Box::new(change))));
+    }
+}
+
+/// A span within a trace. What the broker does by itself and nobody traces begins none.
+pub fn step(span: impl FnOnce() -> Span) -> Span {
+    match Span::current().is_none() {
+        true => Span::none(),
+        false => span(),
+    }
+}
+
+type Change = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// What is logged now, and how to change that.
+static LEVEL: OnceLock<(Mutex<String>, Change)> = OnceLock::new();
+
+/// Logs by these directives from now on; `false`: it does already.
+pub fn set_level(level: &str) -> Result<bool, String> {
+    let Some((current, change)) = LEVEL.get() else { return Ok(false) };
+    let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+    if *current == level {
+        return Ok(false);
+    }
+    change(EnvFilter::new(level))?;
+    *current = level.to_owned();
+    Ok(true)
 }
 
 /// What `/metrics` prints; the recorder is installed at the first call.

@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::caller::Caller;
@@ -14,6 +15,7 @@ use crate::store::audit::NewEvent;
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Runner};
 use crate::store::{Conn, idempotency, policies};
+use crate::telemetry::{self, SPANS};
 
 /// How many suffixes are tried for a generated name before its prefix counts as taken.
 pub(super) const SUFFIXES: usize = 3;
@@ -41,7 +43,8 @@ impl Broker {
     ) -> Result<Intent, Error> {
         self.store
             .transaction::<_, Error, _>(async |conn| {
-                let decided = self.decide(conn, caller, ask, key, placed).await?;
+                let span = telemetry::step(|| tracing::info_span!(target: SPANS, "decision"));
+                let decided = self.decide(conn, caller, ask, key, placed).instrument(span).await?;
                 if let Err(refusal) = &decided {
                     let mut event = self.refusal(caller, ask, refusal);
                     event.team = Some(placed.permit().team().to_owned());

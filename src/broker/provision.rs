@@ -21,6 +21,7 @@ use crate::model::{GroupRef, Method, system_labels};
 use crate::policy::{self, Ask, Denial, Grant, Placed};
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Issued, Runner};
+use crate::telemetry::{self, SPANS};
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_LIFE: TimeDelta = TimeDelta::hours(24);
@@ -130,7 +131,8 @@ impl Broker {
         ask: &Ask,
         deadline: Deadline,
     ) -> Result<Placed, Error> {
-        let permit = policy::consider(&caller.memberships, ask)?;
+        let permit = telemetry::step(|| tracing::info_span!(target: SPANS, "policy"))
+            .in_scope(|| policy::consider(&caller.memberships, ask))?;
         self.check_installation(permit.target())?;
         let mut ids = BTreeMap::new();
         for name in permit.group_names() {

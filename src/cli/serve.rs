@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::reload::Reloads;
 use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
 use crate::broker::{Broker, administer, rights};
@@ -68,7 +69,17 @@ async fn set_up_role(store: &Store, role: &str) -> Done {
 
 pub async fn serve() -> Done {
     let (config, log) = Config::from_env()?;
-    telemetry::logs(&log);
+    let traces = telemetry::traces::start().map_err(Failure::Usage)?;
+    telemetry::logs_and_traces(&log, traces.as_ref());
+    let done = serve_until_stopped(config).await;
+    if let Some(traces) = traces {
+        let finished = tokio::task::spawn_blocking(move || traces.finish()).await;
+        finished.map_err(|err| Failure::Failed(err.to_string()))?;
+    }
+    done
+}
+
+async fn serve_until_stopped(config: Config) -> Done {
     let stop = stop_on_signal()?;
     // A signal must not have to wait until the database is there.
     let started = tokio::select! {
@@ -85,6 +96,8 @@ pub fn stop_on_signal() -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    // From the first moment on it does not end us, as it would if nobody listened.
+    drop(signal(SignalKind::hangup()).map_err(failed)?);
     tokio::spawn({
         let stop = stop.clone();
         async move {
@@ -103,6 +116,7 @@ pub struct Started {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
     pub server: http::Server,
+    pub reloads: Reloads,
 }
 
 /// Connects, checks the schema, applies `POLICY_FILE`, asks the issuers for their keys, and listens.
@@ -110,7 +124,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     // From the first request on, so that no count is lost.
     telemetry::metrics();
     // What is wrong with the configuration first: nobody should wait for a database to hear of it.
-    let tls = config.http.tls.as_ref().map(http::server_config).transpose().map_err(Failure::Usage)?;
+    let certificate =
+        config.http.tls.as_ref().map(http::Certificate::read).transpose().map_err(Failure::Usage)?;
     let github = github(&config.github, &clock)?;
     let defaults =
         Defaults { target: config.github.org.clone(), group_id: config.broker.default_runner_group_id };
@@ -146,9 +161,17 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
         let verifier = verifier.clone();
         async move { verifier.refresh().await }
     });
+    let tls = certificate.as_ref().map(http::Certificate::server_config);
     let server =
         http::listen(&config.http, tls, broker.clone(), verifier.clone()).map_err(Failure::Failed)?;
-    Ok(Started { broker, verifier, server })
+    let reloads = Reloads {
+        broker: broker.clone(),
+        certificate,
+        policy_file: config.policy_file.clone(),
+        defaults,
+        org: config.github.org.clone(),
+    };
+    Ok(Started { broker, verifier, server, reloads })
 }
 
 /// GitHub as configured; nothing is asked yet.
@@ -168,21 +191,21 @@ fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
 }
 
 /// What `POLICY_FILE` names.
-struct PolicyFile<'a> {
+pub(super) struct PolicyFile<'a> {
     path: &'a Path,
     document: Document,
 }
 
 impl PolicyFile<'_> {
     /// With everything that is wrong with it, before anybody waits for Postgres.
-    fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
+    pub fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
         let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
         let (document, _) =
             Document::read(&text, defaults).map_err(|faults| faulty(path, &administer::listed(&faults)))?;
         Ok(PolicyFile { path, document })
     }
 
-    async fn apply(&self, broker: &Broker) -> Done {
+    pub async fn apply(&self, broker: &Broker) -> Done {
         let source = format!("file {}", self.path.display());
         match broker.apply_policy(&self.document, &source, true).await {
             Ok(administer::Applied::Superseded) => tracing::warn!(
@@ -203,7 +226,8 @@ fn faulty(path: &Path, why: &str) -> Failure {
 impl Started {
     /// Serves until `stop`, then finishes what has begun.
     pub async fn run(self, stop: CancellationToken) -> Done {
-        let Started { broker, verifier, server } = self;
+        let Started { broker, verifier, server, reloads } = self;
+        tokio::spawn(reloads.run(stop.clone()));
         let jobs = tokio::spawn(jobs::run(broker.clone(), verifier, stop.clone()));
         // What callers wait for and what goes on without them end within the same time.
         let ending = tokio::spawn({
@@ -225,6 +249,8 @@ impl Started {
 /// The database in `DATABASE_URL`, for a command that works on what is there.
 pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
     let store = Store::new(database_url, connections)?;
+    store.be_patient();
+    store.is_ready().await?;
     check_schema(&store).await?;
     Ok(store)
 }
@@ -240,16 +266,21 @@ async fn check_schema(store: &Store) -> Done {
     }
 }
 
-/// Whether Postgres is there and will say the same however long one waits.
+/// Whether Postgres is there and will say the same however long one waits; of several hosts, all of them.
 fn is_refusal(why: &str) -> bool {
-    ["authentication failed", "does not exist", "no pg_hba.conf entry"].iter().any(|part| why.contains(part))
+    let final_word = |why: &str| {
+        ["authentication failed", "does not exist", "no pg_hba.conf entry"]
+            .iter()
+            .any(|part| why.contains(part))
+    };
+    why.split("; ").all(final_word)
 }
 
 /// Waits for a Postgres that is still starting, as it is when a whole machine starts.
 pub async fn wait_for(store: &Store, patience: Duration) -> Done {
     let deadline = tokio::time::Instant::now() + patience;
     loop {
-        match store.ping().await {
+        match store.is_ready().await {
             Ok(()) => return Ok(()),
             Err(store::Error::Unavailable(why)) if is_refusal(&why) => {
                 return Err(Failure::Failed(format!("the database refuses DATABASE_URL: {why}")));

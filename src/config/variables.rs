@@ -23,7 +23,10 @@ const fn defaulted(name: &'static str, default: &'static str, meaning: &'static 
 
 /// Every variable that is read, in the order of `.env.example`; a test holds the two together.
 pub const VARIABLES: &[Variable] = &[
-    required("DATABASE_URL", "Postgres: postgres://user:password@host:5432/database?sslmode=require"),
+    required(
+        "DATABASE_URL",
+        "Postgres: postgres://user:password@host1,host2:5432/database?sslmode=verify-full",
+    ),
     defaulted("HOST", "0.0.0.0", "address to listen on"),
     defaulted("PORT", "8000", "port to listen on"),
     optional("PUBLIC_URL", "how people reach this service; default http(s)://HOST:PORT"),

@@ -1,7 +1,8 @@
 //! The App as itself: its key, the JSON Web Token that it signs, the calls that want one.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use http::header::HeaderValue;
@@ -10,10 +11,12 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::GitHub;
-use super::call::Call;
+use super::call::{Call, Operation};
 use super::deadline::Deadline;
 use super::error::Error;
+use super::installation::installation_path;
 use super::wire::Answer;
+use crate::model::Target;
 
 /// Before now, for clocks that are ahead of GitHub's.
 const ISSUED_AGO: i64 = 60;
@@ -27,9 +30,15 @@ const SKEW: i64 = 30;
 /// Who signs. The key never leaves it.
 pub(super) struct App {
     id: u64,
+    signer: Mutex<Signer>,
+}
+
+struct Signer {
     key: EncodingKey,
+    /// By its digest alone: whether another one is another one.
+    pem: Vec<u8>,
     /// The last token, as a header, and when it was signed.
-    signed: Mutex<Option<(HeaderValue, DateTime<Utc>)>>,
+    signed: Option<(HeaderValue, DateTime<Utc>)>,
 }
 
 /// Source: <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app>.
@@ -62,15 +71,16 @@ impl App {
         let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| {
             bad("it is no whole RSA key in PKCS#1 or PKCS#8 PEM: cut short, or of another kind")
         })?;
-        let app = App { id, key, signed: Mutex::default() };
+        let pem = digest(&SHA256, pem.as_bytes()).as_ref().to_vec();
+        let app = App { id, signer: Mutex::new(Signer { key, pem, signed: None }) };
         app.bearer(now)?;
         Ok(app)
     }
 
     /// `Bearer …`, the same for some minutes.
     pub fn bearer(&self, now: DateTime<Utc>) -> Result<HeaderValue, Error> {
-        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((bearer, at)) = &*signed
+        let mut signer = self.signer();
+        if let Some((bearer, at)) = &signer.signed
             && (*at..*at + USED).contains(&now)
         {
             return Ok(bearer.clone());
@@ -80,15 +90,19 @@ impl App {
             exp: now.timestamp() + LIVES,
             iss: self.id.to_string(),
         };
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &self.key)
+        let token = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &signer.key)
             .map_err(|err| Error::BadKey { why: format!("it does not sign ({err})") })?;
         let bearer = bearer(&token)?;
-        *signed = Some((bearer.clone(), now));
+        signer.signed = Some((bearer.clone(), now));
         Ok(bearer)
     }
 
     fn forget(&self) {
-        *self.signed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.signer().signed = None;
+    }
+
+    fn signer(&self) -> MutexGuard<'_, Signer> {
+        self.signer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a 401 may mean: GitHub does not say which of key, id and clock is wrong.
@@ -122,6 +136,30 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, Error> {
 }
 
 impl GitHub {
+    /// Signs with this key from now on; `false`: it is the same one. GitHub is asked first whether it knows the
+    /// key, by a look-up that any App may make; only its refusal counts against it. Otherwise the old one stays.
+    pub async fn replace_key(&self, pem: &SecretString, target: &Target) -> Result<bool, Error> {
+        let now = self.clock().now();
+        let new = App::new(self.app().id, pem, now)?;
+        if new.signer().pem == self.app().signer().pem {
+            return Ok(false);
+        }
+        let call = Call::new(Operation::FindInstallation, installation_path(target));
+        let bearer = new.bearer(now)?;
+        match self.send(self.app_quota(), &bearer, &call, Deadline::within(self.timeout())).await {
+            Ok(answer) if answer.status == StatusCode::UNAUTHORIZED => {
+                return Err(new.diagnosis(&answer, self.clock().now()));
+            }
+            Ok(_) => {}
+            Err(err) => {
+                tracing::warn!(error = %err, "GitHub could not be asked whether it knows the new key")
+            }
+        }
+        let signer = new.signer.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.app().signer() = signer;
+        Ok(true)
+    }
+
     /// Makes a call with the App's own signature.
     pub(super) async fn as_app(&self, call: &Call<'_>, deadline: Deadline) -> Result<Answer, Error> {
         let bearer = self.app().bearer(self.clock().now())?;

@@ -6,13 +6,14 @@ use http::header::HeaderValue;
 use http::{Method, StatusCode};
 use metrics::{counter, histogram};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{Instrument, debug};
 
 use super::GitHub;
 use super::budget::Quota;
 use super::deadline::Deadline;
 use super::error::{self, Error};
 use super::wire::{Answer, Outgoing};
+use crate::telemetry::{self, SPANS};
 
 /// What is asked of GitHub, as metrics name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -117,7 +118,12 @@ impl GitHub {
         let begun = Instant::now();
         let mut attempt = 1;
         loop {
-            let outcome = self.send_once(quota, bearer, call, deadline).await;
+            let span = telemetry::step(|| {
+                tracing::info_span!(
+                    target: SPANS, "GitHub", otel.kind = "client", operation = call.operation.as_str(), attempt
+                )
+            });
+            let outcome = self.send_once(quota, bearer, call, deadline).instrument(span).await;
             let pause = Duration::from_millis(rand::random_range(50..200) * u64::from(attempt * attempt));
             let again = matches!(outcome, Err(Error::Unavailable { .. }))
                 && attempt < attempts

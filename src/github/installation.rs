@@ -263,11 +263,7 @@ impl GitHub {
         struct Wire {
             id: u64,
         }
-        let path = match &target {
-            Target::Organization(org) => format!("/orgs/{org}/installation"),
-            Target::Repository { owner, name } => format!("/repos/{owner}/{name}/installation"),
-        };
-        let call = Call::new(Operation::FindInstallation, path);
+        let call = Call::new(Operation::FindInstallation, installation_path(&target));
         let answer = self.as_app(&call, Deadline::within(self.timeout())).await?;
         let id = match answer.status {
             StatusCode::NOT_FOUND => None,
@@ -296,5 +292,13 @@ impl GitHub {
         if let Some(installation) = self.installations().get(&owner.to_ascii_lowercase()) {
             installation.forget_tokens();
         }
+    }
+}
+
+/// Where GitHub tells which installation of the App a target has.
+pub(super) fn installation_path(target: &Target) -> String {
+    match target {
+        Target::Organization(org) => format!("/orgs/{org}/installation"),
+        Target::Repository { owner, name } => format!("/repos/{owner}/{name}/installation"),
     }
 }

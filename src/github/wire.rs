@@ -22,6 +22,7 @@ use url::Url;
 
 use super::deadline::Deadline;
 use super::error::{Basic, Error};
+use crate::telemetry::traces;
 
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
 /// Shorter than the minute after which servers and middleboxes close an idle connection.
@@ -124,6 +125,9 @@ impl Wire {
                 HeaderValue::from_static(concat!("runner-broker/", env!("CARGO_PKG_VERSION"))),
             )
             .header("x-github-api-version", HeaderValue::from_static("2022-11-28"));
+        if let Some(traceparent) = traces::traceparent() {
+            request = request.header("traceparent", traceparent);
+        }
         if let Some(etag) = out.etag {
             request = request.header(IF_NONE_MATCH, etag);
         }

@@ -42,7 +42,7 @@ use crate::config;
 pub use audit::Event;
 pub use openapi::openapi;
 pub use query::time;
-pub use tls::server_config;
+pub use tls::Certificate;
 pub use views::Runner;
 
 /// What handlers work with.

@@ -13,6 +13,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::problem::{Problem, REQUEST_ID};
+use crate::telemetry::traces;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -33,7 +34,11 @@ pub async fn observe(
         req.head_mut().method = Method::GET;
     }
     // At `error`, so that even the barest log says which request an error belongs to.
-    let span = tracing::error_span!("request", request_id = %id, %method, path = req.path());
+    let span = tracing::error_span!(
+        "request", request_id = %id, %method, path = req.path(), otel.kind = tracing::field::Empty
+    );
+    let header = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());
+    traces::continue_from(&span, header("traceparent"), header("tracestate"));
     let started = Instant::now();
     let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
     let mut answer = match answered {
@@ -53,6 +58,7 @@ pub async fn observe(
     let (status, took) = (answer.status().as_u16(), started.elapsed());
     // The pattern, not the path: the number of series must not grow with what callers send.
     let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
+    traces::conclude(&span, method_label(&method), &route, status);
     let _entered = span.enter();
     tracing::info!(status, milliseconds = took.as_millis() as u64, "answered");
     histogram!("http_request_duration_seconds", "method" => method_label(&method), "route" => route.clone())

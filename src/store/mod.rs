@@ -7,6 +7,7 @@ pub mod alerts;
 pub mod audit;
 pub mod audit_sealing;
 pub mod audit_tree;
+mod connect;
 pub mod deliveries;
 pub mod detail;
 pub mod github_cache;
@@ -15,7 +16,9 @@ pub mod identities;
 pub mod installations;
 pub mod jobs;
 pub mod leases;
+mod migrate;
 pub mod policies;
+mod pooling;
 pub mod roles;
 pub mod runners;
 mod schema;
@@ -23,41 +26,31 @@ pub mod security;
 pub mod sync_targets;
 mod tls;
 pub mod unmanaged;
+mod url;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use diesel::migration::{Migration, MigrationName, MigrationSource};
-use diesel::pg::Pg;
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::TransactionManager;
-use diesel_async::pooled_connection::deadpool::{Object, Pool, PoolError};
+use diesel_async::pooled_connection::deadpool::{Hook, HookError, Object, Pool, PoolError};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::{
-    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection,
-};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::runtime::Handle;
 
+use tracing::Instrument;
+
 pub use after::after_commit;
+
+use crate::telemetry::{self, SPANS};
+use connect::Server;
 
 /// What the functions of this layer take first.
 pub type Conn = AsyncPgConnection;
 
-const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
-
 /// How long a caller waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Held while migrating, so that two replicas that start at once don't both try.
-const MIGRATION_LOCK: i64 = 0x7275_6e6e_6572;
-
-/// No statement, lock or forgotten transaction of a frozen replica holds anybody up for longer.
-/// Counts under a lock need each statement to see what the lock's last holder committed, whatever the server's
-/// default is.
-const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
-     SET idle_in_transaction_session_timeout = '5s'; SET TIME ZONE 'UTC'; \
-     SET datestyle = 'ISO, YMD'; SET default_transaction_isolation = 'read committed'";
 
 /// Why a statement did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +59,11 @@ pub enum Error {
     Unavailable(String),
     #[error("the database URL is not valid: {0}")]
     Url(String),
+    #[error(
+        "DATABASE_URL leads to a pooler that shares sessions among its clients (transaction or statement mode): \
+         set pool_mode=session for this database, or connect to Postgres itself"
+    )]
+    Pooled,
     #[error("the database refused a statement")]
     Statement(#[source] DieselError),
     #[error("a row holds something that this version does not understand: {0}")]
@@ -170,32 +168,45 @@ impl Drop for Open {
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<Conn>,
-    url: SecretString,
+    server: Arc<Server>,
 }
 
 impl Store {
     /// A pool of at most `connections`. Connects only when asked for a connection.
     pub fn new(url: &SecretString, connections: usize) -> Result<Store, Error> {
-        url.expose_secret().parse::<tokio_postgres::Config>().map_err(|err| Error::Url(chain(&err)))?;
+        let server = Arc::new(Server::new(url.expose_secret())?);
         let mut config = ManagerConfig::default();
         config.recycling_method = RecyclingMethod::Fast;
         // A connection is driven where it was made. Made on the runtime that opened the pool, it outlives the
         // HTTP workers and can finish what they began.
         let runtime = Handle::current();
-        config.custom_setup = Box::new(move |url| {
-            let establishing = runtime.spawn(establish(url.to_owned()));
+        let maker = server.clone();
+        config.custom_setup = Box::new(move |_| {
+            let establishing = runtime.spawn(maker.clone().establish());
             Box::pin(async move {
                 establishing
                     .await
                     .unwrap_or_else(|err| Err(diesel::ConnectionError::BadConnection(err.to_string())))
             })
         });
-        let manager = AsyncDieselConnectionManager::new_with_config(url.expose_secret(), config);
+        // The URL stays with `server`; diesel could read none that names several hosts.
+        let manager = AsyncDieselConnectionManager::new_with_config("", config);
+        let judge = server.clone();
+        let fresh = Hook::sync_fn(move |_, metrics| match judge.is_stale(metrics.created) {
+            true => Err(HookError::message("it leads to a server that only reads")),
+            false => Ok(()),
+        });
         let pool = Pool::builder(manager)
             .max_size(connections)
+            .pre_recycle(fresh)
             .build()
             .map_err(|err| Error::Unavailable(err.to_string()))?;
-        Ok(Store { pool, url: url.clone() })
+        Ok(Store { pool, server })
+    }
+
+    /// Lets statements take their time: for a command, which nobody waits for at the other end.
+    pub fn be_patient(&self) {
+        self.server.be_patient();
     }
 
     /// A connection of the pool.
@@ -214,27 +225,41 @@ impl Store {
             AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
         E: From<Error>,
     {
+        let span = telemetry::step(|| {
+            tracing::info_span!(
+                target: SPANS, "transaction", otel.kind = "client", db.system.name = "postgresql"
+            )
+        });
+        self.transact(work).instrument(span).await
+    }
+
+    async fn transact<R, E, F>(&self, work: F) -> Result<R, E>
+    where
+        for<'c> F:
+            AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
+        E: From<Error>,
+    {
         type Manager = <Conn as AsyncConnection>::TransactionManager;
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
         Manager::begin_transaction(conn).await.map_err(Error::from)?;
         let (result, waiting) = after::gather(work(conn)).await;
-        let result = match result {
-            Ok(value) => {
-                Manager::commit_transaction(conn).await.map_err(Error::from)?;
-                waiting.run();
-                Ok(value)
-            }
+        let value = match result {
+            Ok(value) => value,
             Err(err) => {
-                if let Err(rollback) = Manager::rollback_transaction(conn).await {
-                    // The pool throws such a connection away, and Postgres rolls back what it was at.
-                    tracing::debug!(error = %rollback, "rolling back failed");
+                match Manager::rollback_transaction(conn).await {
+                    Ok(()) if takes_writes(conn).await => open.close(),
+                    Ok(()) => self.server.all_are_stale(),
+                    // Such a connection is of no use, and Postgres rolls back what it was at.
+                    Err(rollback) => tracing::debug!(error = %rollback, "rolling back failed"),
                 }
-                Err(err)
+                return Err(err);
             }
         };
+        Manager::commit_transaction(conn).await.map_err(Error::from)?;
         open.close();
-        result
+        waiting.run();
+        Ok(value)
     }
 
     /// Whether Postgres answers.
@@ -249,79 +274,26 @@ impl Store {
         PoolStatus { size: status.size, available: status.available, waiting: status.waiting }
     }
 
-    /// Brings the schema up to date; the names of the migrations that ran.
-    pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        let mut conn = self.single().await?;
-        // Building an index may take longer than any statement of the service.
-        conn.batch_execute("SET statement_timeout = 0; SET lock_timeout = '60s'").await?;
-        diesel::sql_query(format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).execute(&mut conn).await?;
-        // The harness blocks its thread, so it gets one of its own.
-        tokio::task::spawn_blocking(move || {
-            let mut harness = AsyncMigrationHarness::new(conn);
-            let ran = harness
-                .run_pending_migrations(MIGRATIONS)
-                .map_err(|err| Error::Migration(err.to_string()))?;
-            Ok(ran.iter().map(ToString::to_string).collect())
-        })
-        .await
-        .map_err(|err| Error::Migration(err.to_string()))?
-    }
-
-    /// The migrations that this version has and the database lacks. Only reads, so that the service may do
-    /// without the right to create tables; diesel's own harness wants it.
-    pub async fn pending_migrations(&self) -> Result<Vec<String>, Error> {
-        #[derive(diesel::QueryableByName)]
-        struct Applied {
-            #[diesel(sql_type = diesel::sql_types::Text)]
-            version: String,
-        }
-        let mut conn = self.single().await?;
-        let query = diesel::sql_query("SELECT version FROM __diesel_schema_migrations");
-        let applied: Vec<Applied> = match query.load(&mut conn).await {
-            Err(DieselError::DatabaseError(_, info)) if info.message().contains("does not exist") => {
-                Vec::new()
-            }
-            applied => applied?,
-        };
-        let known: Vec<Box<dyn Migration<Pg>>> =
-            MIGRATIONS.migrations().map_err(|err| Error::Migration(err.to_string()))?;
-        let is_pending =
-            |name: &dyn MigrationName| applied.iter().all(|row| row.version != name.version().to_string());
-        Ok(known
-            .iter()
-            .map(|migration| migration.name())
-            .filter(|name| is_pending(*name))
-            .map(ToString::to_string)
-            .collect())
+    /// Whether Postgres is there for good: it answers, and each connection is a session (`Error::Pooled`).
+    pub async fn is_ready(&self) -> Result<(), Error> {
+        pooling::check(&self.server).await?;
+        self.ping().await
     }
 
     /// A connection outside the pool.
     async fn single(&self) -> Result<Conn, Error> {
-        establish(self.url.expose_secret().to_owned())
-            .await
-            .map_err(|err| Error::Unavailable(err.to_string()))
+        self.server.clone().establish().await.map_err(|err| Error::Unavailable(err.to_string()))
     }
 }
 
-async fn establish(url: String) -> diesel::ConnectionResult<Conn> {
-    let failed = |why: String| diesel::ConnectionError::BadConnection(why);
-    let mut config: tokio_postgres::Config = url.parse().map_err(|err| failed(chain(&err)))?;
-    config.connect_timeout(Duration::from_secs(5)).application_name("runner-broker");
-    let (client, connection) =
-        config.connect(tls::Connector::new().map_err(failed)?).await.map_err(|err| failed(chain(&err)))?;
-    let mut conn = Conn::try_from_client_and_connection(client, connection).await?;
-    conn.batch_execute(SESSION).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
-    Ok(conn)
-}
-
-/// An error with its causes; tokio-postgres keeps the telling part in the source. Never holds the URL.
-fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
+/// Whether the server that a transaction failed on still takes writes. diesel tells of a refused write at once only if
+/// the statement returns nothing.
+async fn takes_writes(conn: &mut Conn) -> bool {
+    #[derive(diesel::QueryableByName)]
+    struct Reads {
+        #[diesel(sql_type = diesel::sql_types::Bool)]
+        only: bool,
     }
-    text
+    let query = diesel::sql_query("SELECT current_setting('transaction_read_only')::bool AS only");
+    matches!(query.get_result::<Reads>(conn).await, Ok(Reads { only: false }))
 }

@@ -9,6 +9,8 @@ mod cli;
 mod configuration;
 mod database;
 mod database_away;
+mod database_hosts;
+mod database_tls;
 mod deactivated;
 mod dev_command;
 mod dev_github;

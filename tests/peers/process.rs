@@ -56,7 +56,11 @@ impl Site {
             issuer: Issuer::start(settings).expect("an issuer"),
             github: GitHub::start(github::Settings { clock, ..github::Settings::default() })
                 .expect("a GitHub"),
-            client: reqwest::Client::builder().pool_max_idle_per_host(0).build().expect("a client"),
+            client: reqwest::Client::builder()
+                .pool_max_idle_per_host(0)
+                .danger_accept_invalid_certs(true)
+                .build()
+                .expect("a client"),
             folder: tempfile::tempdir().expect("a folder"),
             database: migrated().await,
             replicas: AtomicU32::new(0),
@@ -134,7 +138,8 @@ impl Site {
             .stderr(output)
             .spawn()
             .expect("the binary");
-        let mut replica = Replica { url: format!("http://127.0.0.1:{port}"), port, log, child };
+        let scheme = if variables.contains(&("HTTPS_ENABLED", "true")) { "https" } else { "http" };
+        let mut replica = Replica { url: format!("{scheme}://127.0.0.1:{port}"), port, log, child };
         let ready = format!("{}/health/ready", replica.url);
         let begun = Instant::now();
         loop {
@@ -230,6 +235,10 @@ impl Replica {
         while signal == Signal::STOP && !is_stopped(pid) {
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("a running process")
     }
 
     /// SIGKILL: nothing is finished.

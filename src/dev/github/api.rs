@@ -116,7 +116,7 @@ fn target(segments: &[&str]) -> Option<Target> {
 /// Lets only the App itself pass.
 fn as_app(state: &State, request: &Request) -> Result<(), Answer> {
     let jwt = request.bearer.ok_or_else(|| Answer::error(401, "Requires authentication"))?;
-    keys::check_app_jwt(jwt, state.app_id, state.clock.now())
+    keys::check_app_jwt(jwt, state.app_id, state.key_rotated, state.clock.now())
 }
 
 /// Lets only an installation pass that owns the target and has the permission, by its token and still.

@@ -19,10 +19,11 @@ struct Keys {
     public: DecodingKey,
 }
 
-/// One key for all Apps of a process: making one takes longer than most tests.
-fn keys() -> &'static Keys {
-    static KEYS: OnceLock<Keys> = OnceLock::new();
-    KEYS.get_or_init(|| {
+/// One key for all Apps of a process: making one takes longer than most tests. And one for those that have rotated
+/// theirs.
+fn keys(rotated: bool) -> &'static Keys {
+    static KEYS: [OnceLock<Keys>; 2] = [OnceLock::new(), OnceLock::new()];
+    KEYS[usize::from(rotated)].get_or_init(|| {
         let pair = KeyPair::generate(KeySize::Rsa2048).expect("aws-lc makes an RSA key");
         let der = AsDer::<aws_lc_rs::encoding::Pkcs8V1Der>::as_der(&pair).expect("aws-lc writes PKCS#8");
         let lines: Vec<String> = BASE64_STANDARD
@@ -40,11 +41,16 @@ fn keys() -> &'static Keys {
 
 /// The App's private key, PKCS#8 PEM; the same for every App of this process.
 pub fn private_key_pem() -> &'static str {
-    &keys().pem
+    &keys(false).pem
+}
+
+/// The key of every App of this process that has rotated its own.
+pub fn rotated_private_key_pem() -> &'static str {
+    &keys(true).pem
 }
 
 /// Checks an App's JWT as GitHub does; the answer says in GitHub's words what is wrong.
-pub(super) fn check_app_jwt(jwt: &str, app_id: u64, now: DateTime<Utc>) -> Result<(), Answer> {
+pub(super) fn check_app_jwt(jwt: &str, app_id: u64, rotated: bool, now: DateTime<Utc>) -> Result<(), Answer> {
     let refuse = |message: &str| Answer::error(401, message);
     let undecodable = || refuse("A JSON web token could not be decoded");
     // The App is looked up before its key can be: so a wrong App ID is told apart from a wrong key.
@@ -65,7 +71,7 @@ pub(super) fn check_app_jwt(jwt: &str, app_id: u64, now: DateTime<Utc>) -> Resul
     rules.required_spec_claims.clear();
     rules.validate_exp = false; // By our clock, below.
     rules.validate_aud = false;
-    jsonwebtoken::decode::<Value>(jwt, &keys().public, &rules).map_err(|_| undecodable())?;
+    jsonwebtoken::decode::<Value>(jwt, &keys(rotated).public, &rules).map_err(|_| undecodable())?;
 
     let now = now.timestamp_micros() as f64 / 1e6;
     let (iat, exp) = (claims["iat"].as_f64(), claims["exp"].as_f64());

@@ -38,7 +38,7 @@ use std::time::Duration;
 
 pub use fault::{Action, Canned, Fault};
 pub use hooks::{JobState, signature};
-pub use keys::private_key_pem;
+pub use keys::{private_key_pem, rotated_private_key_pem};
 pub use life::{RUNNER_VERSION, Refused};
 pub use limits::Limits;
 pub use state::{Call, RunnerState};
@@ -113,6 +113,11 @@ impl GitHub {
     /// The App's private key, PKCS#8 PEM; the same for all of a process.
     pub fn private_key_pem(&self) -> &'static str {
         private_key_pem()
+    }
+
+    /// Deletes the App's key; `rotated_private_key_pem` is the one that signs from now on.
+    pub fn rotate_key(&self) {
+        self.shared.state().key_rotated = true;
     }
 
     /// Adds an organisation with the group `Default` and the App installed, all permissions granted.

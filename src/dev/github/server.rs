@@ -167,6 +167,7 @@ struct Held {
     bearer: Option<String>,
     if_none_match: Option<String>,
     has_user_agent: bool,
+    traceparent: Option<String>,
     body: Bytes,
 }
 
@@ -190,6 +191,7 @@ impl Held {
             bearer,
             if_none_match: text(headers, IF_NONE_MATCH).map(str::to_owned),
             has_user_agent: headers.contains_key(USER_AGENT),
+            traceparent: text(headers, "traceparent").map(str::to_owned),
             body,
         }
     }
@@ -244,7 +246,12 @@ async fn serve(req: HttpRequest, body: Bytes, shared: Data<Shared>) -> HttpRespo
         let mut state = shared.state();
         let path = call.path_and_query();
         let fault = state.faults.take(&call.method, &path);
-        let number = state.arrived(&call.method, path, api::resource(&call.method, &call.path));
+        let number = state.arrived(
+            &call.method,
+            path,
+            api::resource(&call.method, &call.path),
+            call.traceparent.clone(),
+        );
         let who = api::who(&state, call.bearer.as_deref());
         state.meter.enter(who);
         (number, fault, who)

@@ -48,6 +48,8 @@ pub struct Call {
     /// The bucket that it is counted in.
     pub resource: &'static str,
     pub at: DateTime<Utc>,
+    /// The header of that name (W3C Trace Context).
+    pub traceparent: Option<String>,
 }
 
 /// An organisation or a user.
@@ -131,6 +133,8 @@ pub(super) struct RunnerToken {
 pub(super) struct State {
     pub clock: Clock,
     pub app_id: u64,
+    /// Whether the App's first key was deleted for another.
+    pub key_rotated: bool,
     /// This server's address, as runners are told.
     pub url: String,
     pub accounts: BTreeMap<String, Account>,
@@ -158,6 +162,7 @@ impl State {
         State {
             clock,
             app_id,
+            key_rotated: false,
             url,
             accounts: BTreeMap::new(),
             installations: BTreeMap::new(),
@@ -275,14 +280,27 @@ impl State {
     }
 
     /// Notes a call that has arrived; its number is for `answered`.
-    pub fn arrived(&mut self, method: &str, path: String, resource: &'static str) -> u64 {
+    pub fn arrived(
+        &mut self,
+        method: &str,
+        path: String,
+        resource: &'static str,
+        traceparent: Option<String>,
+    ) -> u64 {
         if self.record {
             if self.calls.len() == REMEMBERED {
                 self.calls.pop_front();
                 self.first_call += 1;
             }
             let at = self.clock.now();
-            self.calls.push_back(Call { method: method.into(), path, status: None, resource, at });
+            self.calls.push_back(Call {
+                method: method.into(),
+                path,
+                status: None,
+                resource,
+                at,
+                traceparent,
+            });
         }
         self.first_call + self.calls.len() as u64
     }
