@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::checks::{self, Ratchet};
-use super::site::{ISSUER, Replica, Site, TARGETS, TEAMS};
+use super::site::{Database, ISSUER, Replica, Site, TARGETS, TEAMS};
 use super::steps::{Act, LATEST_MILLIS, Name, Step, Then, Which};
 use super::told::{HandedOut, Told};
 
@@ -30,8 +30,8 @@ const LONGEST_UNSWEPT: TimeDelta = TimeDelta::minutes(25);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What went wrong; empty: nothing did.
-pub async fn play(steps: &[Step]) -> Vec<String> {
-    let mut play = Play::new().await;
+pub async fn play(database: &Database, steps: &[Step]) -> Vec<String> {
+    let t0=std::time::Instant::now(); let mut play = Play::new(database).await; let t1=std::time::Instant::now();
     for (number, step) in steps.iter().enumerate() {
         play.take(step).await;
         play.look().await;
@@ -41,13 +41,16 @@ pub async fn play(steps: &[Step]) -> Vec<String> {
             return breaches.into_iter().map(at).collect();
         }
     }
+    let t2=std::time::Instant::now();
     play.settle().await;
+    let t3=std::time::Instant::now();
     play.look().await;
     let mut breaches = std::mem::take(&mut play.told().breaches);
     if breaches.is_empty() {
         let told = play.told.clone();
         breaches = checks::at_the_end(&play.site, &told).await;
     }
+    let n=play.told().handed_out.len(); drop(play); eprintln!("T new {:?} steps {}:{:?} settle {:?} end {:?} out {n}", t1-t0, steps.len(), t2-t1, t3-t2, t3.elapsed());
     breaches
 }
 
@@ -69,8 +72,8 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Play {
-    async fn new() -> Play {
-        let site = Site::new([4, 3]).await;
+    async fn new(database: &Database) -> Play {
+        let site = Site::new(database, [4, 3]).await;
         let swept = site.clock.now();
         let ratchet = Ratchet::new(site.quotas());
         Play { site, told: Arc::default(), under_way: JoinSet::new(), ratchet, swept, late: false, day: 0 }
