@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use site::Database;
 use steps::{Step, steps};
+use tokio::runtime::Runtime;
 
 const SEQUENCES: u64 = 1_000;
 /// Sequences wait more than they work.
@@ -38,15 +40,16 @@ fn whatever_happens_to_three_replicas_the_table_github_and_the_log_tell_the_same
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let failures = Mutex::new(Vec::new());
     let lane = || {
+        let lane = Lane::new();
         while !stop.load(Ordering::Relaxed) {
             let seed = first + next.fetch_add(1, Ordering::Relaxed);
             if seed >= first + count {
                 return;
             }
             let steps = steps(seed);
-            let breaches = run(&steps);
+            let breaches = lane.run(&steps);
             if !breaches.is_empty() && !stop.swap(true, Ordering::Relaxed) {
-                let shorter = shrink(steps);
+                let shorter = lane.shrink(steps);
                 let told = failures.lock().unwrap_or_else(PoisonError::into_inner);
                 { told }.push((seed, breaches, shorter));
             }
@@ -69,33 +72,46 @@ fn whatever_happens_to_three_replicas_the_table_github_and_the_log_tell_the_same
     }
 }
 
-fn run(steps: &[Step]) -> Vec<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(play::play(steps))
+/// Plays one sequence after the other.
+struct Lane {
+    runtime: Runtime,
+    database: Database,
 }
 
-/// The fewest steps found that still fail, and how; without any, the failure did not come again.
-fn shrink(mut steps: Vec<Step>) -> (Vec<Step>, Vec<String>) {
-    let begun = Instant::now();
-    let mut last = vec!["it did not fail again".to_owned()];
-    let mut chunk = steps.len().div_ceil(2);
-    loop {
-        let mut at = 0;
-        while at < steps.len() {
-            if begun.elapsed() > SHRINKING {
+impl Lane {
+    fn new() -> Lane {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let database = runtime.block_on(Database::new());
+        Lane { runtime, database }
+    }
+
+    fn run(&self, steps: &[Step]) -> Vec<String> {
+        self.runtime.block_on(play::play(&self.database, steps))
+    }
+
+    /// The fewest steps found that still fail, and how.
+    fn shrink(&self, mut steps: Vec<Step>) -> (Vec<Step>, Vec<String>) {
+        let begun = Instant::now();
+        let mut last = vec!["it did not fail again".to_owned()];
+        let mut chunk = steps.len().div_ceil(2);
+        loop {
+            let mut at = 0;
+            while at < steps.len() {
+                if begun.elapsed() > SHRINKING {
+                    return (steps, last);
+                }
+                let mut fewer = steps.clone();
+                fewer.drain(at..(at + chunk).min(steps.len()));
+                // Interleavings differ from time to time.
+                match (0..3).map(|_| self.run(&fewer)).find(|breaches| !breaches.is_empty()) {
+                    Some(breaches) => (steps, last) = (fewer, breaches),
+                    None => at += chunk,
+                }
+            }
+            if chunk <= 1 {
                 return (steps, last);
             }
-            let mut fewer = steps.clone();
-            fewer.drain(at..(at + chunk).min(steps.len()));
-            // Interleavings differ from time to time.
-            match (0..3).map(|_| run(&fewer)).find(|breaches| !breaches.is_empty()) {
-                Some(breaches) => (steps, last) = (fewer, breaches),
-                None => at += chunk,
-            }
+            chunk = chunk.div_ceil(2);
         }
-        if chunk == 1 {
-            return (steps, last);
-        }
-        chunk = chunk.div_ceil(2);
     }
 }

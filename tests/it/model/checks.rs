@@ -55,7 +55,11 @@ pub async fn after_a_step(site: &Site, told: &Mutex<Told>, ratchet: &mut Ratchet
                 WHERE status IN {LIVE} GROUP BY target, lower(name) HAVING count(*) > 1)"
     );
     // Looked at before GitHub is: a runner's row is there before the runner.
-    let row = site.db.query_one(&query, &[&SystemTime::from(site.clock.now()), &TEAMS.as_slice()]).await.expect("a look");
+    let row = site
+        .db
+        .query_one(&query, &[&SystemTime::from(site.clock.now()), &TEAMS.as_slice()])
+        .await
+        .expect("a look");
     let (counts, mut breaches): (Vec<i64>, Vec<String>) = (row.get(0), row.get(1));
     let on_github: HashSet<i64> = github(site).keys().copied().collect();
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +72,8 @@ pub async fn after_a_step(site: &Site, told: &Mutex<Told>, ratchet: &mut Ratchet
         let used = told.handed_out.iter().filter(is_used).count() as i64;
         for (what, count) in [("the table", count), ("GitHub", used)] {
             if count > ratchet.limit[team] {
-                breaches.push(format!("{what} has {count} of team {name}, more than {}", ratchet.limit[team]));
+                breaches
+                    .push(format!("{what} has {count} of team {name}, more than {}", ratchet.limit[team]));
             }
         }
         ratchet.exceeded(team, count);
@@ -145,16 +150,15 @@ struct Story {
 
 impl Story {
     async fn read(site: &Site) -> Story {
-        let runners = "SELECT id::text, name, target, status, method, github_runner_id, wait_until_idle FROM runners";
+        let runners =
+            "SELECT id::text, name, target, status, method, github_runner_id, wait_until_idle FROM runners";
         let moves = "SELECT runner_id::text, xid::text, was, became, generation::bigint FROM model_moves ORDER BY seq";
-        let events = "SELECT runner_id::text, xid::text, timestamp, event_type, user_identity LIKE 'system:%',
+        let events =
+            "SELECT runner_id::text, xid::text, timestamp, event_type, user_identity LIKE 'system:%',
                 event_data::text
             FROM audit_log WHERE runner_id IS NOT NULL ORDER BY id";
-        let (runners, moves, events) = tokio::join!(
-            site.db.query(runners, &[]),
-            site.db.query(moves, &[]),
-            site.db.query(events, &[])
-        );
+        let (runners, moves, events) =
+            tokio::join!(site.db.query(runners, &[]), site.db.query(moves, &[]), site.db.query(events, &[]));
         let mut story = Story {
             live: Vec::new(),
             names: BTreeMap::new(),
@@ -168,7 +172,6 @@ impl Story {
             story.claimed.extend(row.get::<_, Option<i64>>(5));
             if !["deleted", "failed"].contains(&status.as_str()) {
                 story.live.push(Live {
-
                     name,
                     target: row.get(2),
                     status,
@@ -217,7 +220,9 @@ impl Story {
                     if nobody { "pending" } else { "a row that knows its runner" }
                 }
                 (Some(_), None) => "gone from the live ones: GitHub has no such runner",
-                (Some(_), Some((_, found))) if row.status == "deleting" && row.waits && found.busy => "deleting",
+                (Some(_), Some((_, found))) if row.status == "deleting" && row.waits && found.busy => {
+                    "deleting"
+                }
                 (Some(_), Some((_, found))) if (row.method == "jit") != found.jit => "another runner's row",
                 (Some(_), Some((_, found))) if found.online || found.busy => "active",
                 (Some(_), Some((_, found))) if found.jit && found.version.is_none() => "pending",
@@ -225,7 +230,8 @@ impl Story {
             };
             if row.status != expected {
                 let Live { name, status, github_id, .. } = row;
-                breaches.push(format!("{name} is {status} (GitHub's {github_id:?}), and should be {expected}"));
+                breaches
+                    .push(format!("{name} is {status} (GitHub's {github_id:?}), and should be {expected}"));
             }
         }
         let known: HashSet<i64> = self.live.iter().filter_map(|row| row.github_id).collect();

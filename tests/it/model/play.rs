@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What went wrong; empty: nothing did.
 pub async fn play(database: &Database, steps: &[Step]) -> Vec<String> {
-    let t0=std::time::Instant::now(); let mut play = Play::new(database).await; let t1=std::time::Instant::now();
+    let mut play = Play::new(database).await;
     for (number, step) in steps.iter().enumerate() {
         play.take(step).await;
         play.look().await;
@@ -41,16 +41,13 @@ pub async fn play(database: &Database, steps: &[Step]) -> Vec<String> {
             return breaches.into_iter().map(at).collect();
         }
     }
-    let t2=std::time::Instant::now();
     play.settle().await;
-    let t3=std::time::Instant::now();
     play.look().await;
     let mut breaches = std::mem::take(&mut play.told().breaches);
     if breaches.is_empty() {
         let told = play.told.clone();
         breaches = checks::at_the_end(&play.site, &told).await;
     }
-    let n=play.told().handed_out.len(); drop(play); eprintln!("T new {:?} steps {}:{:?} settle {:?} end {:?} out {n}", t1-t0, steps.len(), t2-t1, t3-t2, t3.elapsed());
     breaches
 }
 
@@ -166,7 +163,9 @@ impl Play {
                 site.github.disconnect(target, name).ok();
                 false
             }),
-            Act::Vanish(n) => self.on_github(n, |site, target, name| site.github.remove(target, name).is_ok()),
+            Act::Vanish(n) => {
+                self.on_github(n, |site, target, name| site.github.remove(target, name).is_ok())
+            }
             Act::Plant(n) => self.plant(&[exact(n)]),
             Act::PlantPage => {
                 let names: Vec<String> = (0..110).map(|n| format!("foreign-{n}")).collect();

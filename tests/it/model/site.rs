@@ -1,9 +1,10 @@
 //! Three replicas, each on a runtime of its own that can be ended at any await, one Postgres, one GitHub and one
-//! clock, all in this process.
+//! clock, all in this process. A fresh GitHub costs a millisecond, a fresh database a hundred: it is emptied instead.
 
 use std::sync::{Arc, Mutex};
 
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use runner_broker::broker::Broker;
 use runner_broker::clock::Clock;
 use runner_broker::config::Config;
@@ -25,6 +26,14 @@ pub const ISSUER: &str = "https://issuer.example";
 pub const TEAMS: [&str; 2] = ["blue", "red"];
 pub const TARGETS: [&str; 2] = [ORG, REPO];
 
+/// What one sequence after the other uses.
+pub struct Database {
+    client: Arc<Client>,
+    tables: Vec<String>,
+    database: TestDatabase,
+    _connection: Connection,
+}
+
 pub struct Site {
     pub github: GitHub,
     pub clock: Clock,
@@ -32,8 +41,6 @@ pub struct Site {
     pub replicas: Vec<Replica>,
     config: Config,
     quotas: [i64; 2],
-    _connection: Connection,
-    _database: TestDatabase,
 }
 
 /// One process's worth of broker.
@@ -45,8 +52,8 @@ pub struct Replica {
     runtime: Option<Runtime>,
 }
 
-impl Site {
-    pub async fn new(quotas: [i64; 2]) -> Site {
+impl Database {
+    pub async fn new() -> Database {
         let truth = include_str!("truth.sql");
         let schema = format!("{}_model_{}", schema_hash(), truth.len());
         let database = TestDatabase::create(&schema, async |url: &str| {
@@ -55,31 +62,52 @@ impl Site {
             client.batch_execute(truth).await.expect("the model's tables");
         })
         .await;
+        let (client, connection) = connect(database.url()).await;
+        let tables = "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename NOT LIKE '\\_\\_%'";
+        let tables: Vec<String> =
+            client.query(tables, &[]).await.expect("the tables").iter().map(|row| row.get(0)).collect();
+        for table in &tables {
+            let rows = client.query(&format!("SELECT 1 FROM {table} LIMIT 1"), &[]).await.expect("a table");
+            assert!(rows.is_empty(), "{table} has rows from the start, which emptying it would lose");
+        }
+        Database { client: Arc::new(client), tables, database, _connection: connection }
+    }
+
+    /// As after the migrations, and nobody of the last sequence is at work on it any more.
+    async fn empty(&self) {
+        let others = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()";
+        self.client.query(others, &[]).await.expect("an end of the others");
+        let all: String = self.tables.iter().map(|table| format!("DELETE FROM {table};")).collect();
+        // To anybody but a replication worker the audit log refuses it.
+        let empty = format!("BEGIN; SET LOCAL session_replication_role = replica; {all} COMMIT");
+        self.client.batch_execute(&empty).await.expect("an empty database");
+    }
+}
+
+impl Site {
+    pub async fn new(database: &Database, quotas: [i64; 2]) -> Site {
+        database.empty().await;
         let clock = Clock::default();
         let github = GitHub::start(github::Settings { clock: clock.clone(), ..github::Settings::default() })
             .expect("a GitHub");
         github.add_org(ORG);
         github.add_repo(REPO);
-        let (db, connection) = connect(database.url()).await;
-        let mut config = config(database.url(), ISSUER, &github);
+        let mut config = config(database.database.url(), ISSUER, &github);
         config.github.timeout = GITHUB_TIMEOUT;
         // Ended by the model, never by a machine that is slow.
         config.broker.lease = std::time::Duration::from_secs(600);
-        let mut site = Site {
-            github,
-            clock,
-            db: Arc::new(db),
-            replicas: Vec::new(),
-            config,
-            quotas,
-            _connection: connection,
-            _database: database,
-        };
-        for _ in 0..REPLICAS {
-            let replica = Replica::start(&site.config, &site.clock).await;
-            site.replicas.push(replica);
+        let mut site =
+            Site { github, clock, db: database.client.clone(), replicas: Vec::new(), config, quotas };
+        // The first one alone, so that the others begin with the policy.
+        for count in [1, REPLICAS - 1] {
+            let starting = (0..count).map(|_| Replica::start(&site.config, &site.clock));
+            let started = join_all(starting).await;
+            site.replicas.extend(started);
+            if site.replicas.len() == 1 {
+                site.apply_policy().await;
+            }
         }
-        site.apply_policy().await;
         site
     }
 
