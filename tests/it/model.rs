@@ -49,6 +49,7 @@ fn whatever_happens_to_three_replicas_the_table_github_and_the_log_tell_the_same
             let steps = steps(seed);
             let breaches = lane.run(&steps);
             if !breaches.is_empty() && !stop.swap(true, Ordering::Relaxed) {
+                eprintln!("MODEL_SEED={seed} failed, and is made shorter: {breaches:#?}");
                 let shorter = lane.shrink(steps);
                 let told = failures.lock().unwrap_or_else(PoisonError::into_inner);
                 { told }.push((seed, breaches, shorter));
