@@ -5,15 +5,21 @@ use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
-use runner_broker::dev::github::RunnerState;
+use runner_broker::dev::github::{GitHub, RunnerState};
 use runner_broker::model::Method;
 use serde_json::Value;
-use tokio_postgres::Row;
+use tokio_postgres::{Client, Row};
 
-use super::site::{Site, TARGETS, TEAMS};
-use super::told::{HandedOut, Told};
+use super::told::{HandedOut, TARGETS, TEAMS, Told};
 
 const LIVE: &str = "('requested', 'pending', 'active', 'offline', 'deleting')";
+
+/// Where a sequence plays.
+pub struct Scene<'a> {
+    pub db: &'a Client,
+    pub github: &'a GitHub,
+    pub now: DateTime<Utc>,
+}
 
 /// The most that a team may have from now on: its quota, or what it had when the quota was lowered, until it has
 /// less.
@@ -42,7 +48,7 @@ impl Ratchet {
 }
 
 /// What no moment may show.
-pub async fn after_a_step(site: &Site, told: &Mutex<Told>, ratchet: &mut Ratchet) {
+pub async fn after_a_step(scene: &Scene<'_>, told: &Mutex<Told>, ratchet: &mut Ratchet) {
     let query = format!(
         "SELECT array(SELECT (SELECT count(*) FROM runners WHERE team = t AND (status IN {LIVE}
                     OR method = 'registration_token' AND status IN ('deleted', 'failed') AND expires_at > $1))
@@ -55,13 +61,10 @@ pub async fn after_a_step(site: &Site, told: &Mutex<Told>, ratchet: &mut Ratchet
                 WHERE status IN {LIVE} GROUP BY target, lower(name) HAVING count(*) > 1)"
     );
     // Looked at before GitHub is: a runner's row is there before the runner.
-    let row = site
-        .db
-        .query_one(&query, &[&SystemTime::from(site.clock.now()), &TEAMS.as_slice()])
-        .await
-        .expect("a look");
+    let now = SystemTime::from(scene.now);
+    let row = scene.db.query_one(&query, &[&now, &TEAMS.as_slice()]).await.expect("a look");
     let (counts, mut breaches): (Vec<i64>, Vec<String>) = (row.get(0), row.get(1));
-    let on_github: HashSet<i64> = github(site).keys().copied().collect();
+    let on_github: HashSet<i64> = github(scene).keys().copied().collect();
     let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
     for (team, count) in counts.into_iter().enumerate() {
         let name = TEAMS[team];
@@ -82,33 +85,34 @@ pub async fn after_a_step(site: &Site, told: &Mutex<Told>, ratchet: &mut Ratchet
 }
 
 /// GitHub's runners by id, with their targets.
-fn github(site: &Site) -> HashMap<i64, (&'static str, RunnerState)> {
-    let of = |target: &'static str| site.github.runners(target).into_iter().map(move |r| (r.id, (target, r)));
+fn github(scene: &Scene<'_>) -> HashMap<i64, (&'static str, RunnerState)> {
+    let of =
+        |target: &'static str| scene.github.runners(target).into_iter().map(move |r| (r.id, (target, r)));
     TARGETS.into_iter().flat_map(of).collect()
 }
 
 /// Rows that a sweep would still have to go on with.
-pub async fn unfinished(site: &Site) -> Vec<String> {
+pub async fn unfinished(scene: &Scene<'_>) -> Vec<String> {
     let query = format!(
         "SELECT name || ' is ' || status, status, github_runner_id FROM runners
          WHERE status IN ('requested', 'deleting') OR (status IN {LIVE} AND missed_sweeps > 0)"
     );
-    let on_github = github(site);
+    let on_github = github(scene);
     let is_busy = |row: &Row| {
         let runner = row.get::<_, Option<i64>>(2).and_then(|id| on_github.get(&id));
         row.get::<_, &str>(1) == "deleting" && runner.is_some_and(|(_, runner)| runner.busy)
     };
-    let rows = site.db.query(&query, &[]).await.expect("the rows");
+    let rows = scene.db.query(&query, &[]).await.expect("the rows");
     rows.iter().filter(|row| !is_busy(row)).map(|row| row.get(0)).collect()
 }
 
 /// What must hold once everything has come to rest.
-pub async fn at_the_end(site: &Site, told: &Mutex<Told>) -> Vec<String> {
-    let story = Story::read(site).await;
+pub async fn at_the_end(scene: &Scene<'_>, told: &Mutex<Told>) -> Vec<String> {
+    let story = Story::read(scene).await;
     let told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut breaches = story.agrees_with_github(&github(site), &told);
+    let mut breaches = story.agrees_with_github(&github(scene), &told);
     breaches.extend(story.every_move_has_its_event());
-    breaches.extend(story.nothing_was_taken_away(&github(site), &told));
+    breaches.extend(story.nothing_was_taken_away(&github(scene), &told));
     breaches
 }
 
@@ -149,7 +153,7 @@ struct Story {
 }
 
 impl Story {
-    async fn read(site: &Site) -> Story {
+    async fn read(scene: &Scene<'_>) -> Story {
         let runners =
             "SELECT id::text, name, target, status, method, github_runner_id, wait_until_idle FROM runners";
         let moves = "SELECT runner_id::text, xid::text, was, became, generation::bigint FROM model_moves ORDER BY seq";
@@ -157,8 +161,11 @@ impl Story {
             "SELECT runner_id::text, xid::text, timestamp, event_type, user_identity LIKE 'system:%',
                 event_data::text
             FROM audit_log WHERE runner_id IS NOT NULL ORDER BY id";
-        let (runners, moves, events) =
-            tokio::join!(site.db.query(runners, &[]), site.db.query(moves, &[]), site.db.query(events, &[]));
+        let (runners, moves, events) = tokio::join!(
+            scene.db.query(runners, &[]),
+            scene.db.query(moves, &[]),
+            scene.db.query(events, &[])
+        );
         let mut story = Story {
             live: Vec::new(),
             names: BTreeMap::new(),

@@ -20,12 +20,16 @@ use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use super::checks::{self, Ratchet};
-use super::site::{Database, ISSUER, Replica, Site, TARGETS, TEAMS};
+use super::site::{Database, ISSUER, Replica, Site};
 use super::steps::{Act, LATEST_MILLIS, Name, Step, Then, Which};
-use super::told::{HandedOut, Told};
+use super::told::{HandedOut, TARGETS, TEAMS, Told};
 
 /// A lost request's name is watched for an hour, so somebody has to look more often than that.
 const LONGEST_UNSWEPT: TimeDelta = TimeDelta::minutes(25);
+/// How many runners GitHub lists on a page.
+const PAGE: usize = 100;
+/// What the names of runners begin with that somebody else set up for the sake of their number.
+const FOREIGN: &str = "foreign-";
 /// Far more than any use case may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -46,7 +50,7 @@ pub async fn play(database: &Database, steps: &[Step]) -> Vec<String> {
     let mut breaches = std::mem::take(&mut play.told().breaches);
     if breaches.is_empty() {
         let told = play.told.clone();
-        breaches = checks::at_the_end(&play.site, &told).await;
+        breaches = checks::at_the_end(&play.site.scene(), &told).await;
     }
     breaches
 }
@@ -86,7 +90,7 @@ impl Play {
 
     async fn look(&mut self) {
         let told = self.told.clone();
-        checks::after_a_step(&self.site, &told, &mut self.ratchet).await;
+        checks::after_a_step(&self.site.scene(), &told, &mut self.ratchet).await;
     }
 
     async fn take(&mut self, step: &Step) {
@@ -168,15 +172,23 @@ impl Play {
             }
             Act::Plant(n) => self.plant(&[exact(n)]),
             Act::PlantPage => {
-                let names: Vec<String> = (0..110).map(|n| format!("foreign-{n}")).collect();
+                let missing = PAGE.saturating_sub(self.site.github.runners(TARGETS[0]).len());
+                let names: Vec<String> = (0..missing).map(|n| format!("{FOREIGN}{n}")).collect();
                 self.plant(&names);
+            }
+            Act::RemovePlanted => {
+                let runners = self.site.github.runners(TARGETS[0]);
+                if let Some(runner) = runners.iter().find(|runner| runner.name.starts_with(FOREIGN)) {
+                    self.site.github.remove(TARGETS[0], &runner.name).expect("it is there");
+                    self.told().gone.insert(runner.id);
+                }
             }
             Act::Fault(ref fault) => {
                 self.late = true;
                 self.site.github.fail(fault.clone());
             }
             Act::ClearFaults => self.site.github.clear_faults(),
-            Act::Suspend => TARGETS.iter().for_each(|_| self.site.github.suspend(TARGETS[0])),
+            Act::Suspend => self.site.github.suspend(TARGETS[0]),
             Act::Unsuspend => self.site.github.unsuspend(TARGETS[0]),
             Act::Pass(seconds) => self.pass(seconds).await,
             Act::Quota { team, max } => {
@@ -277,7 +289,7 @@ impl Play {
         let all: Vec<_> = TARGETS
             .iter()
             .flat_map(|target| self.site.github.runners(target).into_iter().map(move |r| (*target, r)))
-            .filter(|(_, runner)| !runner.name.starts_with("foreign-"))
+            .filter(|(_, runner)| !runner.name.starts_with(FOREIGN))
             .collect();
         if let Some((target, runner)) = all.get(usize::from(n) % all.len().max(1))
             && act(&self.site, target, &runner.name)
@@ -323,7 +335,7 @@ impl Play {
             self.site.end_lease().await;
             let replica = &self.site.replicas[round % self.site.replicas.len()];
             let Some(Some(report)) = expect(&self.told, sweep(replica).await) else { continue };
-            unfinished = checks::unfinished(&self.site).await;
+            unfinished = checks::unfinished(&self.site.scene()).await;
             let still = Report { seen: 0, ..report.clone() } == Report::default();
             if still && unfinished.is_empty() {
                 self.swept = self.site.clock.now();

@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use runner_broker::broker::Broker;
@@ -16,15 +17,15 @@ use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+use super::checks::Scene;
 use super::steps::REPLICAS;
+use super::told::TEAMS;
 use crate::database::{Connection, TestDatabase, connect};
 use crate::support::{ORG, REPO, config, schema_hash, team};
 
 /// For one call of GitHub's: what hangs costs this in real time, and three times that at most.
 const GITHUB_TIMEOUT: std::time::Duration = std::time::Duration::from_millis(250);
 pub const ISSUER: &str = "https://issuer.example";
-pub const TEAMS: [&str; 2] = ["blue", "red"];
-pub const TARGETS: [&str; 2] = [ORG, REPO];
 
 /// What one sequence after the other uses.
 pub struct Database {
@@ -54,8 +55,9 @@ pub struct Replica {
 
 impl Database {
     pub async fn new() -> Database {
-        let truth = include_str!("truth.sql");
-        let schema = format!("{}_model_{}", schema_hash(), truth.len());
+        let truth = concat!(include_str!("truth.sql"), include_str!("leader.sql"));
+        let hash = hex::encode(&digest(&SHA256, truth.as_bytes()).as_ref()[..4]);
+        let schema = format!("{}_{hash}", schema_hash());
         let database = TestDatabase::create(&schema, async |url: &str| {
             Store::new(&url.into(), 1).expect("a URL").migrate().await.expect("the migrations");
             let (client, _connection) = connect(url).await;
@@ -139,6 +141,10 @@ impl Site {
 
     pub fn pass(&self, seconds: i64) {
         self.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    pub fn scene(&self) -> Scene<'_> {
+        Scene { db: &self.db, github: &self.github, now: self.clock.now() }
     }
 
     /// The lease ends, whoever holds it.

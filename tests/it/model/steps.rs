@@ -1,5 +1,7 @@
 //! What a sequence is made of, and how a seed becomes one. Knows nothing of how steps are taken.
 
+mod scenes;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use runner_broker::dev::github::{Action, Canned, Fault};
@@ -85,8 +87,10 @@ pub enum Act {
     Vanish(u8),
     /// Somebody else sets up a runner of this name.
     Plant(u8),
-    /// Enough of them for a second page.
+    /// So many of them that the next one is the first of the second page.
     PlantPage,
+    /// One of those goes, and the second page shifts.
+    RemovePlanted,
     Fault(Fault),
     ClearFaults,
     Suspend,
@@ -105,7 +109,7 @@ pub fn steps(seed: u64) -> Vec<Step> {
     let mut steps = Vec::new();
     let length = draw.below(22) + 12;
     while (steps.len() as u64) < length {
-        match draw.below(20) {
+        match draw.below(22) {
             0 => draw.slow_provision(&mut steps),
             1 => draw.repeated_key(&mut steps),
             2 => draw.lost_answer(&mut steps),
@@ -114,6 +118,8 @@ pub fn steps(seed: u64) -> Vec<Step> {
             6 => draw.broken_list(&mut steps),
             7 => draw.kill(&mut steps),
             8 => draw.two_leaders(&mut steps),
+            9 => draw.shifting_pages(&mut steps),
+            10 => draw.old_facts(&mut steps),
             _ => {
                 let act = draw.any();
                 let then = draw.then();
@@ -275,135 +281,6 @@ impl Draw {
                 let status = refusals[self.below(refusals.len() as u64) as usize];
                 Action::Respond(Canned::status(status))
             }
-        }
-    }
-
-    /// A provision that is at work for longer than anybody expects, while the sweep looks.
-    fn slow_provision(&mut self, steps: &mut Vec<Step>) {
-        let millis = self.below(LATEST_MILLIS - 30) + 30;
-        let action = match self.one_in(2) {
-            true => Action::Delay { millis },
-            false => Action::ActThenDelay { millis },
-        };
-        go(steps, Act::Fault(Fault::new("POST", "generate-jitconfig", action)), Then::Go);
-        let (provision, soon) = (self.provision(), self.soon());
-        go(steps, provision, soon);
-        go(steps, Act::Pass(self.below(20) as i64 + 3), Then::Go);
-        let (sweep, then) = (Act::Sweep { replica: self.replica(), takeover: true }, self.then());
-        go(steps, sweep, then);
-    }
-
-    /// The same key again and again, on several replicas, with repairs in between.
-    fn repeated_key(&mut self, steps: &mut Vec<Step>) {
-        let key = Some(self.below(3) as u8);
-        let (team, on_repo, name) = (0, false, Name::Exact(self.below(4) as u8));
-        let method = if self.one_in(2) { Method::RegistrationToken } else { Method::Jit };
-        for repeat in 0..self.below(3) + 2 {
-            if repeat > 0 {
-                let paths = ["generate-jitconfig", "registration-token"];
-                let path = paths[usize::from(method == Method::RegistrationToken)];
-                let slow = Action::Delay { millis: self.below(LATEST_MILLIS) };
-                go(steps, Act::Fault(Fault::new("POST", path, slow)), Then::Go);
-            }
-            let again = Act::Provision { replica: self.replica(), team, method, name, key, on_repo };
-            let then = if repeat == 0 { Then::Wait } else { self.soon() };
-            go(steps, again, then);
-            if repeat > 0 && self.one_in(2) {
-                go(steps, Act::Pass(4), Then::Go);
-                let then = self.soon();
-                go(steps, Act::Sweep { replica: self.replica(), takeover: true }, then);
-            }
-        }
-    }
-
-    fn lost_answer(&mut self, steps: &mut Vec<Step>) {
-        let lost = self.lost();
-        go(steps, Act::Fault(Fault::new("POST", "generate-jitconfig", lost)), Then::Go);
-        if self.one_in(2) {
-            let lost = self.lost();
-            let lookup = Fault::new("GET", "runners?name=", lost).times(self.below(3) as u32 + 1);
-            go(steps, Act::Fault(lookup), Then::Go);
-        }
-        let (provision, then) = (self.provision(), self.then());
-        go(steps, provision, then);
-    }
-
-    /// Many at once, on all replicas.
-    fn burst(&mut self, steps: &mut Vec<Step>) {
-        for _ in 0..self.below(5) + 3 {
-            let provision = self.provision();
-            go(steps, provision, Then::Go);
-        }
-        let then = self.then();
-        steps.last_mut().expect("some").then = then;
-    }
-
-    fn life(&mut self, steps: &mut Vec<Step>) {
-        let (provision, n) = (self.provision(), self.small());
-        go(steps, provision, Then::Wait);
-        for act in [Act::Connect(n), self.sweep(), Act::StartJob(n), self.sweep()] {
-            go(steps, act, Then::Wait);
-        }
-        let which = Which::HandedOut(n);
-        let remove = Act::Remove { replica: self.replica(), which, when_idle: self.one_in(2) };
-        let last = if self.one_in(2) { Act::FinishJob(n) } else { Act::Disconnect(n) };
-        for act in [remove, last, self.sweep()] {
-            let then = self.then();
-            go(steps, act, then);
-        }
-    }
-
-    /// Lists that break off, again and again.
-    fn broken_list(&mut self, steps: &mut Vec<Step>) {
-        let path = match self.one_in(3) {
-            true => {
-                go(steps, Act::PlantPage, Then::Go);
-                "page=2"
-            }
-            false => "runners?per_page",
-        };
-        let provision = self.provision();
-        go(steps, provision, Then::Wait);
-        let failure = self.failure(&[401, 403]);
-        go(steps, Act::Fault(Fault::new("GET", path, failure).times(9)), Then::Go);
-        for _ in 0..2 {
-            go(steps, Act::Sweep { replica: self.replica(), takeover: true }, Then::Wait);
-        }
-        go(steps, Act::ClearFaults, Then::Go);
-    }
-
-    fn kill(&mut self, steps: &mut Vec<Step>) {
-        let replica = self.replica();
-        let mut act = if self.one_in(3) { Act::Sweep { replica, takeover: true } } else { self.provision() };
-        if let Act::Provision { replica: on, .. } = &mut act {
-            *on = replica;
-        }
-        let moment = Then::Micros(self.below(40_000));
-        go(steps, act, moment);
-        go(steps, Act::Kill { replica }, Then::Go);
-        if self.one_in(2) {
-            go(steps, Act::Pass(4), Then::Go);
-            go(steps, Act::Sweep { replica, takeover: true }, Then::Wait);
-        }
-    }
-
-    /// A leader that is slow, and its successor.
-    fn two_leaders(&mut self, steps: &mut Vec<Step>) {
-        let path = ["runners?per_page", "runners/", "runners?name="][self.below(3) as usize];
-        let slow = Action::ActThenDelay { millis: self.below(LATEST_MILLIS) };
-        let provision = self.provision();
-        go(steps, provision, Then::Wait);
-        let n = self.small();
-        go(steps, Act::Connect(n), Then::Go);
-        go(steps, Act::Fault(Fault::new("GET", path, slow)), Then::Go);
-        let first = self.replica();
-        let then = self.soon();
-        go(steps, Act::Sweep { replica: first, takeover: true }, then);
-        let then = self.soon();
-        go(steps, Act::Sweep { replica: (first + 1) % REPLICAS, takeover: true }, then);
-        if self.one_in(2) {
-            let then = self.then();
-            go(steps, Act::SweepAsBefore { replica: first }, then);
         }
     }
 }

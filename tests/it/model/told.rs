@@ -8,6 +8,11 @@ use runner_broker::dev::github::GitHub;
 use runner_broker::model::Method;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::support::{ORG, REPO};
+
+pub const TEAMS: [&str; 2] = ["blue", "red"];
+pub const TARGETS: [&str; 2] = [ORG, REPO];
+
 /// A 201, as its caller has it.
 #[derive(Clone, Debug)]
 pub struct HandedOut {
