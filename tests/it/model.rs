@@ -10,7 +10,7 @@ mod site;
 mod steps;
 mod told;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ fn whatever_happens_to_three_replicas_the_table_github_and_the_log_tell_the_same
     };
     let begun = Instant::now();
     let (next, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let handed_out = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     let lane = || {
         let lane = Lane::new();
@@ -47,7 +48,8 @@ fn whatever_happens_to_three_replicas_the_table_github_and_the_log_tell_the_same
                 return;
             }
             let steps = steps(seed);
-            let breaches = lane.run(&steps);
+            let (breaches, count) = lane.run(&steps);
+            handed_out.fetch_add(count, Ordering::Relaxed);
             if !breaches.is_empty() && !stop.swap(true, Ordering::Relaxed) {
                 eprintln!("MODEL_SEED={seed} failed, and is made shorter: {breaches:#?}");
                 let shorter = lane.shrink(steps);
@@ -59,7 +61,8 @@ fn whatever_happens_to_three_replicas_the_table_github_and_the_log_tell_the_same
     let lanes = number("MODEL_LANES").map_or(LANES, |lanes| lanes as usize);
     std::thread::scope(|scope| (0..lanes).for_each(|_| drop(scope.spawn(lane))));
     let played = next.into_inner().min(count);
-    eprintln!("{played} sequences from seed {first} in {:.1?}", begun.elapsed());
+    let handed_out = handed_out.into_inner();
+    eprintln!("{played} sequences from seed {first}, {handed_out} runners, in {:.1?}", begun.elapsed());
     for (seed, breaches, (steps, again)) in failures.into_inner().unwrap_or_else(PoisonError::into_inner) {
         let listed = |lines: &[String]| lines.join("\n  ");
         let steps: Vec<String> = steps.iter().map(|step| format!("{step:?}")).collect();
@@ -86,7 +89,7 @@ impl Lane {
         Lane { runtime, database }
     }
 
-    fn run(&self, steps: &[Step]) -> Vec<String> {
+    fn run(&self, steps: &[Step]) -> (Vec<String>, usize) {
         self.runtime.block_on(play::play(&self.database, steps))
     }
 
@@ -104,7 +107,7 @@ impl Lane {
                 let mut fewer = steps.clone();
                 fewer.drain(at..(at + chunk).min(steps.len()));
                 // Interleavings differ from time to time.
-                match (0..3).map(|_| self.run(&fewer)).find(|breaches| !breaches.is_empty()) {
+                match (0..3).map(|_| self.run(&fewer).0).find(|breaches| !breaches.is_empty()) {
                     Some(breaches) => (steps, last) = (fewer, breaches),
                     None => at += chunk,
                 }

@@ -1,8 +1,7 @@
 //! The model's random sequences against real processes: three replicas, one of them killed and started again now
 //! and then, while all of them provision and sweep. What holds in the model must hold here.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,6 +26,7 @@ const SEQUENCES: u64 = 20;
 const AT_ONCE: usize = 5;
 const KILLS: usize = 3;
 const QUOTA: i64 = 6;
+const LABEL: &str = "docker";
 /// A minute's pause of a removal that failed twice, and the sweeps after it.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -34,12 +34,17 @@ const PATIENCE: Duration = Duration::from_secs(90);
 async fn of_three_processes_any_may_be_killed_at_any_moment_and_the_story_stays_the_same() {
     let seed = std::env::var("MODEL_SEED").map(|seed| seed.parse().expect("MODEL_SEED is a number"));
     let seeds = seed.map_or(0..SEQUENCES, |seed| seed..seed + 1);
-    let played = stream::iter(seeds).map(async |seed| (seed, sequence(seed).await)).buffer_unordered(AT_ONCE);
+    let handed_out = AtomicUsize::new(0);
+    let play = async |seed| (seed, sequence(seed, &handed_out).await);
+    let played = stream::iter(seeds).map(play).buffer_unordered(AT_ONCE);
     let failed: Vec<_> =
         played.filter(|(_, breaches)| std::future::ready(!breaches.is_empty())).collect().await;
+    let handed_out = handed_out.into_inner();
+    eprintln!("{handed_out} runners were handed out");
     for (seed, breaches) in failed {
         panic!("MODEL_SEED={seed}\n  {}\n{:#?}", breaches.join("\n  "), killing(seed));
     }
+    assert!(handed_out > 0, "nothing happened");
 }
 
 /// The seed's steps with kills among them.
@@ -54,7 +59,7 @@ fn killing(seed: u64) -> Vec<Step> {
     steps
 }
 
-async fn sequence(seed: u64) -> Vec<String> {
+async fn sequence(seed: u64, handed_out: &AtomicUsize) -> Vec<String> {
     let mut play = Play::new().await;
     for (number, step) in killing(seed).iter().enumerate() {
         play.take(step).await;
@@ -64,7 +69,9 @@ async fn sequence(seed: u64) -> Vec<String> {
             return breaches.into_iter().map(|breach| format!("after step {number}: {breach}")).collect();
         }
     }
-    play.come_to_rest().await
+    let breaches = play.come_to_rest().await;
+    handed_out.fetch_add(play.told.lock().expect("no panic").handed_out.len(), Ordering::Relaxed);
+    breaches
 }
 
 struct Play {
@@ -190,7 +197,8 @@ impl Play {
             Name::Exact(n) => ("runner_name", format!("r{}", n % 3)),
             Name::Prefix => ("runner_name_prefix", "p".to_owned()),
         };
-        let body = json!({ field: name, "labels": ["docker"], "target": target });
+        let place = if target.contains('/') { "repository" } else { "organization" };
+        let body = json!({ field: name, "labels": [LABEL], place: target });
         let mut request = self.site.post(&self.replicas[replica].replica, path, &body);
         if let Some(key) = key {
             request = request.header("idempotency-key", format!("key-{key}"));
@@ -209,7 +217,11 @@ impl Play {
             };
             let breach = match (outcome.await, provision) {
                 (Ok((201, body)), Some(method)) => handed_out(&db, &told, method, &body).await.err(),
-                (Ok((500, body)), _) => Some(format!("an internal error: {body}")),
+                (Ok((status @ (400 | 401 | 422 | 500), body)), _)
+                    if body["error_code"] != "IDEMPOTENCY_KEY_REUSED" =>
+                {
+                    Some(format!("{status}: {body}"))
+                }
                 (Err(err), _) if !killed.load(Ordering::Relaxed) => {
                     Some(format!("a request to a living replica failed: {err:?}"))
                 }
@@ -287,13 +299,6 @@ async fn handed_out(db: &Client, told: &Mutex<Told>, method: Method, body: &Valu
     let [event] = known.as_slice() else {
         return Err(format!("{body} was handed out with {} 'provisioned' in the log", known.len()));
     };
-    let labels: HashSet<String> = body["labels"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|l| l.as_str().map(str::to_owned))
-        .collect();
-    let system = ["self-hosted", "linux", "x64"];
     told.lock().expect("no panic").handed_out.push(HandedOut {
         runner_id: text("runner_id"),
         name: text("runner_name"),
@@ -301,7 +306,7 @@ async fn handed_out(db: &Client, told: &Mutex<Told>, method: Method, body: &Valu
         target: event.get(2),
         method,
         generation: event.get(0),
-        labels: labels.into_iter().filter(|label| !system.contains(&label.as_str())).collect(),
+        labels: vec![LABEL.to_owned()],
         credential: credential.into(),
         github_id: body["github_runner_id"].as_i64(),
         started_at: None,

@@ -24,7 +24,8 @@ pub struct Scene<'a> {
 /// The most that a team may have from now on: its quota, or what it had when the quota was lowered, until it has
 /// less.
 pub struct Ratchet {
-    max: [i64; 2],
+    /// Raised or lowered only when nothing is under way and the counts have just been looked at.
+    pub max: [i64; 2],
     limit: [i64; 2],
 }
 
@@ -33,17 +34,11 @@ impl Ratchet {
         Ratchet { max, limit: max }
     }
 
-    /// Nothing may be under way, and the counts have just been looked at.
-    pub fn set(&mut self, team: usize, max: i64) {
-        self.limit[team] = self.limit[team].max(max);
-        self.max[team] = max;
-    }
-
-    /// The limit that held until now, if `count` is over it.
-    fn exceeded(&mut self, team: usize, count: i64) -> Option<i64> {
-        let limit = self.limit[team];
+    /// The limit that holds for this count, which may be the last one of a higher limit.
+    fn limit(&mut self, team: usize, count: i64) -> i64 {
+        let limit = self.limit[team].max(self.max[team]);
         self.limit[team] = self.max[team].max(limit.min(count));
-        (count > limit).then_some(limit)
+        limit
     }
 }
 
@@ -73,13 +68,12 @@ pub async fn after_a_step(scene: &Scene<'_>, told: &Mutex<Told>, ratchet: &mut R
             out.team == name && jit.is_some_and(|id| on_github.contains(&id))
         };
         let used = told.handed_out.iter().filter(is_used).count() as i64;
+        let limit = ratchet.limit(team, count);
         for (what, count) in [("the table", count), ("GitHub", used)] {
-            if count > ratchet.limit[team] {
-                breaches
-                    .push(format!("{what} has {count} of team {name}, more than {}", ratchet.limit[team]));
+            if count > limit {
+                breaches.push(format!("{what} has {count} of team {name}, more than {limit}"));
             }
         }
-        ratchet.exceeded(team, count);
     }
     told.breaches.extend(breaches);
 }

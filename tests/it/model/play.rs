@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use runner_broker::auth::Verified;
 use runner_broker::broker::Error;
 use runner_broker::broker::caller::{Caller, Origin};
+use runner_broker::broker::provision::Provisioned;
 use runner_broker::broker::sync::Report;
 use runner_broker::model::{Arch, Identity, Method, NameAsk, Os};
 use runner_broker::policy::Ask;
@@ -33,26 +34,12 @@ const FOREIGN: &str = "foreign-";
 /// Far more than any use case may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What went wrong; empty: nothing did.
-pub async fn play(database: &Database, steps: &[Step]) -> Vec<String> {
+/// What went wrong (nothing, if it is empty), and how many runners were handed out.
+pub async fn play(database: &Database, steps: &[Step]) -> (Vec<String>, usize) {
     let mut play = Play::new(database).await;
-    for (number, step) in steps.iter().enumerate() {
-        play.take(step).await;
-        play.look().await;
-        let breaches = std::mem::take(&mut play.told().breaches);
-        if !breaches.is_empty() {
-            let at = |breach| format!("after step {number}: {breach}");
-            return breaches.into_iter().map(at).collect();
-        }
-    }
-    play.settle().await;
-    play.look().await;
-    let mut breaches = std::mem::take(&mut play.told().breaches);
-    if breaches.is_empty() {
-        let told = play.told.clone();
-        breaches = checks::at_the_end(&play.site.scene(), &told).await;
-    }
-    breaches
+    let breaches = play.all(steps).await;
+    let handed_out = play.told().handed_out.len();
+    (breaches, handed_out)
 }
 
 struct Play {
@@ -78,6 +65,26 @@ impl Play {
         let swept = site.clock.now();
         let ratchet = Ratchet::new(site.quotas());
         Play { site, told: Arc::default(), under_way: JoinSet::new(), ratchet, swept, late: false, day: 0 }
+    }
+
+    async fn all(&mut self, steps: &[Step]) -> Vec<String> {
+        for (number, step) in steps.iter().enumerate() {
+            self.take(step).await;
+            self.look().await;
+            let breaches = std::mem::take(&mut self.told().breaches);
+            if !breaches.is_empty() {
+                let at = |breach| format!("after step {number}: {breach}");
+                return breaches.into_iter().map(at).collect();
+            }
+        }
+        self.settle().await;
+        self.look().await;
+        let mut breaches = std::mem::take(&mut self.told().breaches);
+        if breaches.is_empty() {
+            let told = self.told.clone();
+            breaches = checks::at_the_end(&self.site.scene(), &told).await;
+        }
+        breaches
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -195,7 +202,7 @@ impl Play {
                 self.wait().await;
                 self.site.quota(team, max).await;
                 self.look().await;
-                self.ratchet.set(team, max);
+                self.ratchet.max[team] = max;
             }
         }
     }
@@ -239,7 +246,7 @@ impl Play {
             let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
             let id = made.runner.id.to_string();
             let name = made.runner.name.clone();
-            lock(&told).handed_out.push(HandedOut::new(made));
+            lock(&told).handed_out.push(to_caller(made));
             let query = "SELECT 1 FROM audit_log WHERE event_type = 'provisioned' AND runner_id::text = $1
                 AND event_data->>'credential_sha256' = $2";
             let known = db.query(query, &[&id, &sha256]).await.expect("the log");
@@ -371,6 +378,23 @@ fn sweep(replica: &Replica) -> tokio::task::JoinHandle<Result<Option<Report>, Er
         *lock(&held) = Some(lease.clone());
         broker.sync(&lease).await.map(Some)
     })
+}
+
+/// What the caller of this has in his hands.
+fn to_caller(made: Provisioned) -> HandedOut {
+    let labels = made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label));
+    HandedOut {
+        runner_id: made.runner.id.to_string(),
+        team: made.runner.team.clone(),
+        target: made.runner.target.to_string(),
+        method: made.runner.method,
+        generation: made.runner.generation,
+        labels: labels.cloned().collect(),
+        github_id: made.runner.github_runner_id,
+        name: made.runner.name,
+        credential: made.credential,
+        started_at: None,
+    }
 }
 
 /// Names are compared without case, so they are not always written the same.
