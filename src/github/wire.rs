@@ -1,8 +1,8 @@
 //! One exchange with GitHub through octocrab: a request out, a whole answer in. Knows no rule of repeating,
 //! but does know whether a request can have reached GitHub when no answer came.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{
@@ -166,15 +166,20 @@ impl Wire {
     }
 }
 
-/// The system's roots, since an Enterprise Server's may be private.
+/// Over a configuration that is built once: reading the system's roots takes longer than all the rest.
 fn connector(tcp: HttpConnector) -> Result<HttpsConnector<HttpConnector>, rustls::Error> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth();
+    static CONFIG: OnceLock<Result<rustls::ClientConfig, rustls::Error>> = OnceLock::new();
+    let config = CONFIG.get_or_init(client_config).clone()?;
     let builder = HttpsConnectorBuilder::new().with_tls_config(config);
     Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
+}
+
+/// The system's roots, since an Enterprise Server's may be private.
+fn client_config() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(builder.with_platform_verifier()?.with_no_client_auth())
 }
 
 fn never_connected(err: &octocrab::Error) -> bool {

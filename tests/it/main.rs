@@ -26,6 +26,7 @@ mod layers;
 mod lease;
 mod lost;
 mod metrics;
+mod model;
 mod openapi;
 mod policy;
 mod policy_applied;

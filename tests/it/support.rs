@@ -315,7 +315,7 @@ pub async fn migrated() -> TestDatabase {
 }
 
 /// Changes whenever a migration does.
-fn schema_hash() -> String {
+pub fn schema_hash() -> String {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations");
     let mut files: Vec<_> = std::fs::read_dir(folder)
         .expect("the migrations")

@@ -7,6 +7,14 @@ mod database;
 #[path = "../it/support.rs"]
 mod support;
 
+/// What its sequences and its checks share with these here.
+#[path = "../it/model"]
+mod model {
+    pub mod checks;
+    pub mod steps;
+    pub mod told;
+}
+
 mod clients;
 mod crash;
 mod crash_step;
@@ -15,6 +23,7 @@ mod fuzzer;
 mod openid_provider;
 mod pgbouncer;
 mod process;
+mod random;
 mod reload;
 mod replica;
 mod secrets;

@@ -1,0 +1,60 @@
+//! What callers and machines know: what they were handed, and what they did with it.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use runner_broker::dev::github::GitHub;
+use runner_broker::model::Method;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::support::{ORG, REPO};
+
+pub const TEAMS: [&str; 2] = ["blue", "red"];
+pub const TARGETS: [&str; 2] = [ORG, REPO];
+
+/// A 201, as its caller has it.
+#[derive(Clone, Debug)]
+pub struct HandedOut {
+    pub runner_id: String,
+    pub name: String,
+    pub team: String,
+    pub target: String,
+    pub method: Method,
+    pub generation: i32,
+    pub labels: Vec<String>,
+    pub credential: SecretString,
+    /// A JIT runner's from the start, another's once it is registered.
+    pub github_id: Option<i64>,
+    pub started_at: Option<DateTime<Utc>>,
+}
+
+#[derive(Debug, Default)]
+pub struct Told {
+    pub handed_out: Vec<HandedOut>,
+    /// Runners that the model took off GitHub itself.
+    pub gone: HashSet<i64>,
+    /// Runners that somebody else set up, and where.
+    pub planted: HashMap<i64, &'static str>,
+    pub breaches: Vec<String>,
+}
+
+impl HandedOut {
+    /// `run.sh` on the machine that got it; GitHub may refuse, as when it was replaced.
+    pub fn connect(&mut self, github: &GitHub, now: DateTime<Utc>) {
+        let credential = self.credential.expose_secret();
+        let online = match self.method {
+            Method::Jit => github.connect_jit(credential).is_ok(),
+            Method::RegistrationToken => {
+                let labels: Vec<&str> = self.labels.iter().map(String::as_str).collect();
+                if self.github_id.is_none() {
+                    let registered = github.register(&self.target, &self.name, &labels, true, credential);
+                    self.github_id = registered.ok();
+                }
+                self.github_id.is_some() && github.connect(&self.target, &self.name).is_ok()
+            }
+        };
+        if online && self.started_at.is_none() {
+            self.started_at = Some(now);
+        }
+    }
+}
