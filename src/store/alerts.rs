@@ -78,6 +78,6 @@ pub async fn waiting(conn: &mut Conn) -> Result<i64, Error> {
         #[diesel(sql_type = BigInt)]
         count: i64,
     }
-    let query = "SELECT count(*) AS count FROM (SELECT 1 FROM alerts LIMIT 10000) AS some";
+    let query = "SELECT count(*) AS count FROM (SELECT 1 FROM alerts LIMIT 10000) AS counted";
     Ok(diesel::sql_query(query).get_result::<Count>(conn).await?.count)
 }
