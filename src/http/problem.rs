@@ -103,6 +103,11 @@ impl Problem {
         problem.with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="runner-broker""#.into())
     }
 
+    pub fn unsigned_webhook() -> Problem {
+        let detail = "send X-Hub-Signature-256, made with the webhook's secret";
+        Problem::new(StatusCode::UNAUTHORIZED, "WEBHOOK_SIGNATURE_INVALID", "Signature refused", detail)
+    }
+
     pub fn not_found(path: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Not found", format!("there is nothing at {path}"))
     }

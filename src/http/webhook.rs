@@ -136,8 +136,7 @@ async fn read(
 
 fn unsigned(req: &HttpRequest, state: &State, why: &'static str) -> Problem {
     state.broker.note_unsigned_webhook(why, &origin(req, &state.trusted_proxies));
-    let detail = "send X-Hub-Signature-256, made with the webhook's secret";
-    Problem::new(StatusCode::UNAUTHORIZED, "WEBHOOK_SIGNATURE_INVALID", "Signature refused", detail)
+    Problem::unsigned_webhook()
 }
 
 fn malformed(detail: &str) -> Problem {

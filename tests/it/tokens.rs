@@ -146,9 +146,9 @@ async fn every_call_of_the_api_refuses_a_stranger_before_anything_else() {
     let world = World::new().await;
     let api = world.get("/openapi.json", "blue").await.body;
     let mut calls = 0;
-    for (path, item) in
-        api["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/api/v1/"))
-    {
+    // GitHub brings a signature, not a token.
+    let asks = |path: &str| path.starts_with("/api/v1/") && !path.starts_with("/api/v1/webhooks/");
+    for (path, item) in api["paths"].as_object().unwrap().iter().filter(|(path, _)| asks(path)) {
         for method in item.as_object().unwrap().keys() {
             let method = method.to_uppercase().parse().unwrap();
             let path = path.replace("{id_or_name}", "b1");
