@@ -20,6 +20,7 @@ mod crash;
 mod crash_step;
 mod frozen;
 mod fuzzer;
+mod leader;
 mod openid_provider;
 mod pgbouncer;
 mod process;

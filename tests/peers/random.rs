@@ -69,7 +69,9 @@ async fn sequence(seed: u64, handed_out: &AtomicUsize) -> Vec<String> {
             return breaches.into_iter().map(|breach| format!("after step {number}: {breach}")).collect();
         }
     }
-    let breaches = play.come_to_rest().await;
+    while play.under_way.join_next().await.is_some() {}
+    play.look().await;
+    let breaches = come_to_rest(&play.site, &play.db, &play.told).await;
     handed_out.fetch_add(play.told.lock().expect("no panic").handed_out.len(), Ordering::Relaxed);
     breaches
 }
@@ -118,10 +120,6 @@ impl Play {
             under_way: JoinSet::new(),
             ratchet: Ratchet::new([QUOTA, 0]),
         }
-    }
-
-    fn scene(&self) -> Scene<'_> {
-        Scene { db: &self.db, github: &self.site.github, now: chrono::Utc::now() }
     }
 
     async fn look(&mut self) {
@@ -252,22 +250,21 @@ impl Play {
             self.told.lock().expect("no panic").gone.insert(runner.id);
         }
     }
+}
 
-    /// Without faults the sweeps come to an end by themselves, and then everything agrees.
-    async fn come_to_rest(&mut self) -> Vec<String> {
-        while self.under_way.join_next().await.is_some() {}
-        self.site.github.clear_faults();
-        let begun = Instant::now();
-        loop {
-            self.look().await;
-            let mut breaches = checks::unfinished(&self.scene()).await;
-            breaches.extend(checks::at_the_end(&self.scene(), &self.told).await);
-            breaches.append(&mut self.told.lock().expect("no panic").breaches);
-            if breaches.is_empty() || begun.elapsed() > PATIENCE {
-                return breaches;
-            }
-            sleep(Duration::from_millis(250)).await;
+/// Without faults the sweeps come to an end by themselves, and then everything agrees: what does not.
+pub async fn come_to_rest(site: &Site, db: &Client, told: &Mutex<Told>) -> Vec<String> {
+    site.github.clear_faults();
+    let begun = Instant::now();
+    loop {
+        let scene = Scene { db, github: &site.github, now: chrono::Utc::now() };
+        let mut breaches = checks::unfinished(&scene).await;
+        breaches.extend(checks::at_the_end(&scene, told).await);
+        breaches.append(&mut told.lock().expect("no panic").breaches);
+        if breaches.is_empty() || begun.elapsed() > PATIENCE {
+            return breaches;
         }
+        sleep(Duration::from_millis(250)).await;
     }
 }
 
@@ -286,7 +283,7 @@ fn short(fault: Fault) -> Fault {
 }
 
 /// What the caller got, which the log must know by now.
-async fn handed_out(db: &Client, told: &Mutex<Told>, method: Method, body: &Value) -> Result<(), String> {
+pub async fn handed_out(db: &Client, told: &Mutex<Told>, method: Method, body: &Value) -> Result<(), String> {
     let text = |field: &str| body[field].as_str().unwrap_or_default().to_owned();
     let credential = match method {
         Method::Jit => text("encoded_jit_config"),

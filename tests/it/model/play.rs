@@ -402,7 +402,7 @@ fn exact(n: u8) -> String {
     ["r0", "r1", "R1", "r2"][usize::from(n) % 4].to_owned()
 }
 
-fn caller(broker: &runner_broker::broker::Broker, team: &str) -> Caller {
+fn caller(broker: &std::sync::Arc<runner_broker::broker::Broker>, team: &str) -> Caller {
     let identity = Identity {
         issuer: ISSUER.into(),
         subject: format!("{team}-user"),
@@ -410,5 +410,5 @@ fn caller(broker: &runner_broker::broker::Broker, team: &str) -> Caller {
     };
     let claims = json!({ "team": team }).as_object().cloned().expect("an object");
     let origin = Origin { request_id: Uuid::now_v7().to_string(), ..Origin::default() };
-    broker.admit(Verified { identity, claims }, origin)
+    broker.admit(Verified { identity, claims }, origin).expect("an active identity")
 }
