@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 
 const SEQUENCES: u64 = 1_000;
 /// Sequences wait more than they work.
-const LANES: usize = 4;
+const LANES: usize = 6;
 /// For making a failed sequence shorter.
 const SHRINKING: Duration = Duration::from_secs(90);
 
