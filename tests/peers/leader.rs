@@ -151,7 +151,7 @@ impl Cluster {
         if let Err(breach) = handed_out(&self.db, &self.told, Method::Jit, &body).await {
             self.breach(breach);
         }
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             let path = format!("/api/v1/runners/{name}");
             let call = |url: String| self.site.client.delete(format!("{url}{path}")).bearer_auth(&token);
             self.ask(number + 1, call).await;

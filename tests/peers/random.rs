@@ -41,8 +41,8 @@ async fn of_three_processes_any_may_be_killed_at_any_moment_and_the_story_stays_
         played.filter(|(_, breaches)| std::future::ready(!breaches.is_empty())).collect().await;
     let handed_out = handed_out.into_inner();
     eprintln!("{handed_out} runners were handed out");
-    for (seed, breaches) in failed {
-        panic!("MODEL_SEED={seed}\n  {}\n{:#?}", breaches.join("\n  "), killing(seed));
+    if let Some((seed, breaches)) = failed.first() {
+        panic!("MODEL_SEED={seed}\n  {}\n{:#?}", breaches.join("\n  "), killing(*seed));
     }
     assert!(handed_out > 0, "nothing happened");
 }
