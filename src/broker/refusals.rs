@@ -13,9 +13,6 @@ use super::events::{About, Actor, Kind, record};
 use super::{Broker, Error};
 use crate::store::audit::NewEvent;
 
-/// So many webhooks without a good signature in a minute are no mistake in somebody's settings any more.
-const MANY: u64 = 10;
-
 /// So many refused tokens of one bucket within `WINDOW` are a burst.
 const BURST: u64 = 100;
 const WINDOW: TimeDelta = TimeDelta::minutes(1);
@@ -215,9 +212,6 @@ impl Broker {
                 _ => Actor::System("authentication"),
             };
             let mut event = self.event(bucket.kind, actor).with(json!({ "further": count }));
-            if bucket.kind == Kind::WebhookSignatureInvalid && count >= MANY {
-                event.severity = "high";
-            }
             event.issuer = bucket.issuer.clone();
             event.subject = bucket.subject.clone();
             event.error_code = Some(bucket.code.into());

@@ -98,12 +98,12 @@ impl Type {
             Type::QuotaExceeded | Type::IdentityDeactivated | Type::IdentityActivated => Severity::Info,
             Type::LabelPolicyViolation
             | Type::PolicyViolation
-            | Type::LabelDriftDetected
             | Type::InvalidTokenBurst
             | Type::WebhookSignatureInvalid
             | Type::AccessRefused
             | Type::IdentityRefused => Severity::Warning,
-            Type::UnmanagedRunnerDetected
+            Type::LabelDriftDetected
+            | Type::UnmanagedRunnerDetected
             | Type::LabelPolicyViolationWorkflow
             | Type::ProvisionBurst
             | Type::AuditLogTampered => Severity::High,

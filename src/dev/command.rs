@@ -120,6 +120,8 @@ impl Dev {
         let document = Document::parse(&sample_policy(issuer.url()))
             .map_err(|faults| Failure::Failed(administer::listed(&faults)))?;
         started.broker.apply_policy(&document, SOURCE, true).await?;
+        let webhook = format!("http://127.0.0.1:{}/api/v1/webhooks/github", self.port);
+        github.set_webhook(&webhook, WEBHOOK_SECRET);
         eprintln!("{}", welcome(self.port, &issuer, &github, self.data_dir.is_some()));
         let done = started.run(stop).await;
         // Servers first, so that nobody asks a Postgres that is stopping.

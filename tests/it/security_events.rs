@@ -145,7 +145,7 @@ async fn each_filter_filters_pages_visit_each_once_and_only_admins_and_auditors_
     let all = [webhook, tampered, unmanaged, drift];
     assert_eq!(events(&world, "").await, all);
     assert_eq!(events(&world, "type=audit_log_tampered").await, [tampered]);
-    assert_eq!(events(&world, "severity=high").await, [tampered, unmanaged]);
+    assert_eq!(events(&world, "severity=high").await, [tampered, unmanaged, drift]);
     assert_eq!(events(&world, "severity=high&team=red").await, [unmanaged]);
     assert_eq!(events(&world, "severity=warning&type=audit_log_tampered").await, [""; 0]);
     assert_eq!(events(&world, "team=blue").await, [tampered]);
