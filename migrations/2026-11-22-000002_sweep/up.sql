@@ -3,6 +3,9 @@ ALTER TABLE runners ADD COLUMN drifted_labels text[];
 -- Whose registration token an unknown runner may have used.
 CREATE INDEX runners_token_target ON runners (target, expires_at) WHERE method = 'registration_token';
 
+-- How many runners GitHub said there are in all, with each page.
+ALTER TABLE github_runners_cache ADD COLUMN total bigint;
+
 -- Every target that is swept, and what became of its last sweep.
 CREATE TABLE sync_targets (
     target       text PRIMARY KEY,

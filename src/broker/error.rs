@@ -104,7 +104,9 @@ impl Error {
             Error::IdentityDeactivated => "IDENTITY_DEACTIVATED",
             Error::IdentityNotFound(_) => "NOT_FOUND",
             Error::OwnIdentity => "OWN_IDENTITY",
-            Error::TooLate | Error::Store(store::Error::Unavailable(_)) => "DATABASE_UNAVAILABLE",
+            Error::TooLate | Error::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
+                "DATABASE_UNAVAILABLE"
+            }
             Error::AnswerLost(_) => "GITHUB_UNAVAILABLE",
             Error::GitHub(err) => match err {
                 github::Error::RateLimited { .. } => "GITHUB_RATE_LIMITED",

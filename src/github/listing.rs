@@ -1,6 +1,8 @@
 //! The whole list of a target's runners, or an error: never a part of it. Pages that did not change cost
 //! nothing of GitHub's budget.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,8 @@ pub struct CachedPage {
     pub etag: Option<String>,
     pub runners: Vec<Runner>,
     pub has_next: bool,
+    /// How many runners GitHub said there are, on all pages.
+    pub total: Option<usize>,
 }
 
 /// All runners of a target.
@@ -37,6 +41,13 @@ pub struct Listing {
 impl Listing {
     pub fn runners(&self) -> impl Iterator<Item = &Runner> {
         self.pages.iter().flat_map(|page| &page.runners)
+    }
+
+    /// Whether it shows as many as there were when it began. Each runner that goes while the pages are read
+    /// hides another one that moves up to a page that was read already.
+    pub fn shows_all(&self) -> bool {
+        let shown: HashSet<i64> = self.runners().map(|runner| runner.id).collect();
+        self.pages.first().and_then(|page| page.total).is_none_or(|total| shown.len() >= total)
     }
 }
 
@@ -86,8 +97,9 @@ impl GitHub {
         if !answer.status.is_success() {
             return Err(refused(&answer, target, &not_shown(target)));
         }
-        let runners = answer.decode::<Page>(false)?.runners.into_iter().map(Runner::from).collect();
+        let Page { total_count: total, runners } = answer.decode(false)?;
+        let runners = runners.into_iter().map(Runner::from).collect();
         let etag = answer.etag().map(str::to_owned);
-        Ok((CachedPage { page, etag, runners, has_next: answer.has_next() == Some(true) }, false))
+        Ok((CachedPage { page, etag, runners, has_next: answer.has_next() == Some(true), total }, false))
     }
 }

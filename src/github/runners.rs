@@ -211,5 +211,7 @@ pub(super) fn not_shown(target: &Target) -> String {
 /// A page of a target's runners.
 #[derive(Deserialize)]
 pub(super) struct Page {
+    /// Of all pages.
+    pub total_count: Option<usize>,
     pub runners: Vec<Wire>,
 }

@@ -232,7 +232,7 @@ impl From<broker::Error> for Problem {
             TooLate => away(&err, code, "Too late").retry_after(A_WHILE),
             AnswerLost(_) => away(&err, code, "GitHub unavailable").retry_after(A_WHILE),
             GitHub(source) => from_github(&err, source, code),
-            Store(store::Error::Unavailable(_)) => {
+            Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
                 let detail = "the database is not available; nothing was handed out";
                 logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(A_WHILE)

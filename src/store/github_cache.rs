@@ -21,6 +21,8 @@ pub struct Page {
     pub etag: Option<String>,
     pub has_next: bool,
     pub runners: Value,
+    /// On all pages.
+    pub total: Option<i64>,
 }
 
 /// The pages of a target in order.
@@ -56,6 +58,7 @@ pub async fn write(
                 cache::has_next.eq(excluded(cache::has_next)),
                 cache::runners.eq(excluded(cache::runners)),
                 cache::fetched_at.eq(excluded(cache::fetched_at)),
+                cache::total.eq(excluded(cache::total)),
             ))
             .execute(conn)
             .await?;

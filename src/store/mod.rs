@@ -57,6 +57,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// A lock or a statement took too long, or two transactions met: it may do later, and others may do now.
+    #[error("the database could not do it in time: {0}")]
+    Contended(String),
     #[error("the database URL is not valid: {0}")]
     Url(String),
     #[error(
@@ -77,6 +80,9 @@ pub enum Error {
 impl From<DieselError> for Error {
     fn from(err: DieselError) -> Error {
         match &err {
+            DieselError::DatabaseError(kind, info) if is_contended(kind, info.message()) => {
+                Error::Contended(info.message().to_owned())
+            }
             DieselError::DatabaseError(kind, info) if is_away(kind, info.message()) => {
                 Error::Unavailable(info.message().to_owned())
             }
@@ -102,14 +108,11 @@ fn is_away(kind: &DatabaseErrorKind, message: &str) -> bool {
     match kind {
         DatabaseErrorKind::ClosedConnection
         | DatabaseErrorKind::UnableToSendCommand
-        | DatabaseErrorKind::ReadOnlyTransaction
-        | DatabaseErrorKind::SerializationFailure => true,
+        | DatabaseErrorKind::ReadOnlyTransaction => true,
         DatabaseErrorKind::Unknown => [
             "connection",
             "terminating",
-            "canceling statement",
             "the database system is",
-            "deadlock detected",
             "too many clients",
             "recovery mode",
             "No space left",
@@ -118,6 +121,13 @@ fn is_away(kind: &DatabaseErrorKind, message: &str) -> bool {
         .any(|part| message.contains(part)),
         _ => false,
     }
+}
+
+/// Whether Postgres gave this statement up for the sake of others, or for the time it took.
+fn is_contended(kind: &DatabaseErrorKind, message: &str) -> bool {
+    matches!(kind, DatabaseErrorKind::SerializationFailure)
+        || (matches!(kind, DatabaseErrorKind::Unknown)
+            && ["canceling statement", "deadlock detected"].iter().any(|part| message.contains(part)))
 }
 
 /// How full the pool is.

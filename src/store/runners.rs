@@ -309,6 +309,8 @@ pub struct Change {
     pub delete_after: Option<Option<DateTime<Utc>>>,
     pub wait_until_idle: Option<bool>,
     pub drifted_labels: Option<Vec<String>>,
+    pub labels: Option<Vec<String>>,
+    pub runner_group_id: Option<i64>,
     pub missed_sweeps: Option<i32>,
     pub failure: Option<String>,
     pub updated_at: Option<DateTime<Utc>>,

@@ -100,6 +100,7 @@ diesel::table! {
         has_next -> Bool,
         runners -> Jsonb,
         fetched_at -> Timestamptz,
+        total -> Nullable<Int8>,
     }
 }
 

@@ -1,9 +1,10 @@
 //! The table `sync_targets`: the targets that are swept, who wants one swept out of turn, and what became of
 //! each one's last sweep.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
+use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Text, Timestamptz};
+use diesel::sql_types::{Bool, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 
 use super::schema::{github_runners_cache, sync_targets, unmanaged_runners};
@@ -62,17 +63,27 @@ pub async fn want(conn: &mut Conn, target: &Target, at: DateTime<Utc>) -> Result
     Ok(())
 }
 
-/// The targets that somebody wants swept by `now`, the longest wish first.
+/// The targets that somebody wants swept by `now`, the longest wish first. A list of many pages is not read
+/// again and again: of a target one page a second is read at most.
 pub async fn wanted(conn: &mut Conn, now: DateTime<Utc>) -> Result<Vec<Target>, Error> {
     Ok(sync_targets::table
         .filter(sync_targets::wanted_at.le(now))
+        .filter(
+            sql::<Bool>("coalesce(started_at + make_interval(secs => runners_seen / 100) <= ")
+                .bind::<Timestamptz, _>(now)
+                .sql(", true)"),
+        )
         .order(sync_targets::wanted_at)
         .select(sync_targets::target)
         .load(conn)
         .await?)
 }
 
-/// Makes these the targets that are swept: knows the new ones, forgets the others with all that was kept of
+/// How long the list of a target that nobody has runners on any more is kept, and which of its runners were
+/// reported: a repository may have a runner only now and then.
+const REMEMBERED: TimeDelta = TimeDelta::days(30);
+
+/// Makes these the targets that are swept: knows the new ones, forgets the others, and in time what was kept of
 /// their lists.
 pub async fn replace(conn: &mut Conn, targets: &[Target], now: DateTime<Utc>) -> Result<(), Error> {
     let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
@@ -80,9 +91,14 @@ pub async fn replace(conn: &mut Conn, targets: &[Target], now: DateTime<Utc>) ->
         names.iter().map(|name| (sync_targets::target.eq(name), sync_targets::created_at.eq(now))).collect();
     diesel::insert_into(sync_targets::table).values(rows).on_conflict_do_nothing().execute(conn).await?;
     diesel::delete(sync_targets::table.filter(sync_targets::target.ne_all(&names))).execute(conn).await?;
-    let cached = github_runners_cache::table.filter(github_runners_cache::target.ne_all(&names));
+    let long_ago = now - REMEMBERED;
+    let cached = github_runners_cache::table
+        .filter(github_runners_cache::target.ne_all(&names))
+        .filter(github_runners_cache::fetched_at.lt(long_ago));
     diesel::delete(cached).execute(conn).await?;
-    let unmanaged = unmanaged_runners::table.filter(unmanaged_runners::target.ne_all(&names));
+    let unmanaged = unmanaged_runners::table
+        .filter(unmanaged_runners::target.ne_all(&names))
+        .filter(unmanaged_runners::first_seen_at.lt(long_ago));
     diesel::delete(unmanaged).execute(conn).await?;
     Ok(())
 }

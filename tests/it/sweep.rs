@@ -122,6 +122,22 @@ async fn a_runner_is_gone_only_when_two_whole_lists_in_a_row_have_missed_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whom_a_list_misses_that_shows_fewer_than_there_are_is_asked_for_by_id() {
+    let world = World::new().await;
+    world.connected("b1").await;
+    world.connected("b2").await;
+    world.sweep().await;
+    world.github.remove(ORG, "b2").unwrap();
+    // A runner went while the pages were read, and another one moved up to a page that was read already.
+    for _ in 0..3 {
+        let shifted = Canned::status(200).body(r#"{"total_count": 3, "runners": []}"#);
+        world.github.fail(Fault::new("GET", LIST, Action::Respond(shifted)));
+        world.sweep().await;
+    }
+    assert_eq!((world.status("b1").await.as_str(), world.status("b2").await.as_str()), ("active", "deleted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runner_that_one_list_missed_and_the_next_shows_is_not_nearer_to_its_end() {
     let world = World::new().await;
     world.connected("b1").await;

@@ -165,6 +165,18 @@ async fn an_interrupted_repeat_takes_no_runner_away_that_was_handed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_runner_that_an_interrupted_repeat_wanted_with_other_labels_has_not_drifted() {
+    let world = World::new().await;
+    died_in_a_repeat(&world, "/api/v1/runners/jit").await;
+    world.sql("UPDATE runners SET labels = labels || '{since-then}'::text[]").await;
+    world.pass(INTERRUPTED);
+    assert_eq!(world.sweep().await.repaired, 1);
+    world.sweep().await;
+    assert_eq!(world.status("b1").await, "pending");
+    assert!(world.log("event_type = 'label_drift_detected'").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_interrupted_repeat_of_a_registration_keeps_the_row_that_its_first_token_may_still_use() {
     let world = World::new().await;
     died_in_a_repeat(&world, "/api/v1/runners/provision").await;

@@ -47,6 +47,18 @@ async fn a_runner_that_nobody_asked_for_is_reported_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_is_not_reported_again_when_its_target_was_none_in_between() {
+    let world = World::new().await;
+    world.github.plant(ORG, "foreign", &["Prod"], false).unwrap();
+    world.sweep().await;
+    world.policy(&team("blue", r#"targets = ["octo-org/*"]"#)).await;
+    world.sweep().await;
+    world.policy(&team("blue", "")).await;
+    world.sweep().await;
+    assert_eq!(detected(&world).await, ["foreign"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_only_the_policy_names_is_watched_too() {
     let world = World::new().await;
     world.github.plant(ORG, "foreign", &[], false).unwrap();

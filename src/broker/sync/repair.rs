@@ -6,14 +6,16 @@ use super::{Away, BATCH, Report};
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::moves::{fence, gone, tried};
 use crate::broker::{Broker, Error};
+use crate::github;
 use crate::model::{Method, Status};
 use crate::store::leases::Lease;
 use crate::store::runners::{self, Change, Runner};
 
 /// What an interrupted provision left behind.
 enum Left {
-    /// What the row stood for before an idempotency key was repeated was handed out, and is still good.
-    Former,
+    /// What the row stood for before an idempotency key was repeated was handed out, and is still good: a
+    /// token, or this runner, which may have other labels than the repeat asked for.
+    Former(Option<github::Runner>),
     /// Nothing any more; whether something had to be removed from GitHub.
     Nothing { removed: bool },
 }
@@ -60,7 +62,7 @@ impl Broker {
     /// A claimed row becomes `failed`, once nothing of it is on GitHub, or what it was before. Whether it did.
     pub(super) async fn finish_repair(&self, lease: &Lease, row: &Runner) -> Result<bool, Error> {
         match self.what_is_left(row).await {
-            Ok(Left::Former) => self.restore(lease, row).await,
+            Ok(Left::Former(found)) => self.restore(lease, row, found).await,
             Ok(Left::Nothing { removed }) => self.give_up(lease, row, removed).await,
             Err(err) => {
                 self.change_silently(Some(lease), row, &tried(row, self.clock.now())).await?;
@@ -73,16 +75,22 @@ impl Broker {
         let deadline = self.deadline();
         match (row.method, row.github_runner_id) {
             // A token that was handed out stays good: GitHub cannot take it back.
-            (Method::RegistrationToken, _) if row.expires_at.is_some() => Ok(Left::Former),
+            (Method::RegistrationToken, _) if row.expires_at.is_some() => Ok(Left::Former(None)),
             (Method::RegistrationToken, _) => Ok(Left::Nothing { removed: false }),
-            (Method::Jit, Some(id)) if self.github.runner(&row.target, id, deadline).await?.is_some() => {
-                Ok(Left::Former)
-            }
-            (Method::Jit, _) => Ok(Left::Nothing { removed: self.remove_if_ours(row, deadline).await? }),
+            (Method::Jit, Some(id)) => match self.github.runner(&row.target, id, deadline).await? {
+                Some(found) => Ok(Left::Former(Some(found))),
+                None => Ok(Left::Nothing { removed: self.remove_if_ours(row, deadline).await? }),
+            },
+            (Method::Jit, None) => Ok(Left::Nothing { removed: self.remove_if_ours(row, deadline).await? }),
         }
     }
 
-    async fn restore(&self, lease: &Lease, row: &Runner) -> Result<bool, Error> {
+    async fn restore(
+        &self,
+        lease: &Lease,
+        row: &Runner,
+        found: Option<github::Runner>,
+    ) -> Result<bool, Error> {
         let event = self.event(Kind::RunnerStateChanged, Actor::System("sync")).about(row);
         let data = json!({ "from": row.status, "to": Status::Pending, "reason": "what was handed out before is still good" });
         let change = Change {
@@ -90,6 +98,8 @@ impl Broker {
             delete_attempts: Some(0),
             delete_after: Some(None),
             updated_at: Some(event.timestamp),
+            runner_group_id: found.as_ref().and_then(|found| found.group_id),
+            labels: found.map(|found| found.labels),
             ..Change::default()
         };
         Ok(self.move_runner(Some(lease), row, &change, event.with(data)).await?.is_some())

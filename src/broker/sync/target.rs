@@ -12,7 +12,7 @@ use super::plan::{self, Plan};
 use super::unmanaged::strangers;
 use super::{Report, WATCH, pace};
 use crate::broker::events::{About, Actor, Kind, record_all};
-use crate::broker::moves::fence;
+use crate::broker::moves::{By, fence};
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
 use crate::model::{Status, Target};
@@ -27,6 +27,9 @@ const LISTING: Duration = Duration::from_secs(300);
 /// How many rows change in one transaction: the lease cannot be prolonged meanwhile, and no statement may take
 /// more than seconds.
 const AT_ONCE: usize = 2_000;
+
+/// How many runners one sweep asks for one by one.
+const ASKED_FOR: usize = 50;
 
 /// When a sweep that somebody wanted, and that broke off, is tried again.
 const AGAIN: TimeDelta = TimeDelta::seconds(15);
@@ -88,6 +91,8 @@ impl Broker {
         let strangers = strangers(&rows, &ours, listing.runners(), at);
         let mut plan = plan::compare(&rows, listing.runners(), at);
         plan.drifts.retain(|drift| self.is_news(drift));
+        // Of a list that does not show all, whoever it misses is asked for.
+        let unsure = if listing.shows_all() { Vec::new() } else { std::mem::take(&mut plan.gone) };
         let followed = async {
             self.carry_out(lease, &plan, at, report).await?;
             let unmanaged = self.report_unmanaged(lease, target, strangers, at, report).await?;
@@ -105,6 +110,16 @@ impl Broker {
 
         // What is asked of GitHub now may take its time, and is the same however often it is asked.
         drop(turn);
+        for row in unsure.into_iter().take(ASKED_FOR) {
+            let by = By { actor: Actor::System("sync"), reason: "not on GitHub", lease: Some(lease) };
+            let looked = self.look(by, row).await;
+            if report
+                .note(looked, "looking for a runner that a list missed")?
+                .is_some_and(|found| found.is_none())
+            {
+                report.moved += 1;
+            }
+        }
         self.settle_drifts(lease, &plan.drifts, at, report).await?;
         self.remove_orphans(lease, &orphans, report).await?;
         self.remove_unmanaged(lease, target, unmanaged, report).await
@@ -236,6 +251,7 @@ fn to_cached(page: github_cache::Page) -> Option<CachedPage> {
         etag: page.etag,
         runners: serde_json::from_value(page.runners).ok()?,
         has_next: page.has_next,
+        total: page.total.and_then(|total| total.try_into().ok()),
     })
 }
 
@@ -245,5 +261,6 @@ fn from_cached(page: &CachedPage) -> github_cache::Page {
         etag: page.etag.clone(),
         has_next: page.has_next,
         runners: json!(page.runners),
+        total: page.total.and_then(|total| total.try_into().ok()),
     }
 }
