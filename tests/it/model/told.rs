@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use runner_broker::dev::github::GitHub;
+use runner_broker::dev::github::{GitHub, JobState};
 use runner_broker::model::Method;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -35,7 +35,28 @@ pub struct Told {
     pub gone: HashSet<i64>,
     /// Runners that somebody else set up, and where.
     pub planted: HashMap<i64, &'static str>,
+    /// Runners that got other labels than they were provisioned with.
+    pub drifted: HashSet<i64>,
+    pub payloads: Vec<Payload>,
     pub breaches: Vec<String>,
+}
+
+/// What GitHub has to say about a job, once.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    pub job: JobState,
+    pub delivery: String,
+    pub body: Vec<u8>,
+    /// On its way once at least, or lost.
+    pub left: bool,
+    /// Somebody has taken it.
+    pub accepted: bool,
+}
+
+impl Payload {
+    pub fn is_kept(&self) -> bool {
+        self.job.labels.iter().any(|label| label == "self-hosted")
+    }
 }
 
 impl HandedOut {
