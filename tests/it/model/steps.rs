@@ -85,7 +85,7 @@ pub enum Act {
     FinishJob(u8),
     Disconnect(u8),
     Vanish(u8),
-    /// Somebody gives the n-th runner a label that its team may not have.
+    /// Somebody gives the n-th runner a label that its team may not have, if it was ever started.
     Drift(u8),
     /// What GitHub has to say about jobs comes in: out of order, twice, to any replica, late or not at all.
     Deliver {

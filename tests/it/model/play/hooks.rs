@@ -54,9 +54,10 @@ impl Play {
         }
     }
 
-    /// The n-th runner gets a label that nobody may have.
+    /// The n-th runner, which somebody has started, gets a label that nobody may have.
     pub(super) fn drift(&self, n: u8) {
-        let Some((target, runner)) = self.nth(n) else { return };
+        let started = self.nth(n).filter(|(_, runner)| runner.version.is_some());
+        let Some((target, runner)) = started else { return };
         let mut labels: Vec<&str> = runner.labels.iter().map(String::as_str).collect();
         labels.push("stolen");
         self.told().drifted.insert(runner.id);
