@@ -178,7 +178,7 @@ impl Draw {
             go(steps, Act::Connect(n), Then::Go);
             go(steps, Act::StartJob(n), Then::Go);
         }
-        if self.one_in(3) {
+        if self.one_in(2) {
             go(steps, Act::Drift(n), Then::Go);
         }
         if self.one_in(2) {
