@@ -9,23 +9,18 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
-use runner_broker::auth::Verified;
 use runner_broker::broker::Error;
-use runner_broker::broker::caller::{Caller, Origin};
-use runner_broker::broker::provision::Provisioned;
 use runner_broker::broker::sync::Report;
 use runner_broker::dev::github::RunnerState;
-use runner_broker::model::{Arch, Identity, Method, NameAsk, Os};
+use runner_broker::model::{Arch, Method, NameAsk, Os};
 use runner_broker::policy::Ask;
 use runner_broker::store::idempotency::Key;
 use secrecy::ExposeSecret;
-use serde_json::json;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 use super::checks::{self, Ratchet};
-use super::site::{Database, ISSUER, Replica, Site};
+use super::site::{Database, Replica, Site, caller};
 use super::steps::{Act, LATEST_MILLIS, Name, Step, Then, Which};
 use super::told::{HandedOut, TARGETS, TEAMS, Told};
 
@@ -262,7 +257,7 @@ impl Play {
             let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
             let id = made.runner.id.to_string();
             let name = made.runner.name.clone();
-            lock(&told).handed_out.push(to_caller(made));
+            lock(&told).handed_out.push(HandedOut::of(made));
             let query = "SELECT 1 FROM audit_log WHERE event_type = 'provisioned' AND runner_id::text = $1
                 AND event_data->>'credential_sha256' = $2";
             let known = db.query(query, &[&id, &sha256]).await.expect("the log");
@@ -399,35 +394,7 @@ fn work_off(replica: &Replica) -> tokio::task::JoinHandle<Result<usize, Error>> 
     replica.spawn(async move { broker.work_off().await })
 }
 
-/// What the caller of this has in his hands.
-fn to_caller(made: Provisioned) -> HandedOut {
-    let labels = made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label));
-    HandedOut {
-        runner_id: made.runner.id.to_string(),
-        team: made.runner.team.clone(),
-        target: made.runner.target.to_string(),
-        method: made.runner.method,
-        generation: made.runner.generation,
-        labels: labels.cloned().collect(),
-        github_id: made.runner.github_runner_id,
-        name: made.runner.name,
-        credential: made.credential,
-        started_at: None,
-    }
-}
-
 /// Names are compared without case, so they are not always written the same.
 fn exact(n: u8) -> String {
     ["r0", "r1", "R1", "r2"][usize::from(n) % 4].to_owned()
-}
-
-fn caller(broker: &std::sync::Arc<runner_broker::broker::Broker>, team: &str) -> Caller {
-    let identity = Identity {
-        issuer: ISSUER.into(),
-        subject: format!("{team}-user"),
-        display_name: format!("{team}-user"),
-    };
-    let claims = json!({ "team": team }).as_object().cloned().expect("an object");
-    let origin = Origin { request_id: Uuid::now_v7().to_string(), ..Origin::default() };
-    broker.admit(Verified { identity, claims }, origin).expect("an active identity")
 }

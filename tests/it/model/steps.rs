@@ -126,7 +126,7 @@ pub enum Act {
 pub fn steps(seed: u64) -> Vec<Step> {
     let mut draw = Draw(StdRng::seed_from_u64(seed));
     let mut steps = Vec::new();
-    let length = draw.below(22) + 12;
+    let length = draw.below(18) + 10;
     while (steps.len() as u64) < length {
         match draw.below(25) {
             0 => draw.slow_provision(&mut steps),

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
+use runner_broker::broker::provision::Provisioned;
 use runner_broker::dev::github::{GitHub, JobState};
 use runner_broker::model::Method;
 use secrecy::{ExposeSecret, SecretString};
@@ -60,6 +61,23 @@ impl Payload {
 }
 
 impl HandedOut {
+    /// What its caller has in his hands.
+    pub fn of(made: Provisioned) -> HandedOut {
+        let labels = made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label));
+        HandedOut {
+            runner_id: made.runner.id.to_string(),
+            team: made.runner.team.clone(),
+            target: made.runner.target.to_string(),
+            method: made.runner.method,
+            generation: made.runner.generation,
+            labels: labels.cloned().collect(),
+            github_id: made.runner.github_runner_id,
+            name: made.runner.name,
+            credential: made.credential,
+            started_at: None,
+        }
+    }
+
     /// `run.sh` on the machine that got it; GitHub may refuse, as when it was replaced.
     pub fn connect(&mut self, github: &GitHub, now: DateTime<Utc>) {
         let credential = self.credential.expose_secret();
