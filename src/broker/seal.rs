@@ -285,15 +285,15 @@ impl Broker {
 
     /// Writes an event about leaves that are gone or changed, once a leadership.
     async fn report_tree(&self, lease: &Lease, sealer: &mut Sealer, why: &'static str) -> Result<(), Error> {
-        if std::mem::replace(&mut sealer.has_reported_tree, true) {
+        if sealer.has_reported_tree {
             return Ok(());
         }
-        self.record_tampering(lease, &[], why).await
+        self.record_tampering(lease, &[], why).await?;
+        sealer.has_reported_tree = true;
+        Ok(())
     }
 
     async fn record_tampering(&self, lease: &Lease, ids: &[i64], why: &'static str) -> Result<(), Error> {
-        tracing::error!(events = ?ids, "the audit log was tampered with: {why}");
-        counter!("broker_audit_tampered_total").increment(ids.len().max(1) as u64);
         let data = json!({ "why": why, "event_ids": ids });
         let event = self.event(Kind::AuditLogTampered, Actor::System("seal")).with(data);
         self.store
@@ -301,7 +301,11 @@ impl Broker {
                 fence(conn, Some(lease)).await?;
                 record(conn, event).await
             })
-            .await
+            .await?;
+        // Not before: to a former leader, what its successor added looks like tampering.
+        tracing::error!(events = ?ids, "the audit log was tampered with: {why}");
+        counter!("broker_audit_tampered_total").increment(ids.len().max(1) as u64);
+        Ok(())
     }
 
     /// Looks at the next part of all that should have a leaf.

@@ -85,7 +85,7 @@ fn github(scene: &Scene<'_>) -> HashMap<i64, (&'static str, RunnerState)> {
     TARGETS.into_iter().flat_map(of).collect()
 }
 
-/// Rows that a sweep would still have to go on with.
+/// Rows that a sweep would still have to go on with, and deliveries that nobody has worked off.
 pub async fn unfinished(scene: &Scene<'_>) -> Vec<String> {
     let query = format!(
         "SELECT name || ' is ' || status, status, github_runner_id FROM runners
@@ -97,7 +97,10 @@ pub async fn unfinished(scene: &Scene<'_>) -> Vec<String> {
         row.get::<_, &str>(1) == "deleting" && runner.is_some_and(|(_, runner)| runner.busy)
     };
     let rows = scene.db.query(&query, &[]).await.expect("the rows");
-    rows.iter().filter(|row| !is_busy(row)).map(|row| row.get(0)).collect()
+    let deliveries = "SELECT 'a delivery waits: ' || coalesce(failure, 'nobody was at it')
+        FROM webhook_deliveries WHERE finished_at IS NULL";
+    let deliveries = scene.db.query(deliveries, &[]).await.expect("the deliveries");
+    rows.iter().filter(|row| !is_busy(row)).chain(&deliveries).map(|row| row.get(0)).collect()
 }
 
 /// What must hold once everything has come to rest.
@@ -280,7 +283,11 @@ impl Story {
                 breaches.push(format!("{} was handed out and has no row", out.name));
             }
             let Some(id) = out.github_id.filter(is_gone) else { continue };
-            if !self.events(&out.runner_id).iter().any(|event| event.justifies(out)) {
+            if !self
+                .events(&out.runner_id)
+                .iter()
+                .any(|event| event.justifies(out, told.drifted.contains(&id)))
+            {
                 let kinds: Vec<&str> =
                     self.events(&out.runner_id).iter().map(|event| event.kind.as_str()).collect();
                 breaches.push(format!("{} ({id}) was handed out and taken away: {kinds:?}", out.name));
@@ -323,11 +330,12 @@ impl Event {
     }
 
     /// Whether this is why `out` is no more.
-    fn justifies(&self, out: &HandedOut) -> bool {
+    fn justifies(&self, out: &HandedOut, drifted: bool) -> bool {
         let started_before = out.started_at.is_some_and(|at| at < self.at);
         match self.kind.as_str() {
             "deprovision_requested" => {
-                !self.by_system || matches!(self.str("reason"), Some("stale" | "start deadline"))
+                let by_time = matches!(self.str("reason"), Some("stale" | "start deadline"));
+                !self.by_system || by_time || drifted && self.str("reason") == Some("label drift")
             }
             "provision_requested" => {
                 let later = self.data["generation"].as_i64() > Some(out.generation.into());

@@ -8,6 +8,21 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER model_only_the_leader AFTER INSERT ON audit_log
-    FOR EACH ROW WHEN (NEW.user_identity = 'system:sync') EXECUTE FUNCTION model_only_the_leader();
+    FOR EACH ROW WHEN (NEW.user_identity IN ('system:sync', 'system:seal')) EXECUTE FUNCTION model_only_the_leader();
 CREATE TRIGGER model_only_the_leader AFTER INSERT OR UPDATE OR DELETE ON github_runners_cache
     FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+CREATE TRIGGER model_only_the_leader AFTER INSERT OR UPDATE OR DELETE ON unmanaged_runners
+    FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+CREATE TRIGGER model_only_the_leader AFTER INSERT ON audit_tree
+    FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+CREATE TRIGGER model_only_the_leader AFTER INSERT ON audit_nodes
+    FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+CREATE TRIGGER model_only_the_leader AFTER INSERT ON audit_checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+CREATE TRIGGER model_only_the_leader AFTER INSERT OR UPDATE OR DELETE ON audit_seal
+    FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+-- Wishes are anybody's.
+CREATE TRIGGER model_only_the_leader AFTER UPDATE OF started_at, finished_at, completed_at, result, runners_seen ON sync_targets
+    FOR EACH STATEMENT EXECUTE FUNCTION model_only_the_leader();
+CREATE TRIGGER model_only_the_leader_begins AFTER INSERT ON sync_targets
+    FOR EACH ROW WHEN (NEW.started_at IS NOT NULL) EXECUTE FUNCTION model_only_the_leader();

@@ -1,27 +1,26 @@
 //! Takes the steps of a sequence, several at a time, and looks after each.
 
+mod hooks;
+mod seals;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
-use runner_broker::auth::Verified;
 use runner_broker::broker::Error;
-use runner_broker::broker::caller::{Caller, Origin};
-use runner_broker::broker::provision::Provisioned;
 use runner_broker::broker::sync::Report;
-use runner_broker::model::{Arch, Identity, Method, NameAsk, Os};
+use runner_broker::dev::github::RunnerState;
+use runner_broker::model::{Arch, Method, NameAsk, Os};
 use runner_broker::policy::Ask;
 use runner_broker::store::idempotency::Key;
 use secrecy::ExposeSecret;
-use serde_json::json;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
-use uuid::Uuid;
 
 use super::checks::{self, Ratchet};
-use super::site::{Database, ISSUER, Replica, Site};
+use super::site::{Database, Replica, Site, caller};
 use super::steps::{Act, LATEST_MILLIS, Name, Step, Then, Which};
 use super::told::{HandedOut, TARGETS, TEAMS, Told};
 
@@ -83,6 +82,8 @@ impl Play {
         if breaches.is_empty() {
             let told = self.told.clone();
             breaches = checks::at_the_end(&self.site.scene(), &told).await;
+            breaches.extend(self.jobs_at_the_end().await);
+            breaches.extend(self.log_at_the_end().await);
         }
         breaches
     }
@@ -162,20 +163,30 @@ impl Play {
                     handed_out.connect(&self.site.github, now);
                 }
             }
-            Act::StartJob(n) => self.on_github(n, |site, target, name| {
-                site.github.start_job(target, name).ok();
-                false
-            }),
-            Act::FinishJob(n) => self.on_github(n, |site, target, name| {
-                let ephemeral = site.github.runner(target, name).is_some_and(|runner| runner.ephemeral);
-                site.github.finish_job(target, name).is_ok() && ephemeral
-            }),
-            Act::Disconnect(n) => self.on_github(n, |site, target, name| {
-                site.github.disconnect(target, name).ok();
-                false
-            }),
-            Act::Vanish(n) => {
-                self.on_github(n, |site, target, name| site.github.remove(target, name).is_ok())
+            Act::StartJob(n) => self.start_job(n),
+            Act::FinishJob(n) => self.finish_job(n),
+            Act::Disconnect(n) => {
+                if let Some((target, runner)) = self.nth(n) {
+                    self.site.github.disconnect(target, &runner.name).expect("it is there");
+                }
+            }
+            Act::Vanish(n) => self.vanish(n),
+            Act::Drift(n) => self.drift(n),
+            Act::Deliver { seed } => self.deliver(seed),
+            Act::WorkOff { replica } => {
+                let work = work_off(&self.site.replicas[replica]);
+                self.follow(work, |_, _| {});
+            }
+            Act::Seal { replica, takeover } => {
+                if takeover {
+                    self.site.end_lease().await;
+                }
+                let work = seals::seal(&self.site.replicas[replica], true);
+                self.follow(work, |_, _| {});
+            }
+            Act::SealAsBefore { replica } => {
+                let work = seals::seal(&self.site.replicas[replica], false);
+                self.follow(work, |_, _| {});
             }
             Act::Plant(n) => self.plant(&[exact(n)]),
             Act::PlantPage => {
@@ -246,7 +257,7 @@ impl Play {
             let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
             let id = made.runner.id.to_string();
             let name = made.runner.name.clone();
-            lock(&told).handed_out.push(to_caller(made));
+            lock(&told).handed_out.push(HandedOut::of(made));
             let query = "SELECT 1 FROM audit_log WHERE event_type = 'provisioned' AND runner_id::text = $1
                 AND event_data->>'credential_sha256' = $2";
             let known = db.query(query, &[&id, &sha256]).await.expect("the log");
@@ -291,18 +302,14 @@ impl Play {
         }
     }
 
-    /// Does something to the n-th runner on GitHub; `act` says whether that made it vanish.
-    fn on_github(&self, n: u8, act: impl Fn(&Site, &str, &str) -> bool) {
-        let all: Vec<_> = TARGETS
+    /// The n-th runner on GitHub, and where it is.
+    fn nth(&self, n: u8) -> Option<(&'static str, RunnerState)> {
+        let mut all: Vec<_> = TARGETS
             .iter()
             .flat_map(|target| self.site.github.runners(target).into_iter().map(move |r| (*target, r)))
             .filter(|(_, runner)| !runner.name.starts_with(FOREIGN))
             .collect();
-        if let Some((target, runner)) = all.get(usize::from(n) % all.len().max(1))
-            && act(&self.site, target, &runner.name)
-        {
-            self.told().gone.insert(runner.id);
-        }
+        (!all.is_empty()).then(|| all.swap_remove(usize::from(n) % all.len()))
     }
 
     fn plant(&self, names: &[String]) {
@@ -341,6 +348,7 @@ impl Play {
             self.site.pass(seconds);
             self.site.end_lease().await;
             let replica = &self.site.replicas[round % self.site.replicas.len()];
+            expect(&self.told, work_off(replica).await);
             let Some(Some(report)) = expect(&self.told, sweep(replica).await) else { continue };
             unfinished = checks::unfinished(&self.site.scene()).await;
             let still = Report { seen: 0, ..report.clone() } == Report::default();
@@ -380,35 +388,13 @@ fn sweep(replica: &Replica) -> tokio::task::JoinHandle<Result<Option<Report>, Er
     })
 }
 
-/// What the caller of this has in his hands.
-fn to_caller(made: Provisioned) -> HandedOut {
-    let labels = made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label));
-    HandedOut {
-        runner_id: made.runner.id.to_string(),
-        team: made.runner.team.clone(),
-        target: made.runner.target.to_string(),
-        method: made.runner.method,
-        generation: made.runner.generation,
-        labels: labels.cloned().collect(),
-        github_id: made.runner.github_runner_id,
-        name: made.runner.name,
-        credential: made.credential,
-        started_at: None,
-    }
+/// Whatever was delivered and is due.
+fn work_off(replica: &Replica) -> tokio::task::JoinHandle<Result<usize, Error>> {
+    let broker = replica.broker.clone();
+    replica.spawn(async move { broker.work_off().await })
 }
 
 /// Names are compared without case, so they are not always written the same.
 fn exact(n: u8) -> String {
     ["r0", "r1", "R1", "r2"][usize::from(n) % 4].to_owned()
-}
-
-fn caller(broker: &std::sync::Arc<runner_broker::broker::Broker>, team: &str) -> Caller {
-    let identity = Identity {
-        issuer: ISSUER.into(),
-        subject: format!("{team}-user"),
-        display_name: format!("{team}-user"),
-    };
-    let claims = json!({ "team": team }).as_object().cloned().expect("an object");
-    let origin = Origin { request_id: Uuid::now_v7().to_string(), ..Origin::default() };
-    broker.admit(Verified { identity, claims }, origin).expect("an active identity")
 }

@@ -6,13 +6,18 @@ use std::sync::{Arc, Mutex};
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::TimeDelta;
 use futures_util::future::join_all;
+use runner_broker::auth::Verified;
 use runner_broker::broker::Broker;
+use runner_broker::broker::caller::{Caller, Origin};
+use runner_broker::broker::seal::Sealer;
 use runner_broker::clock::Clock;
 use runner_broker::config::Config;
 use runner_broker::dev::github::{self, GitHub};
+use runner_broker::model::Identity;
 use runner_broker::policy::Document;
 use runner_broker::store::Store;
 use runner_broker::store::leases::Lease;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -50,6 +55,8 @@ pub struct Replica {
     pub id: Uuid,
     /// The last lease that it held.
     pub lease: Arc<Mutex<Option<Lease>>>,
+    /// What it remembers of sealing, and since which epoch.
+    pub sealer: Arc<tokio::sync::Mutex<(i64, Sealer)>>,
     runtime: Option<Runtime>,
 }
 
@@ -147,6 +154,11 @@ impl Site {
         Scene { db: &self.db, github: &self.github, now: self.clock.now() }
     }
 
+    /// Postgres as an auditor's program reaches it.
+    pub fn store(&self) -> Store {
+        Store::new(&self.config.database_url, 1).expect("a URL")
+    }
+
     /// The lease ends, whoever holds it.
     pub async fn end_lease(&self) {
         let end = "UPDATE leases SET expires_at = clock_timestamp() - interval '1 second'";
@@ -171,7 +183,7 @@ impl Replica {
             broker
         });
         let broker = starting.await.expect("a replica");
-        Replica { broker, id, lease: Arc::default(), runtime: Some(runtime) }
+        Replica { broker, id, lease: Arc::default(), sealer: Arc::default(), runtime: Some(runtime) }
     }
 
     /// Runs `work` as this process does; it ends with the process.
@@ -193,4 +205,16 @@ impl Drop for Replica {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Somebody of this team.
+pub fn caller(broker: &Arc<Broker>, team: &str) -> Caller {
+    let identity = Identity {
+        issuer: ISSUER.into(),
+        subject: format!("{team}-user"),
+        display_name: format!("{team}-user"),
+    };
+    let claims = json!({ "team": team }).as_object().cloned().expect("an object");
+    let origin = Origin { request_id: Uuid::now_v7().to_string(), ..Origin::default() };
+    broker.admit(Verified { identity, claims }, origin).expect("an active identity")
 }

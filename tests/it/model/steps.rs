@@ -85,6 +85,25 @@ pub enum Act {
     FinishJob(u8),
     Disconnect(u8),
     Vanish(u8),
+    /// Somebody gives the n-th runner a label that its team may not have, if it was ever started.
+    Drift(u8),
+    /// What GitHub has to say about jobs comes in: out of order, twice, to any replica, late or not at all.
+    Deliver {
+        seed: u64,
+    },
+    /// What was delivered is worked off.
+    WorkOff {
+        replica: usize,
+    },
+    /// With `takeover` the lease ends first, whoever holds it.
+    Seal {
+        replica: usize,
+        takeover: bool,
+    },
+    /// Goes on with the lease that this replica once had.
+    SealAsBefore {
+        replica: usize,
+    },
     /// Somebody else sets up a runner of this name.
     Plant(u8),
     /// So many of them that the next one is the first of the second page.
@@ -107,9 +126,9 @@ pub enum Act {
 pub fn steps(seed: u64) -> Vec<Step> {
     let mut draw = Draw(StdRng::seed_from_u64(seed));
     let mut steps = Vec::new();
-    let length = draw.below(22) + 12;
+    let length = draw.below(18) + 10;
     while (steps.len() as u64) < length {
-        match draw.below(22) {
+        match draw.below(25) {
             0 => draw.slow_provision(&mut steps),
             1 => draw.repeated_key(&mut steps),
             2 => draw.lost_answer(&mut steps),
@@ -120,6 +139,8 @@ pub fn steps(seed: u64) -> Vec<Step> {
             8 => draw.two_leaders(&mut steps),
             9 => draw.shifting_pages(&mut steps),
             10 => draw.old_facts(&mut steps),
+            11 | 12 => draw.job(&mut steps),
+            13 => draw.two_sealers(&mut steps),
             _ => {
                 let act = draw.any();
                 let then = draw.then();
@@ -187,7 +208,7 @@ impl Draw {
     }
 
     fn any(&mut self) -> Act {
-        match self.below(40) {
+        match self.below(48) {
             0..=9 => self.provision(),
             10..=12 => {
                 Act::Remove { replica: self.replica(), which: self.which(), when_idle: self.one_in(2) }
@@ -211,8 +232,17 @@ impl Draw {
                 _ => Act::Unsuspend,
             },
             37..=38 => Act::Pass(self.seconds()),
+            39 => Act::Drift(self.small()),
+            40..=41 => self.deliver(),
+            42..=44 => Act::WorkOff { replica: self.replica() },
+            45 => Act::Seal { replica: self.replica(), takeover: self.one_in(2) },
+            46 => Act::SealAsBefore { replica: self.replica() },
             _ => Act::Quota { team: self.below(2) as usize, max: self.below(6) as i64 + 1 },
         }
+    }
+
+    fn deliver(&mut self) -> Act {
+        Act::Deliver { seed: self.below(u64::MAX) }
     }
 
     fn seconds(&mut self) -> i64 {

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use runner_broker::dev::github::GitHub;
+use runner_broker::broker::provision::Provisioned;
+use runner_broker::dev::github::{GitHub, JobState};
 use runner_broker::model::Method;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -35,10 +36,48 @@ pub struct Told {
     pub gone: HashSet<i64>,
     /// Runners that somebody else set up, and where.
     pub planted: HashMap<i64, &'static str>,
+    /// Runners that got other labels than they were provisioned with.
+    pub drifted: HashSet<i64>,
+    pub payloads: Vec<Payload>,
     pub breaches: Vec<String>,
 }
 
+/// What GitHub has to say about a job, once.
+#[derive(Clone, Debug)]
+pub struct Payload {
+    pub job: JobState,
+    pub delivery: String,
+    pub body: Vec<u8>,
+    /// On its way once at least, or lost.
+    pub left: bool,
+    /// Somebody has taken it.
+    pub accepted: bool,
+}
+
+impl Payload {
+    pub fn is_kept(&self) -> bool {
+        self.job.labels.iter().any(|label| label == "self-hosted")
+    }
+}
+
 impl HandedOut {
+    /// What its caller has in his hands.
+    pub fn of(made: Provisioned) -> HandedOut {
+        let labels = made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label));
+        HandedOut {
+            runner_id: made.runner.id.to_string(),
+            team: made.runner.team.clone(),
+            target: made.runner.target.to_string(),
+            method: made.runner.method,
+            generation: made.runner.generation,
+            labels: labels.cloned().collect(),
+            github_id: made.runner.github_runner_id,
+            name: made.runner.name,
+            credential: made.credential,
+            started_at: None,
+        }
+    }
+
     /// `run.sh` on the machine that got it; GitHub may refuse, as when it was replaced.
     pub fn connect(&mut self, github: &GitHub, now: DateTime<Utc>) {
         let credential = self.credential.expose_secret();

@@ -33,3 +33,18 @@ BEGIN
 END $$;
 CREATE TRIGGER model_note_key AFTER INSERT OR UPDATE ON idempotency_keys
     FOR EACH ROW EXECUTE FUNCTION model_note_key();
+
+-- A job's life has one direction, whatever is delivered when.
+CREATE FUNCTION model_job_goes_on() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    life text[] := ARRAY['waiting', 'queued', 'in_progress', 'completed'];
+BEGIN
+    IF array_position(life, NEW.state) < array_position(life, OLD.state) THEN
+        INSERT INTO model_breaches VALUES ('job ' || NEW.id || ' went from ' || OLD.state || ' to ' || NEW.state);
+    END IF;
+    IF NEW.runner_id IS NULL AND OLD.runner_id IS NOT NULL OR NEW.started_at IS NULL AND OLD.started_at IS NOT NULL THEN
+        INSERT INTO model_breaches VALUES ('job ' || NEW.id || ' forgot its runner or its beginning');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER model_job_goes_on AFTER UPDATE ON jobs FOR EACH ROW EXECUTE FUNCTION model_job_goes_on();

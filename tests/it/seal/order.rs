@@ -94,6 +94,34 @@ async fn a_former_leader_seals_nothing_and_publishes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_former_leader_that_remembers_a_smaller_tree_cries_no_wolf() {
+    let world = World::new().await;
+    write(&world, 3).await;
+    let former = world.lease().await;
+    let mut sealer = Sealer::at_rest();
+    eventually("the first events are sealed", async || {
+        world.broker.seal(&former, &mut sealer).await.expect("a pass").lag.events == 0
+    })
+    .await;
+    world.sql("DELETE FROM leases").await;
+    let successor = world.broker.lead(Uuid::now_v7()).await.unwrap().expect("the lease");
+    write(&world, 3).await;
+    eventually("the next events are sealed", async || {
+        let pass = world.broker.seal(&successor, &mut Sealer::at_rest()).await;
+        pass.expect("a pass").lag.events == 0
+    })
+    .await;
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let outcome = {
+        let _here = metrics::set_default_local_recorder(&recorder);
+        world.broker.seal(&former, &mut sealer).await
+    };
+    assert!(matches!(outcome, Err(Error::LeaseLost)), "{outcome:?}");
+    let told = recorder.handle().render();
+    assert!(!told.contains("broker_audit_tampered_total"), "nobody tampered with anything: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_events_are_sealed_in_batches_with_nodes_that_proofs_need() {
     let signed = Signed::new().await;
     let world = &signed.world;

@@ -168,4 +168,60 @@ impl Draw {
             go(steps, Act::SweepAsBefore { replica: first }, then);
         }
     }
+
+    /// A job, with what GitHub says of it worked off by several at once, one of which may be killed.
+    pub(super) fn job(&mut self, steps: &mut Vec<Step>) {
+        let (provision, n) = (self.provision(), self.small());
+        go(steps, provision, Then::Wait);
+        // Whoever was handed out last is hit by one of these.
+        for n in [n, n.wrapping_add(1)] {
+            go(steps, Act::Connect(n), Then::Go);
+            go(steps, Act::StartJob(n), Then::Go);
+        }
+        if self.one_in(2) {
+            go(steps, Act::Drift(n), Then::Go);
+        }
+        if self.one_in(2) {
+            let then = self.soon();
+            go(steps, self.deliver(), then);
+        }
+        if self.one_in(2) {
+            let sweep = self.sweep();
+            go(steps, sweep, Then::Go);
+        }
+        self.work_off(steps);
+        go(steps, Act::FinishJob(n), Then::Go);
+        for _ in 0..2 {
+            let then = self.then();
+            go(steps, self.deliver(), then);
+            self.work_off(steps);
+        }
+    }
+
+    fn work_off(&mut self, steps: &mut Vec<Step>) {
+        let replica = self.replica();
+        let moment = Then::Micros(self.below(15_000));
+        go(steps, Act::WorkOff { replica }, moment);
+        if self.one_in(3) {
+            go(steps, Act::Kill { replica }, Then::Go);
+            // Until others may take up what it had claimed.
+            go(steps, Act::Pass(self.below(90) as i64 + 1), Then::Go);
+        }
+        let then = self.then();
+        go(steps, Act::WorkOff { replica: (replica + 1) % REPLICAS }, then);
+    }
+
+    /// A sealer that is at it when another one begins, and goes on afterwards.
+    pub(super) fn two_sealers(&mut self, steps: &mut Vec<Step>) {
+        let (first, then) = (self.replica(), self.soon());
+        go(steps, Act::Seal { replica: first, takeover: true }, then);
+        let (provision, then) = (self.provision(), self.soon());
+        go(steps, provision, then);
+        let moment = Then::Micros(self.below(8_000));
+        go(steps, Act::Seal { replica: first, takeover: false }, moment);
+        let then = self.then();
+        go(steps, Act::Seal { replica: (first + 1) % REPLICAS, takeover: true }, then);
+        let then = self.then();
+        go(steps, Act::SealAsBefore { replica: first }, then);
+    }
 }
