@@ -1,5 +1,7 @@
 //! What callers and machines know: what they were handed, and what they did with it.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
