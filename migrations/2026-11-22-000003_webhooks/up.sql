@@ -23,7 +23,9 @@ CREATE TABLE webhook_redeliveries (
     -- The failed attempt that was answered; a later one is a new failure. 0: the request was not made.
     delivery_id  bigint      NOT NULL,
     attempts     integer     NOT NULL,
-    requested_at timestamptz NOT NULL
+    requested_at timestamptz NOT NULL,
+    -- When it was reported that it is not asked for any more.
+    given_up_at  timestamptz
 );
 CREATE INDEX webhook_redeliveries_requested ON webhook_redeliveries (requested_at);
 

@@ -189,7 +189,7 @@ struct Id {
 }
 
 /// Rows that these deliveries may be about, the newest first: of one of these targets, and with one of these ids of
-/// GitHub's, or pending under one of these names (lower-cased) with no id yet.
+/// GitHub's, or pending under one of these names (lower-cased) with no id yet, which the job may turn out to be on.
 pub async fn runners_of(
     conn: &mut Conn,
     targets: &[String],

@@ -192,6 +192,7 @@ diesel::table! {
         delivery_id -> Int8,
         attempts -> Int4,
         requested_at -> Timestamptz,
+        given_up_at -> Nullable<Timestamptz>,
     }
 }
 
