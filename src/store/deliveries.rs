@@ -97,15 +97,23 @@ pub async fn claim(
     .await?)
 }
 
-/// Done with these.
-pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result<(), Error> {
-    diesel::update(
+/// Done with these; how many were not before.
+pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(
         deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
     )
     .set((deliveries::finished_at.eq(now), deliveries::failure.eq(None::<String>)))
     .execute(conn)
-    .await?;
-    Ok(())
+    .await?)
+}
+
+/// Whether something waits in a lane.
+pub async fn is_due(conn: &mut Conn, lane: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+    let due = deliveries::table
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::lane.eq(lane))
+        .filter(deliveries::next_attempt_at.le(now));
+    Ok(diesel::select(diesel::dsl::exists(due)).get_result(conn).await?)
 }
 
 /// Puts these into another lane, as if they had just come.
@@ -116,6 +124,19 @@ pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Ut
     .set((deliveries::lane.eq(lane), deliveries::attempts.eq(0), deliveries::next_attempt_at.eq(now)))
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// It could not be tried, and is at `next`: that was no attempt.
+pub async fn put_off(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+    diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
+        .set((
+            deliveries::next_attempt_at.eq(next),
+            deliveries::failure.eq(why),
+            deliveries::attempts.eq(deliveries::attempts - 1),
+        ))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 

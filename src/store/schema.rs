@@ -221,7 +221,9 @@ diesel::table! {
         queued_at -> Nullable<Timestamptz>,
         started_at -> Nullable<Timestamptz>,
         completed_at -> Nullable<Timestamptz>,
+        queued_seen_at -> Nullable<Timestamptz>,
         no_match_at -> Nullable<Timestamptz>,
+        changed_at -> Timestamptz,
         created_at -> Timestamptz,
     }
 }
@@ -241,6 +243,8 @@ diesel::table! {
         blocked -> Nullable<Text>,
         changed_at -> Timestamptz,
         token_epoch -> Int8,
+        checks -> Int4,
+        next_check_at -> Nullable<Timestamptz>,
     }
 }
 

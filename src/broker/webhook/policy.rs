@@ -37,7 +37,7 @@ impl Broker {
             let mut conn = self.store.conn().await?;
             jobs::taken_by(&mut conn, job.id, &row.team).await?;
         }
-        let found = self.labels_of(&row, job).await?;
+        let found = self.labels_of(&row, job, is_last).await?;
         let forbidden = match self.policy.load().rules.team(&row.team) {
             Some(team) => team.unpermitted(&found.labels),
             // A team that was taken out of the policy may have none.
@@ -76,14 +76,16 @@ impl Broker {
         Ok(rows.iter().any(|row| waits(row) && job.started_at.is_some_and(|at| at >= row.requested_at)))
     }
 
-    /// As GitHub has them now; of a runner that is gone or that GitHub will not show, as it was last seen; else as
-    /// it was provisioned.
-    async fn labels_of(&self, row: &Runner, job: &Job) -> Result<Labels, Error> {
+    /// As GitHub has them now; of a runner that is gone or that GitHub will not show, and at the last attempt, as it
+    /// was last seen; else as it was provisioned.
+    async fn labels_of(&self, row: &Runner, job: &Job, is_last: bool) -> Result<Labels, Error> {
         let id = job.runner_id.unwrap_or_default();
         let asked = self.github.runner(&row.target, id, self.deadline()).await;
         match asked {
             Ok(Some(found)) => return Ok(Labels { labels: found.labels, source: "github" }),
-            Err(err @ (github::Error::Unavailable { .. } | github::Error::RateLimited { .. })) => {
+            Err(err @ (github::Error::Unavailable { .. } | github::Error::RateLimited { .. }))
+                if !is_last =>
+            {
                 return Err(err.into());
             }
             Err(err) => {
