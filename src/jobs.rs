@@ -129,6 +129,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                 leading.spawn(sweep_wanted(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(watch(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(webhooks::tend(broker.clone(), lease.clone(), lost.clone()));
+                leading.spawn(webhooks::redeliver(broker.clone(), lease.clone(), lost.clone()));
                 leading.spawn(seal(broker.clone(), lease.clone(), lost.clone()));
                 prolong(&broker, replica, &lease, renewal, &lost).await;
                 lost.cancel();

@@ -23,7 +23,9 @@ CREATE TABLE webhook_redeliveries (
     -- The failed attempt that was answered; a later one is a new failure. 0: the request was not made.
     delivery_id  bigint      NOT NULL,
     attempts     integer     NOT NULL,
-    requested_at timestamptz NOT NULL
+    requested_at timestamptz NOT NULL,
+    -- When it was reported that it is not asked for any more.
+    given_up_at  timestamptz
 );
 CREATE INDEX webhook_redeliveries_requested ON webhook_redeliveries (requested_at);
 
@@ -54,13 +56,22 @@ CREATE TABLE jobs (
     queued_at    timestamptz,
     started_at   timestamptz,
     completed_at timestamptz,
+    -- Since when it is known here as queued, by our clock: a delivery may be late.
+    queued_seen_at timestamptz,
     -- When it was reported that no live runner's labels fit.
     no_match_at  timestamptz,
+    -- When the last delivery about it was merged.
+    changed_at   timestamptz NOT NULL,
     created_at   timestamptz NOT NULL
 );
 CREATE INDEX jobs_team ON jobs (team, id) WHERE team IS NOT NULL;
 CREATE INDEX jobs_repository ON jobs (repository, id);
-CREATE INDEX jobs_queued ON jobs (coalesce(queued_at, created_at)) WHERE state = 'queued' AND no_match_at IS NULL;
+CREATE INDEX jobs_state ON jobs (state, id);
+CREATE INDEX jobs_labels ON jobs USING gin (labels);
+CREATE INDEX jobs_queued ON jobs (queued_seen_at) WHERE state = 'queued' AND no_match_at IS NULL;
+CREATE INDEX jobs_no_match ON jobs (no_match_at) WHERE no_match_at IS NOT NULL;
+CREATE INDEX jobs_changed ON jobs (changed_at);
+CREATE INDEX jobs_unfinished ON jobs (changed_at) WHERE state <> 'completed';
 
 -- Jobs that broke the label policy: claimed before anything is cancelled, reported once.
 CREATE TABLE job_violations (
@@ -76,5 +87,8 @@ CREATE TABLE installations (
     installation_id bigint,
     blocked         text,
     changed_at      timestamptz NOT NULL,
-    token_epoch     bigint      NOT NULL DEFAULT 0
+    token_epoch     bigint      NOT NULL DEFAULT 0,
+    -- Of what is blocked: how often GitHub was asked again since, and when it is the next time.
+    checks          integer     NOT NULL DEFAULT 0,
+    next_check_at   timestamptz
 );

@@ -1,18 +1,25 @@
 //! Jobs for self-hosted runners: who may see which, and those that no runner fits.
 
+use std::collections::BTreeMap;
+
 use chrono::TimeDelta;
 use serde_json::json;
 
 use super::caller::Caller;
 use super::events::{About, Actor, Kind, record_all};
 use super::moves::fence;
+use super::webhook::Lane;
 use super::{Broker, Error};
 use crate::model::Role;
+use crate::store::deliveries;
 use crate::store::jobs::{self, Filter, Job, Scope};
 use crate::store::leases::Lease;
 
 /// How long a job waits for a fitting runner before that is news.
 const PATIENCE: TimeDelta = TimeDelta::minutes(5);
+
+/// How long what one repository wants is not said again.
+const REPEATED: TimeDelta = TimeDelta::hours(1);
 
 /// How many are reported in one transaction; the next goes on.
 const AT_ONCE: i64 = 500;
@@ -41,14 +48,25 @@ impl Broker {
         Ok(JobPage { jobs, next })
     }
 
-    /// Reports queued jobs that no live runner's labels fit for long, each once; how many.
+    /// Reports queued jobs that no live runner's labels fit for long: one event an hour for those of one repository
+    /// that ask for the same labels; how many events.
     pub async fn report_unmatched(&self, lease: &Lease) -> Result<usize, Error> {
         let now = self.clock.now();
         self.store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, Some(lease)).await?;
-                let unmatched = jobs::unmatched(conn, now - PATIENCE, now, AT_ONCE).await?;
-                let events: Vec<_> = unmatched.iter().map(|job| self.no_match(job)).collect();
+                // What waits may be their start.
+                if deliveries::is_due(conn, Lane::Jobs.as_str(), now).await? {
+                    return Ok(0);
+                }
+                let unmatched = jobs::unmatched(conn, now - PATIENCE, now - REPEATED, now, AT_ONCE).await?;
+                let mut alike: BTreeMap<(&str, &[String]), Vec<&Job>> = BTreeMap::new();
+                for job in &unmatched {
+                    alike.entry((&job.repository, &job.labels)).or_default().push(job);
+                }
+                let mut alike: Vec<_> = alike.into_values().collect();
+                alike.sort_by_key(|jobs| jobs.first().map(|job| job.id));
+                let events: Vec<_> = alike.iter().filter_map(|jobs| self.no_match(jobs)).collect();
                 if !events.is_empty() {
                     record_all(conn, &events).await?;
                 }
@@ -57,7 +75,9 @@ impl Broker {
             .await
     }
 
-    fn no_match(&self, job: &Job) -> crate::store::audit::NewEvent {
+    /// The oldest of these stands for all.
+    fn no_match(&self, jobs: &[&Job]) -> Option<crate::store::audit::NewEvent> {
+        let job = jobs.first()?;
         let mut event = self.event(Kind::JobNoMatch, Actor::System("sync")).with(json!({
             "job_id": job.id,
             "run_id": job.run_id,
@@ -66,13 +86,15 @@ impl Broker {
             "job": job.name,
             "labels": job.labels,
             "queued_at": job.queued_at,
+            "jobs": jobs.len(),
         }));
         event.target = Some(job.repository.clone());
-        event
+        Some(event)
     }
 }
 
-/// Members see jobs on their teams' runners and those in repositories that their teams' targets name.
+/// Members see jobs on their teams' runners, and in repositories that their teams' targets name those that no team's
+/// runner took.
 fn scope(caller: &Caller) -> Scope {
     if caller.has(Role::Admin) || caller.has(Role::Auditor) {
         return Scope::All;

@@ -16,8 +16,8 @@ use crate::store::jobs;
 
 /// List jobs for self-hosted runners, newest first
 ///
-/// Those on one's teams' runners and in the repositories that one's teams' targets name; all for admins and
-/// auditors.
+/// Those on one's teams' runners, and in the repositories that one's teams' targets name those that no team's
+/// runner took; all for admins and auditors.
 #[utoipa::path(tag = "jobs", operation_id = "list_jobs", params(JobsQuery), responses(
     (status = OK, description = "One page", body = JobList),
     Problem))]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::report;
@@ -45,27 +45,41 @@ pub(super) async fn work_off(broker: Arc<Broker>, lane: Lane, stop: Cancellation
     }
 }
 
-/// What the leader does about webhooks, each by its own clock.
+/// The leader has failed deliveries sent again, which takes its time when there are many.
+pub(super) async fn redeliver(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
+    const ROUND: Duration = Duration::from_secs(600);
+    /// GitHub wants a second between two requests that change something.
+    const PACE: Duration = Duration::from_secs(1);
+    while !stop.is_cancelled() && broker.expects_webhooks() {
+        let round = async {
+            let begun = Instant::now();
+            let sent = broker.redeliver_failed(&lease, PACE).await.map(|_| ());
+            report("asking for failed webhooks", sent);
+            sleep_until(begun + ROUND).await;
+        };
+        // May be interrupted anywhere: a claim that came to nothing is made anew.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = round => {}
+        }
+    }
+}
+
+/// What else the leader does about webhooks, each by its own clock.
 pub(super) async fn tend(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
-    const REDELIVER: Duration = Duration::from_secs(600);
     const RECHECK: Duration = Duration::from_secs(60);
     const UNMATCHED: Duration = Duration::from_secs(20);
-    let mut due = [Instant::now(); 3];
+    let mut due = [Instant::now(); 2];
     while !stop.is_cancelled() {
         let round = async {
             let now = Instant::now();
-            if due[0] <= now && broker.expects_webhooks() {
-                due[0] = now + REDELIVER;
-                let sent = broker.redeliver_failed(&lease).await.map(|_| ());
-                report("asking for failed webhooks", sent);
-            }
-            if due[1] <= now {
-                due[1] = now + RECHECK;
+            if due[0] <= now {
+                due[0] = now + RECHECK;
                 report("looking at blocked targets", broker.recheck_installations(&lease).await);
                 report("tidying webhooks", broker.tidy_webhooks(&lease).await);
             }
-            if due[2] <= now {
-                due[2] = now + UNMATCHED;
+            if due[1] <= now {
+                due[1] = now + UNMATCHED;
                 let reported = broker.report_unmatched(&lease).await.map(|_| ());
                 report("reporting jobs that no runner fits", reported);
             }

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Jsonb, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Integer, Jsonb, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
@@ -97,15 +97,23 @@ pub async fn claim(
     .await?)
 }
 
-/// Done with these.
-pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result<(), Error> {
-    diesel::update(
+/// Done with these; how many were not before.
+pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::update(
         deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
     )
     .set((deliveries::finished_at.eq(now), deliveries::failure.eq(None::<String>)))
     .execute(conn)
-    .await?;
-    Ok(())
+    .await?)
+}
+
+/// Whether something waits in a lane.
+pub async fn is_due(conn: &mut Conn, lane: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+    let due = deliveries::table
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::lane.eq(lane))
+        .filter(deliveries::next_attempt_at.le(now));
+    Ok(diesel::select(diesel::dsl::exists(due)).get_result(conn).await?)
 }
 
 /// Puts these into another lane, as if they had just come.
@@ -116,6 +124,19 @@ pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Ut
     .set((deliveries::lane.eq(lane), deliveries::attempts.eq(0), deliveries::next_attempt_at.eq(now)))
     .execute(conn)
     .await?;
+    Ok(())
+}
+
+/// It could not be tried, and is at `next`: that was no attempt.
+pub async fn put_off(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+    diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
+        .set((
+            deliveries::next_attempt_at.eq(next),
+            deliveries::failure.eq(why),
+            deliveries::attempts.eq(deliveries::attempts - 1),
+        ))
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
@@ -170,31 +191,59 @@ pub async fn known(conn: &mut Conn, ids: &[&str]) -> Result<Vec<String>, Error> 
     Ok(deliveries::table.filter(deliveries::id.eq_any(ids)).select(deliveries::id).load(conn).await?)
 }
 
-/// Takes it on to have a failed delivery sent again. `false`: this failure was answered already, unless that was
-/// before `stale` and nothing came of it, or the delivery has failed `most` times.
+/// Whose turn it is to have a failed delivery sent again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redelivery {
+    /// Ours, now.
+    Claimed,
+    /// It was asked for not long ago.
+    NotYet,
+    /// It was asked for often enough, and that is news.
+    GaveUp,
+    GivenUp,
+}
+
+/// Takes it on to have a failed delivery sent again. A failure is answered after growing pauses: the
+/// `pauses[n - 1]` minutes after the n-th request; as many requests as there are pauses, and not one more.
 pub async fn claim_redelivery(
     conn: &mut Conn,
     guid: &str,
     delivery_id: i64,
-    most: i32,
+    pauses: &[i32],
     now: DateTime<Utc>,
-    stale: DateTime<Utc>,
-) -> Result<bool, Error> {
+) -> Result<Redelivery, Error> {
     let claimed = diesel::sql_query(
-        "INSERT INTO webhook_redeliveries (guid, delivery_id, attempts, requested_at) VALUES ($1, $2, 1, $3)
+        "INSERT INTO webhook_redeliveries AS r (guid, delivery_id, attempts, requested_at) VALUES ($1, $2, 1, $3)
          ON CONFLICT (guid) DO UPDATE SET delivery_id = excluded.delivery_id, requested_at = excluded.requested_at,
-             attempts = webhook_redeliveries.attempts + 1
-         WHERE webhook_redeliveries.attempts < $4 AND (webhook_redeliveries.delivery_id < excluded.delivery_id
-             OR webhook_redeliveries.requested_at < $5)",
+             attempts = r.attempts + 1
+         WHERE r.attempts < cardinality($4) AND (r.delivery_id = 0
+             OR r.requested_at + ($4)[r.attempts] * interval '1 minute' <= excluded.requested_at)",
     )
     .bind::<Text, _>(guid)
     .bind::<BigInt, _>(delivery_id)
     .bind::<Timestamptz, _>(now)
-    .bind::<Integer, _>(most)
-    .bind::<Timestamptz, _>(stale)
+    .bind::<Array<Integer>, _>(pauses)
     .execute(conn)
     .await?;
-    Ok(claimed == 1)
+    if claimed == 1 {
+        return Ok(Redelivery::Claimed);
+    }
+    let gave_up = diesel::sql_query(
+        "UPDATE webhook_redeliveries SET given_up_at = $2
+         WHERE guid = $1 AND given_up_at IS NULL AND attempts >= cardinality($3)
+           AND requested_at + ($3)[cardinality($3)] * interval '1 minute' <= $2",
+    )
+    .bind::<Text, _>(guid)
+    .bind::<Timestamptz, _>(now)
+    .bind::<Array<Integer>, _>(pauses)
+    .execute(conn)
+    .await?;
+    if gave_up == 1 {
+        return Ok(Redelivery::GaveUp);
+    }
+    let given_up: Option<DateTime<Utc>> =
+        webhook_redeliveries::table.find(guid).select(webhook_redeliveries::given_up_at).first(conn).await?;
+    Ok(if given_up.is_some() { Redelivery::GivenUp } else { Redelivery::NotYet })
 }
 
 /// The request was not made after all: the next listing may claim it anew.

@@ -37,10 +37,11 @@ pub async fn block(
     now: DateTime<Utc>,
 ) -> Result<bool, Error> {
     let changed = diesel::sql_query(
-        "INSERT INTO installations AS i (target, installation_id, blocked, changed_at, token_epoch)
-         VALUES ($1, $2, $3, $4, 1)
+        "INSERT INTO installations AS i (target, installation_id, blocked, changed_at, token_epoch, next_check_at)
+         VALUES ($1, $2, $3, $4, 1, $4::timestamptz + interval '1 minute')
          ON CONFLICT (target) DO UPDATE SET blocked = excluded.blocked, changed_at = excluded.changed_at,
-             installation_id = coalesce(excluded.installation_id, i.installation_id), token_epoch = i.token_epoch + 1
+             installation_id = coalesce(excluded.installation_id, i.installation_id), token_epoch = i.token_epoch + 1,
+             checks = 0, next_check_at = excluded.next_check_at
          WHERE i.blocked IS DISTINCT FROM excluded.blocked
             OR i.installation_id IS DISTINCT FROM coalesce(excluded.installation_id, i.installation_id)",
     )
@@ -64,4 +65,41 @@ pub async fn drop_tokens(conn: &mut Conn, owner: &Target, now: DateTime<Utc>) ->
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Takes the blocked targets that GitHub is to be asked about again, at most `limit`, and settles when it is the next
+/// time: 1, 2, 4 … 60 minutes after the last one.
+pub async fn to_be_checked(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Known>, Error> {
+    let taken: Vec<Taken> = diesel::sql_query(
+        "UPDATE installations SET checks = checks + 1,
+             next_check_at = $1 + least(60, 2 ^ least(checks + 1, 6)) * interval '1 minute'
+         WHERE target IN (SELECT target FROM installations WHERE blocked IS NOT NULL AND next_check_at <= $1
+             ORDER BY next_check_at LIMIT $2)
+         RETURNING target",
+    )
+    .bind::<Timestamptz, _>(now)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?;
+    let targets: Vec<String> = taken.into_iter().map(|row| row.target).collect();
+    let taken = installations::table.filter(installations::target.eq_any(targets));
+    Ok(taken.order(installations::target).select(Known::as_select()).load(conn).await?)
+}
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = Text)]
+    target: String,
+}
+
+/// Forgets repositories that were blocked before: if somebody asks for one, GitHub refuses it itself.
+pub async fn forget_repositories(conn: &mut Conn, before: DateTime<Utc>) -> Result<usize, Error> {
+    Ok(diesel::delete(
+        installations::table
+            .filter(installations::target.like("%/%"))
+            .filter(installations::blocked.is_not_null())
+            .filter(installations::changed_at.lt(before)),
+    )
+    .execute(conn)
+    .await?)
 }

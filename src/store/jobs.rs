@@ -70,9 +70,9 @@ pub async fn merge(conn: &mut Conn, said: &[Said], now: DateTime<Utc>) -> Result
 
 const MERGE: &str = "
     INSERT INTO jobs AS j (id, run_id, repository, owner, workflow, name, labels, state, state_at, conclusion,
-        runner_id, runner_name, queued_at, started_at, completed_at, created_at)
+        runner_id, runner_name, queued_at, started_at, completed_at, queued_seen_at, changed_at, created_at)
     SELECT id, run_id, repository, owner, workflow, name, labels, state, state_at, conclusion,
-        runner_id, runner_name, queued_at, started_at, completed_at, $2
+        runner_id, runner_name, queued_at, started_at, completed_at, CASE WHEN state = 'queued' THEN $2 END, $2, $2
     FROM jsonb_to_recordset($1) AS s (id bigint, run_id bigint, repository text, owner text, workflow text,
         name text, labels text[], state text, state_at timestamptz, conclusion text, runner_id bigint,
         runner_name text, queued_at timestamptz, started_at timestamptz, completed_at timestamptz)
@@ -80,12 +80,13 @@ const MERGE: &str = "
     ORDER BY id
     ON CONFLICT (id) DO UPDATE SET
         (run_id, repository, owner, workflow, name, labels, state, state_at, conclusion, runner_id, runner_name,
-         queued_at, started_at, completed_at) = (
+         queued_at, started_at, completed_at, queued_seen_at, changed_at) = (
         SELECT w.run_id, w.repository, w.owner, coalesce(w.workflow, l.workflow), w.name, w.labels, w.state,
             w.state_at, w.conclusion, coalesce(w.runner_id, l.runner_id),
             CASE WHEN w.runner_id IS NULL THEN l.runner_name ELSE w.runner_name END,
             coalesce(w.queued_at, l.queued_at), coalesce(w.started_at, l.started_at),
-            coalesce(w.completed_at, l.completed_at)
+            coalesce(w.completed_at, l.completed_at),
+            CASE WHEN w.state = 'queued' THEN coalesce(j.queued_seen_at, $2) END, $2
         FROM (SELECT array_position(ARRAY['waiting', 'queued', 'in_progress', 'completed'], j.state) AS old_rank,
             array_position(ARRAY['waiting', 'queued', 'in_progress', 'completed'], excluded.state) AS new_rank) r
         CROSS JOIN LATERAL (SELECT
@@ -105,7 +106,8 @@ pub async fn taken_by(conn: &mut Conn, id: i64, team: &str) -> Result<(), Error>
 #[derive(Clone, Debug)]
 pub enum Scope {
     All,
-    /// Those on runners of these teams, and those in repositories that fit one of these patterns of `LIKE`.
+    /// Those on runners of these teams, and those that no team's runner took in repositories that fit one of these
+    /// patterns of `LIKE`.
     Of {
         teams: Vec<String>,
         repositories: Vec<String>,
@@ -135,9 +137,9 @@ pub async fn page(
         query = query.filter(
             sql::<Bool>("(team = ANY(")
                 .bind::<Array<Text>, _>(teams.clone())
-                .sql(") OR repository LIKE ANY(")
+                .sql(") OR (team IS NULL AND repository LIKE ANY(")
                 .bind::<Array<Text>, _>(repositories.clone())
-                .sql("))"),
+                .sql(")))"),
         );
     }
     if let Some(state) = &filter.state {
@@ -155,31 +157,62 @@ pub async fn page(
     Ok(query.select(Job::as_select()).load(conn).await?)
 }
 
-/// Marks queued jobs that wait since before `since` and that no live runner's labels fit, each once; at most
-/// `limit`. One statement, whatever their number.
+/// Marks queued jobs that are known since before `since` and that no live runner's labels fit, each once; at most
+/// `limit`, and none of a repository and labels that were marked after `lately`. One statement, whatever their
+/// number, which tests each repository and labels once.
 pub async fn unmatched(
     conn: &mut Conn,
     since: DateTime<Utc>,
+    lately: DateTime<Utc>,
     now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<Job>, Error> {
     let ids: Vec<Id> = diesel::sql_query(
-        "UPDATE jobs SET no_match_at = $2 WHERE id IN (
-            SELECT id FROM jobs j
-            WHERE state = 'queued' AND no_match_at IS NULL AND coalesce(queued_at, created_at) <= $1
-              AND NOT EXISTS (SELECT FROM runners r
-                WHERE r.status IN ('requested', 'pending', 'active', 'offline', 'deleting')
-                  AND r.target IN (j.repository, j.owner) AND j.labels <@ r.labels)
-            ORDER BY id LIMIT $3)
+        "WITH waiting AS MATERIALIZED (SELECT DISTINCT repository, owner, labels FROM jobs
+                WHERE state = 'queued' AND no_match_at IS NULL AND queued_seen_at <= $1),
+            told AS MATERIALIZED (SELECT DISTINCT repository, labels FROM jobs WHERE no_match_at > $2),
+            -- Thousands of runners have a few sets of labels.
+            offers AS MATERIALIZED (SELECT DISTINCT target, labels FROM runners
+                WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting')
+                  AND target IN (SELECT repository FROM waiting UNION SELECT owner FROM waiting)),
+            unfit AS MATERIALIZED (SELECT repository, labels FROM waiting w
+                WHERE NOT EXISTS (SELECT FROM told t WHERE t.repository = w.repository AND t.labels = w.labels)
+                  AND NOT EXISTS (SELECT FROM offers o
+                    WHERE o.target IN (w.repository, w.owner) AND w.labels <@ o.labels))
+         UPDATE jobs SET no_match_at = $3 WHERE id IN (
+            SELECT j.id FROM jobs j JOIN unfit u ON u.repository = j.repository AND u.labels = j.labels
+            WHERE j.state = 'queued' AND j.no_match_at IS NULL AND j.queued_seen_at <= $1
+            ORDER BY j.id LIMIT $4 FOR UPDATE OF j SKIP LOCKED)
          RETURNING id",
     )
     .bind::<Timestamptz, _>(since)
+    .bind::<Timestamptz, _>(lately)
     .bind::<Timestamptz, _>(now)
     .bind::<BigInt, _>(limit)
     .load(conn)
     .await?;
     let ids: Vec<i64> = ids.into_iter().map(|row| row.id).collect();
     Ok(jobs::table.filter(jobs::id.eq_any(ids)).order(jobs::id).select(Job::as_select()).load(conn).await?)
+}
+
+/// Forgets jobs that no delivery has changed for long: those completed before `completed`, others before `others`;
+/// at most `limit`.
+pub async fn forget(
+    conn: &mut Conn,
+    completed: DateTime<Utc>,
+    others: DateTime<Utc>,
+    limit: i64,
+) -> Result<usize, Error> {
+    Ok(diesel::sql_query(
+        "DELETE FROM jobs WHERE id IN (
+            (SELECT id FROM jobs WHERE changed_at < $1 ORDER BY changed_at LIMIT $3)
+            UNION ALL (SELECT id FROM jobs WHERE changed_at < $2 AND state <> 'completed' LIMIT $3))",
+    )
+    .bind::<Timestamptz, _>(completed)
+    .bind::<Timestamptz, _>(others)
+    .bind::<BigInt, _>(limit)
+    .execute(conn)
+    .await?)
 }
 
 #[derive(QueryableByName)]
@@ -189,7 +222,7 @@ struct Id {
 }
 
 /// Rows that these deliveries may be about, the newest first: of one of these targets, and with one of these ids of
-/// GitHub's, or pending under one of these names (lower-cased) with no id yet.
+/// GitHub's, or pending under one of these names (lower-cased) with no id yet, which the job may turn out to be on.
 pub async fn runners_of(
     conn: &mut Conn,
     targets: &[String],

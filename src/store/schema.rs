@@ -193,6 +193,7 @@ diesel::table! {
         delivery_id -> Int8,
         attempts -> Int4,
         requested_at -> Timestamptz,
+        given_up_at -> Nullable<Timestamptz>,
     }
 }
 
@@ -221,7 +222,9 @@ diesel::table! {
         queued_at -> Nullable<Timestamptz>,
         started_at -> Nullable<Timestamptz>,
         completed_at -> Nullable<Timestamptz>,
+        queued_seen_at -> Nullable<Timestamptz>,
         no_match_at -> Nullable<Timestamptz>,
+        changed_at -> Timestamptz,
         created_at -> Timestamptz,
     }
 }
@@ -241,6 +244,8 @@ diesel::table! {
         blocked -> Nullable<Text>,
         changed_at -> Timestamptz,
         token_epoch -> Int8,
+        checks -> Int4,
+        next_check_at -> Nullable<Timestamptz>,
     }
 }
 

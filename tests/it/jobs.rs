@@ -136,3 +136,78 @@ async fn a_queued_job_that_no_live_runner_fits_for_five_minutes_is_one_event() {
     assert!(world.broker.report_unmatched(&lease).await.is_err());
     assert_eq!(world.log("event_type = 'job.no_match'").await.len(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_five_minutes_count_from_when_the_job_is_known_here_and_not_while_deliveries_wait() {
+    let world = World::new().await;
+    let lease = world.lease().await;
+    let report = async || world.broker.report_unmatched(&lease).await.unwrap();
+    world.deliver("workflow_job", "late", &job(1, &["self-hosted", "none"])).await;
+    world.pass(3600);
+    world.broker.work_off().await.unwrap();
+    assert_eq!(report().await, 0);
+    world.pass(290);
+    world.happen("workflow_job", &job(1, &["self-hosted", "none"])).await;
+    assert_eq!(report().await, 0);
+    world.pass(20);
+    world.deliver("workflow_job", "next", &job(2, &["self-hosted", "other"])).await;
+    assert_eq!(report().await, 0, "it may be this job's start");
+    world.broker.work_off().await.unwrap();
+    assert_eq!(report().await, 1, "a repetition does not count anew");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_want_the_same_are_one_event_an_hour() {
+    let world = World::new().await;
+    let lease = world.lease().await;
+    let report = async || world.broker.report_unmatched(&lease).await.unwrap();
+    for id in 1..=20 {
+        world.happen("workflow_job", &job(id, &["self-hosted", if id % 2 == 0 { "a" } else { "b" }])).await;
+    }
+    world.pass(310);
+    assert_eq!(report().await, 2);
+    world.happen("workflow_job", &job(30, &["self-hosted", "a"])).await;
+    world.happen("workflow_job", &job(31, &["self-hosted", "c"])).await;
+    world.pass(310);
+    assert_eq!(report().await, 1, "only what is new");
+    world.pass(3600);
+    assert_eq!(report().await, 1);
+    let log = world.log("event_type = 'job.no_match'").await;
+    let said: Vec<_> =
+        log.iter().map(|event| (&event["event_data"]["job_id"], &event["event_data"]["jobs"])).collect();
+    let expected = [(1, 10), (2, 10), (31, 1), (30, 1)].map(|(id, jobs)| (json!(id), json!(jobs)));
+    assert_eq!(said, expected.iter().map(|(id, jobs)| (id, jobs)).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_on_another_team_s_runner_is_not_shown_for_its_repository() {
+    let world = World::new().await;
+    teams(&world).await;
+    world.github.add_repo("octo-org/ml_train");
+    let made = world.jit("b1").await;
+    world.github.connect_jit(made.str("encoded_jit_config")).unwrap();
+    world.pass(3);
+    let queued = world.github.queue_job("octo-org/ml_train", "build", &["self-hosted"]);
+    world.happen("workflow_job", &world.github.job_payload(&queued)).await;
+    let seen = async |who: &str| ids(&world.get("/api/v1/jobs", who).await.body);
+    assert_eq!(seen("green").await, [queued.id], "nobody's yet");
+    let taken = world.github.take_job(queued.id, "octo-org", "b1").unwrap();
+    world.happen("workflow_job", &world.github.job_payload(&taken)).await;
+    assert_eq!((seen("green").await, seen("blue").await), (vec![], vec![queued.id]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_are_forgotten_once_they_are_long_over() {
+    let world = World::new().await;
+    world.happen("workflow_job", &job(1, &["self-hosted"])).await;
+    let mut done = job(2, &["self-hosted"]);
+    done["action"] = json!("completed");
+    world.happen("workflow_job", &done).await;
+    let mut left = Vec::new();
+    for days in [6, 2, 81, 2] {
+        world.pass(days * 86_400);
+        world.broker.tidy_webhooks(&world.lease().await).await.unwrap();
+        left.push(world.count("jobs").await);
+    }
+    assert_eq!(left, ["2", "1", "1", "0"]);
+}

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use serde_json::json;
 
 use crate::broker::events::{About, Actor, Kind, record};
@@ -12,8 +13,15 @@ use crate::broker::{Broker, Error};
 use crate::github::webhook::{Installation, Repositories};
 use crate::github::{self, InstallationState};
 use crate::model::Target;
+use crate::store::deliveries;
 use crate::store::installations::{self, Known};
 use crate::store::leases::Lease;
+
+/// So many blocked targets are asked about in a round.
+const MOST_CHECKS: i64 = 20;
+
+/// After so long a blocked repository is none of ours.
+const FORGOTTEN: TimeDelta = TimeDelta::days(7);
 
 /// What this replica knows of the table `installations`.
 #[derive(Debug, Default)]
@@ -56,7 +64,11 @@ impl Broker {
         Ok(())
     }
 
-    pub(super) async fn confirm_installation(&self, what: &Installation) -> Result<(), Error> {
+    pub(super) async fn confirm_installation(
+        &self,
+        delivery: &str,
+        what: &Installation,
+    ) -> Result<(), Error> {
         let Some(owner) = owner_of(&what.owner) else { return Ok(()) };
         if what.action == "new_permissions_accepted" {
             let event = self.event(Kind::InstallationChanged, Actor::System("webhooks"));
@@ -65,14 +77,26 @@ impl Broker {
             let now = event.timestamp;
             self.store
                 .transaction::<_, Error, _>(async |conn| {
+                    // Whoever finishes the delivery writes its event: it may be taken up twice.
+                    if deliveries::finish(conn, &[delivery], now).await? == 0 {
+                        return Ok(());
+                    }
                     installations::drop_tokens(conn, &owner, now).await?;
                     record(conn, event).await
                 })
                 .await?;
-            return self.refresh_installations().await;
+            self.refresh_soon().await;
+            return Ok(());
         }
         self.settle_owner(None, &owner, Some(what.id), &what.action).await?;
         self.want_sweep(&owner).await
+    }
+
+    /// What is written is true whether or not it is read here at once: the next look is in two seconds.
+    async fn refresh_soon(&self) {
+        if let Err(err) = self.refresh_installations().await {
+            tracing::warn!(error = %err, "what is known of installations is read again later");
+        }
     }
 
     pub(super) async fn confirm_repositories(&self, what: &Repositories) -> Result<(), Error> {
@@ -95,12 +119,19 @@ impl Broker {
         Ok(())
     }
 
-    /// Asks GitHub again about everything that is blocked: a webhook that says better may have been lost.
+    /// Asks GitHub again about what is blocked, after growing pauses and a few at a time, since provisions live off
+    /// the same budget: a webhook that says better may have been lost.
     pub async fn recheck_installations(&self, lease: &Lease) -> Result<(), Error> {
-        let mut conn = self.store.conn().await?;
-        let blocked = installations::all(&mut conn).await?;
-        drop(conn);
-        for known in blocked.into_iter().filter(|known| known.blocked.is_some()) {
+        let now = self.clock.now();
+        let blocked = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                fence(conn, Some(lease)).await?;
+                installations::forget_repositories(conn, now - FORGOTTEN).await?;
+                Ok(installations::to_be_checked(conn, now, MOST_CHECKS).await?)
+            })
+            .await?;
+        for known in blocked {
             let settled = match &known.target {
                 owner @ Target::Organization(_) => {
                     let id = known.installation_id.and_then(|id| u64::try_from(id).ok());
@@ -109,6 +140,10 @@ impl Broker {
                 repository => self.settle_repository(Some(lease), repository, "recheck").await,
             };
             match settled {
+                Err(Error::GitHub(err @ github::Error::RateLimited { .. })) => {
+                    tracing::warn!(error = %err, "blocked targets are looked at later");
+                    return Ok(());
+                }
                 Err(Error::GitHub(err)) => {
                     tracing::warn!(target = %known.target, error = %err, "a blocked target stays blocked");
                 }
@@ -183,7 +218,8 @@ impl Broker {
                 }
             })
             .await?;
-        self.refresh_installations().await
+        self.refresh_soon().await;
+        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::broker::{Broker, Error};
 use crate::config::Enforcement;
 use crate::github::webhook::Job;
 use crate::github::{self, Cancelled};
-use crate::model::Target;
+use crate::model::{Method, Target};
 use crate::store::jobs::{self, Violation};
 use crate::store::runners::{self, Runner};
 use crate::store::{Conn, github_cache};
@@ -28,8 +28,16 @@ impl Broker {
     /// `is_last`: there is no further attempt.
     pub(super) async fn check_labels(&self, job: &Job, is_last: bool) -> Result<(), Error> {
         let Some(repository) = job.repository.parse::<Target>().ok() else { return Ok(()) };
-        let Some(row) = self.row_of(job, &repository).await? else { return Ok(()) };
-        let found = self.labels_of(&row, job).await?;
+        let row = match self.row_of(job, &repository).await? {
+            Some(row) => row,
+            None if is_last || !self.may_come(job, &repository).await? => return Ok(()),
+            None => return Err(Error::Elsewhere("the sweep has yet to tell whose runner this is")),
+        };
+        if job.is_self_hosted() {
+            let mut conn = self.store.conn().await?;
+            jobs::taken_by(&mut conn, job.id, &row.team).await?;
+        }
+        let found = self.labels_of(&row, job, is_last).await?;
         let forbidden = match self.policy.load().rules.team(&row.team) {
             Some(team) => team.unpermitted(&found.labels),
             // A team that was taken out of the policy may have none.
@@ -57,14 +65,27 @@ impl Broker {
         Ok(None)
     }
 
-    /// As GitHub has them now; of a runner that is gone or that GitHub will not show, as it was last seen; else as
-    /// it was provisioned.
-    async fn labels_of(&self, row: &Runner, job: &Job) -> Result<Labels, Error> {
+    /// Whether a row waits under this runner's name for the sweep to list its runner. Only then is the job's one
+    /// known by its id; the name alone says nothing.
+    async fn may_come(&self, job: &Job, repository: &Target) -> Result<bool, Error> {
+        let Some(name) = &job.runner_name else { return Ok(false) };
+        let targets = [repository.to_string(), repository.owner().to_ascii_lowercase()];
+        let mut conn = self.store.conn().await?;
+        let rows = jobs::runners_of(&mut conn, &targets, &[], &[name.to_ascii_lowercase()]).await?;
+        let waits = |row: &Runner| row.method == Method::RegistrationToken;
+        Ok(rows.iter().any(|row| waits(row) && job.started_at.is_some_and(|at| at >= row.requested_at)))
+    }
+
+    /// As GitHub has them now; of a runner that is gone or that GitHub will not show, and at the last attempt, as it
+    /// was last seen; else as it was provisioned.
+    async fn labels_of(&self, row: &Runner, job: &Job, is_last: bool) -> Result<Labels, Error> {
         let id = job.runner_id.unwrap_or_default();
         let asked = self.github.runner(&row.target, id, self.deadline()).await;
         match asked {
             Ok(Some(found)) => return Ok(Labels { labels: found.labels, source: "github" }),
-            Err(err @ (github::Error::Unavailable { .. } | github::Error::RateLimited { .. })) => {
+            Err(err @ (github::Error::Unavailable { .. } | github::Error::RateLimited { .. }))
+                if !is_last =>
+            {
                 return Err(err.into());
             }
             Err(err) => {

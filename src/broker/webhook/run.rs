@@ -42,7 +42,12 @@ impl Broker {
             let row = rows.iter().find(|row| at.is_on(row));
             // A job that is further by now is no news, whatever its runner does next.
             let is_current = stands.get(&at.job.id).is_none_or(|state| *state == at.job.action.as_str());
-            outcomes.push(self.follow_job(at, row, is_current).await);
+            let may_come = at.job.action == JobAction::InProgress && rows.iter().any(|row| at.may_be_on(row));
+            outcomes.push(match (row, may_come) {
+                // Its labels are checked once the sweep has told whose runner it is.
+                (None, true) => Ok(Done::ToPolicy),
+                (row, _) => self.follow_job(at, row, is_current).await,
+            });
         }
         for target in &wanted {
             self.want_sweep(target).await?;
@@ -191,19 +196,24 @@ fn place(job: &Job) -> Result<Placed<'_>, Failure> {
 }
 
 impl Placed<'_> {
-    /// Whether the job is on this row's runner. GitHub's ids may be the same on two targets, and names come again:
-    /// hence both. A registration's row learns its runner's id by its name.
+    /// Whether the job is on this row's runner: by GitHub's id, which is one runner's wherever it is registered. A
+    /// row that has none yet is never the job's: a repository's own runner may have the name that somebody else is
+    /// about to register with the owner. The sweep, which the delivery wakes, lists the row's own target.
     fn is_on(&self, row: &Runner) -> bool {
+        self.is_named_like(row) && self.job.runner_id.is_some_and(|id| row.github_runner_id == Some(id))
+    }
+
+    /// Whether the job may be on this row's runner, which nobody has listed yet.
+    fn may_be_on(&self, row: &Runner) -> bool {
+        self.is_named_like(row)
+            && row.github_runner_id.is_none()
+            && row.method == Method::RegistrationToken
+            && self.job.started_at.is_some_and(|at| at >= row.requested_at)
+    }
+
+    fn is_named_like(&self, row: &Runner) -> bool {
         let is_here = row.target == self.repository || row.target == self.owner;
-        let (Some(id), Some(name)) = (self.job.runner_id, &self.job.runner_name) else { return false };
-        let is_this = match row.github_runner_id {
-            Some(known) => known == id,
-            None => {
-                row.method == Method::RegistrationToken
-                    && self.job.started_at.is_some_and(|at| at >= row.requested_at)
-            }
-        };
-        is_here && is_this && row.name.eq_ignore_ascii_case(name)
+        is_here && self.job.runner_name.as_ref().is_some_and(|name| row.name.eq_ignore_ascii_case(name))
     }
 
     fn said(&self) -> Said {

@@ -11,8 +11,10 @@ use super::{Lane, Webhook};
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::moves::fence;
 use crate::broker::{Broker, Error};
+use crate::github;
 use crate::store;
 use crate::store::deliveries::{self, Delivery};
+use crate::store::jobs;
 use crate::store::leases::Lease;
 
 /// So many deliveries of jobs are worked off at once, in a few statements.
@@ -32,6 +34,10 @@ const SPARE: Duration = Duration::from_secs(60);
 
 /// Finished deliveries are kept for longer than GitHub sends any of them again.
 const KEPT: TimeDelta = TimeDelta::days(10);
+
+/// How long a job is kept that has ended, and one of which no delivery told any more.
+const COMPLETED_KEPT: TimeDelta = TimeDelta::days(90);
+const OTHERS_KEPT: TimeDelta = TimeDelta::days(7);
 
 /// Where counting the backlog stops.
 const MOST_COUNTED: i64 = 100_000;
@@ -127,7 +133,7 @@ impl Broker {
 
     async fn ask_about(&self, delivery: &Delivery, content: &Webhook) -> Result<Done, Failure> {
         match content {
-            Webhook::Installation(what) => self.confirm_installation(what).await?,
+            Webhook::Installation(what) => self.confirm_installation(&delivery.id, what).await?,
             Webhook::Repositories(what) => self.confirm_repositories(what).await?,
             Webhook::Job(job) => {
                 let is_last = delivery.attempts >= MOST_ATTEMPTS;
@@ -222,6 +228,13 @@ impl Broker {
             Failure::Error(err) => (err.to_string(), false),
         };
         let now = self.clock.now();
+        if let Failure::Error(Error::GitHub(github::Error::RateLimited { until })) = &failure {
+            tracing::warn!(delivery = delivery.id, event = delivery.event, %until, "a webhook waits for GitHub's limit");
+            counter!("webhook_worked_off_total", "outcome" => "put_off").increment(1);
+            let mut conn = self.store.conn().await?;
+            let next = (*until).max(now + TimeDelta::seconds(1));
+            return Ok(deliveries::put_off(&mut conn, &delivery.id, &why, next).await?);
+        }
         if is_poison || delivery.attempts >= MOST_ATTEMPTS {
             return self.set_aside(delivery, &why).await;
         }
@@ -265,14 +278,16 @@ impl Broker {
         Ok(())
     }
 
-    /// Forgets deliveries that were finished long ago, and tells how many wait.
+    /// Forgets deliveries and jobs that are long over, and tells how many deliveries wait.
     pub async fn tidy_webhooks(&self, lease: &Lease) -> Result<(), Error> {
-        let before = self.clock.now() - KEPT;
+        let now = self.clock.now();
+        let before = now - KEPT;
         let waiting = self
             .store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, Some(lease)).await?;
                 deliveries::forget(conn, before, 10_000).await?;
+                jobs::forget(conn, now - COMPLETED_KEPT, now - OTHERS_KEPT, 10_000).await?;
                 Ok(deliveries::backlog(conn, MOST_COUNTED).await?)
             })
             .await?;

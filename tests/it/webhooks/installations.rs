@@ -212,12 +212,85 @@ async fn a_target_is_unblocked_when_github_is_seen_to_answer_again() {
     });
     world.happen("installation_repositories", &removed).await;
     let lease = world.lease().await;
+    world.pass(60);
     world.broker.recheck_installations(&lease).await.unwrap();
     assert_eq!(world.jit("b1").await.status, 502);
     // The webhooks about these are lost.
     world.github.unsuspend(ORG);
     world.github.select(REPO, true);
+    world.pass(120);
     world.broker.recheck_installations(&lease).await.unwrap();
     assert_eq!(world.jit("b1").await.status, 201);
     assert_eq!(world.count("installations WHERE blocked IS NOT NULL").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accepted_permissions_are_one_event_even_if_the_delivery_is_taken_up_twice() {
+    let world = World::new().await;
+    world
+        .sql("CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE ''not now''; END'")
+        .await;
+    world
+        .sql(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON webhook_deliveries FOR EACH ROW
+             WHEN (NEW.finished_at IS NOT NULL) EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    let id = world.github.installation_id(ORG).unwrap();
+    let payload = world.github.installation_payload("new_permissions_accepted", ORG, id).unwrap();
+    world.deliver("installation", "i", &payload).await;
+    let _ = world.broker.work_off().await;
+    world.sql("DROP TRIGGER refuse ON webhook_deliveries").await;
+    world.pass(3600);
+    world.broker.work_off().await.unwrap();
+    assert_eq!(world.log("event_type = 'installation_changed'").await.len(), 1);
+    assert_eq!(world.sql("SELECT token_epoch FROM installations").await, ["1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_githubs_is_waited_for_and_is_no_attempt() {
+    let world = World::new().await;
+    world.github.fail(Fault::new("GET", "/app/installations/", Action::RateLimited { reset_seconds: 1800 }));
+    world.github.suspend(ORG);
+    world.installation("suspend", world.github.installation_id(ORG).unwrap()).await;
+    assert_eq!(world.sql("SELECT attempts FROM webhook_deliveries").await, ["0"]);
+    world.pass(1700);
+    assert_eq!(world.broker.work_off().await.unwrap(), 0);
+    world.pass(200);
+    assert_eq!(world.broker.work_off().await.unwrap(), 1);
+    assert_eq!(world.count("installations WHERE blocked IS NOT NULL").await, "1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_blocked_is_asked_about_less_and_less_and_a_few_at_a_time() {
+    let world = World::new().await;
+    world.github.suspend(ORG);
+    world.installation("suspend", world.github.installation_id(ORG).unwrap()).await;
+    let asked =
+        || world.github.calls().iter().filter(|call| call.path.starts_with("/app/installations")).count();
+    let lease = world.lease().await;
+    let mut minutes = Vec::new();
+    for minute in 0..300 {
+        let before = asked();
+        world.broker.recheck_installations(&lease).await.unwrap();
+        if asked() > before {
+            minutes.push(minute);
+        }
+        world.pass(60);
+    }
+    assert_eq!(minutes, [1, 3, 7, 15, 31, 63, 123, 183, 243]);
+    // Many repositories, of which a week later nothing is known.
+    world
+        .sql(&format!(
+            "INSERT INTO installations (target, blocked, changed_at, next_check_at)
+             SELECT name, 'the GitHub App has no access to ''' || name || ''' any more', '{0}', '{0}'
+             FROM generate_series(1, 30) n CROSS JOIN LATERAL (SELECT 'octo-org/gone-' || n AS name) named",
+            world.clock.now().to_rfc3339()
+        ))
+        .await;
+    world.broker.recheck_installations(&lease).await.unwrap();
+    assert_eq!(world.count("installations WHERE checks = 1").await, "20");
+    world.pass(7 * 86_400 + 60);
+    world.broker.recheck_installations(&lease).await.unwrap();
+    assert_eq!(world.sql("SELECT target FROM installations").await, [ORG]);
 }

@@ -32,7 +32,7 @@ fn payloads() -> Vec<(String, String, Value)> {
 async fn known(world: &World) -> Vec<String> {
     world
         .sql(
-            "SELECT (to_jsonb(j) - 'created_at')::text FROM jobs j
+            "SELECT (to_jsonb(j) - ARRAY['created_at', 'changed_at', 'queued_seen_at'])::text FROM jobs j
              UNION ALL SELECT target || ' ' || coalesce(blocked, 'not blocked') FROM installations
              UNION ALL SELECT id || ' is not finished' FROM webhook_deliveries
                  WHERE finished_at IS NULL OR failure IS NOT NULL ORDER BY 1",

@@ -132,3 +132,19 @@ async fn of_a_runner_that_is_gone_the_last_list_tells() {
     let log = world.log(EVENTS).await;
     assert_eq!(log[0]["event_data"]["labels_known_from"], "last list");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn at_the_last_attempt_the_last_list_tells() {
+    let world = World::enforcing(Enforcement::Audit).await;
+    let job = world.drifted().await;
+    world.sweep().await;
+    world.github.fail(Fault::new("GET", "/actions/runners/", Action::Html { status: 503 }).always());
+    assert!(world.start(&job).await.is_empty());
+    for _ in 0..14 {
+        world.pass(900);
+        world.broker.work_off().await.unwrap();
+    }
+    let log = world.log(EVENTS).await;
+    assert_eq!((log.len(), &log[0]["event_data"]["labels_known_from"]), (1, &json!("last list")));
+    assert!(world.log("event_type = 'webhook_delivery_set_aside'").await.is_empty());
+}

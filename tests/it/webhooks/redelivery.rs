@@ -1,7 +1,10 @@
 //! Webhooks that were lost: listed and sent again, once for each failure, by the leader alone.
 
+use std::time::Duration;
+
 use runner_broker::broker::Error;
 use runner_broker::dev::github::{Action, Fault};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::lease::{expire, replica};
@@ -10,7 +13,7 @@ use crate::support::{REPO, World, eventually};
 impl World {
     async fn redeliver(&self) -> usize {
         let lease = self.lease().await;
-        self.broker.redeliver_failed(&lease).await.expect("a list")
+        self.broker.redeliver_failed(&lease, Duration::ZERO).await.expect("a list")
     }
 
     fn attempts(&self) -> usize {
@@ -46,11 +49,46 @@ async fn what_fails_again_is_sent_again_but_not_for_ever() {
     world.hear();
     world.github.lose_webhooks(u32::MAX);
     world.github.queue_job(REPO, "one", &["self-hosted"]);
-    for round in 0..8 {
+    let mut asked = Vec::new();
+    // Every ten minutes for three days.
+    for round in 0..432 {
+        if world.redeliver().await == 1 {
+            asked.push(round);
+        }
         world.pass(600);
-        assert_eq!(world.redeliver().await, usize::from(round < 5), "{round}");
     }
-    assert_eq!(world.attempts(), 5);
+    assert_eq!(asked, [0, 1, 3, 7, 15, 31, 63, 99, 135, 171, 207, 243, 279, 315, 351, 387]);
+    let log = world.log("event_type = 'webhook_delivery_set_aside'").await;
+    assert_eq!(log.len(), 1, "giving up is said once");
+    assert_eq!(
+        (&log[0]["event_data"]["event"], &log[0]["event_data"]["attempts"]),
+        (&json!("workflow_job"), &json!(16))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_for_lately_is_listed_again_even_if_its_failure_is_an_old_one() {
+    let world = World::two_lost().await;
+    world.pass(3600);
+    world.github.fail(Fault::new("POST", "/attempts", Action::Respond(accepted())).times(2));
+    assert_eq!(world.redeliver().await, 2);
+    // The listing of five minutes later finds both claimed, and those of an hour later still find them.
+    world.pass(300);
+    assert_eq!(world.redeliver().await, 0);
+    world.pass(3600);
+    assert_eq!(world.redeliver().await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_of_githubs_ends_the_round_and_requests_keep_their_pace() {
+    let world = World::two_lost().await;
+    let lease = world.lease().await;
+    world.github.fail(Fault::new("POST", "/attempts", Action::SecondaryLimit { retry_after_seconds: 1 }));
+    world.broker.redeliver_failed(&lease, Duration::from_secs(3600)).await.expect("no pause after a limit");
+    world.pass(5);
+    let begun = std::time::Instant::now();
+    assert_eq!(world.broker.redeliver_failed(&lease, Duration::from_millis(300)).await.unwrap(), 2);
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +141,7 @@ async fn who_leads_no_more_asks_for_nothing() {
     let lease = world.lease().await;
     expire(&world).await;
     replica(&world).await.lead(Uuid::now_v7()).await.unwrap().expect("the lease");
-    let outcome = world.broker.redeliver_failed(&lease).await;
+    let outcome = world.broker.redeliver_failed(&lease, Duration::ZERO).await;
     assert!(matches!(outcome, Err(Error::LeaseLost)), "{outcome:?}");
     assert_eq!(world.attempts(), 0);
 }
@@ -113,7 +151,7 @@ async fn a_lease_about_to_end_is_not_begun_with() {
     let world = World::two_lost().await;
     let lease = world.lease().await;
     world.sql("UPDATE leases SET expires_at = clock_timestamp() + interval '450 milliseconds'").await;
-    let outcome = world.broker.redeliver_failed(&lease).await;
+    let outcome = world.broker.redeliver_failed(&lease, Duration::ZERO).await;
     assert!(matches!(outcome, Err(Error::LeaseLost)), "{outcome:?}");
     assert_eq!(world.attempts(), 0);
     expire(&world).await;

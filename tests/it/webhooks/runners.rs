@@ -156,7 +156,7 @@ async fn a_null_runner_at_the_end_keeps_the_one_that_took_the_job() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_runner_of_the_registration_flow_is_known_by_its_first_job() {
+async fn a_runner_of_the_registration_flow_is_known_by_the_sweep_that_its_first_job_wakes() {
     let world = World::new().await;
     let made = world.post("/api/v1/runners/provision", "blue", json!({ "runner_name": "r1" })).await;
     let id = world.github.register(ORG, "R1", &["linux"], true, made.str("registration_token")).unwrap();
@@ -171,9 +171,45 @@ async fn a_runner_of_the_registration_flow_is_known_by_its_first_job() {
     world.pass(5);
     let job = world.github.queue_job(REPO, "build", &["self-hosted"]);
     let job = world.github.take_job(job.id, ORG, "r1").unwrap();
+    world.sql("UPDATE sync_targets SET wanted_at = NULL").await;
     world.happen("workflow_job", &world.github.job_payload(&job)).await;
+    assert_eq!(world.row("r1").await, "pending idle", "a name proves nothing");
+    let wanted = "SELECT target FROM sync_targets WHERE wanted_at IS NOT NULL ORDER BY target";
+    assert!(world.sql(wanted).await.contains(&ORG.to_owned()));
+    world.sweep().await;
     assert_eq!(world.row("r1").await, "active busy");
     assert_eq!(world.column("r1", "github_runner_id").await, id.to_string());
+    // The delivery waited for that with its labels.
+    world.pass(5);
+    world.broker.work_off().await.unwrap();
+    assert_eq!(world.sql(&format!("SELECT team FROM jobs WHERE id = {}", job.id)).await, ["blue"]);
+    assert_eq!(world.count("webhook_deliveries WHERE finished_at IS NULL").await, "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repositorys_runner_does_not_take_over_the_name_that_is_pending_with_its_owner() {
+    let world = World::new().await;
+    world.post("/api/v1/runners/provision", "blue", json!({ "runner_name": "r1" })).await;
+    let before = world.sql("SELECT r::text FROM runners r").await;
+    world.pass(5);
+    for action in ["in_progress", "completed"] {
+        let mut body = super::job(5, &["self-hosted"]);
+        body["action"] = json!(action);
+        body["workflow_job"]["runner_id"] = json!(77);
+        body["workflow_job"]["runner_name"] = json!("R1");
+        body["workflow_job"]["started_at"] = json!(world.clock.now());
+        body["workflow_job"]["completed_at"] = json!(world.clock.now());
+        world.happen("workflow_job", &body).await;
+        assert_eq!(world.sql("SELECT r::text FROM runners r").await, before, "{action}");
+    }
+    for _ in 0..14 {
+        world.pass(900);
+        world.broker.work_off().await.unwrap();
+    }
+    assert_eq!(world.sql("SELECT r::text FROM runners r").await, before);
+    assert_eq!(world.sql("SELECT team IS NULL FROM jobs").await, ["t"], "nor is the job blue's");
+    assert_eq!(world.count("webhook_deliveries WHERE finished_at IS NULL").await, "0");
+    assert!(world.log("event_type = 'webhook_delivery_set_aside'").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
