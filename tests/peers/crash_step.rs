@@ -29,7 +29,8 @@ const REPAIRED: [&str; 3] = ["provision_requested", "runner_state_changed", "pro
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_after_the_intent_before_github_is_asked_the_row_is_failed_and_its_name_free() {
     let site = Site::new().await;
-    let replica = site.serve().await;
+    // Without a sweep nobody else asks for a token.
+    let replica = site.serve_with(&[("SYNC_ENABLED", "false")]).await;
     // The installation token comes between the intent and the request.
     site.github.fail(Fault::new("POST", "access_tokens", Action::Delay { millis: 900 }));
     let caller = tokio::spawn(site.jit(&replica, "r1").send());

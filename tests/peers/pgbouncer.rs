@@ -104,7 +104,7 @@ async fn with_a_session_for_each_client_all_works_as_without_a_pooler() {
             Ok(conn.batch_execute("SELECT pg_sleep(60)").await?)
         })
         .await;
-    assert!(matches!(slow, Err(Error::Unavailable(_))), "{slow:?}");
+    assert!(matches!(slow, Err(Error::Contended(_))), "{slow:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
