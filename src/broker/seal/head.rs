@@ -62,7 +62,9 @@ impl Broker {
             None if size == 0 => None,
             Some(Ok(head)) if is(&head, &tree) => Some(head),
             _ => {
-                return self.refuse_tree(lease, sealer, "the tree is not what the last checkpoint says").await;
+                return self
+                    .refuse_tree(lease, sealer, "the tree is not what the last checkpoint says")
+                    .await;
             }
         };
         match (signer, head, note) {
