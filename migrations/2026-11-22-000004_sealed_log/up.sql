@@ -22,6 +22,7 @@ CREATE TABLE audit_checkpoints (
     signed_at timestamptz NOT NULL
 );
 CREATE INDEX audit_checkpoints_tree_size ON audit_checkpoints (tree_size, id);
+CREATE INDEX audit_checkpoints_signed ON audit_checkpoints (id) WHERE strpos(note, E'\n\n') > 0;
 
 CREATE FUNCTION audit_table_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -51,3 +52,20 @@ CREATE TABLE audit_seal (
     horizon_xid  bigint NOT NULL,
     horizon_time timestamptz
 );
+
+-- The horizon only rises, but in another place.
+CREATE FUNCTION audit_seal_only_rises() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        IF NEW.place <> OLD.place
+            OR (NEW.horizon_id >= OLD.horizon_id AND NEW.horizon_xid >= OLD.horizon_xid) THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'audit_seal only rises: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+END
+$$;
+CREATE TRIGGER audit_seal_rises BEFORE UPDATE OR DELETE ON audit_seal
+    FOR EACH ROW EXECUTE FUNCTION audit_seal_only_rises();
+CREATE TRIGGER audit_seal_keeps_all BEFORE TRUNCATE ON audit_seal
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_seal_only_rises();

@@ -42,7 +42,7 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
         END
         WHEN event_type IN ('label_drift_detected', 'unmanaged_runner_detected',
             'label_policy_violation_workflow', 'invalid_token_burst', 'provision_burst',
-            'webhook_signature_invalid', 'audit_log_tampered', 'access_refused', 'identity_refused',
+            'webhook_signature_invalid', 'audit_log_tampered', 'audit_log_moved', 'access_refused', 'identity_refused',
             'identity_deactivated', 'identity_activated') THEN event_type
     END
 $$;

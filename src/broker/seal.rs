@@ -5,24 +5,24 @@
 //! one that is under way. Its horizon is the id up to which all is sealed and nothing honest can be added any
 //! more, so that it need not look at the whole log each time; a patrol does that, a part each time.
 
+mod head;
 mod horizon;
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use metrics::{counter, gauge};
 use serde_json::json;
 
 use super::events::{About, Actor, Kind, record};
 use super::moves::fence;
 use super::{Broker, Error};
-use crate::seal::Hash;
-use crate::seal::note::{self, Head};
+use crate::seal::offline::reported_ids;
 use crate::seal::tree::Frontier;
-use crate::store;
 use crate::store::audit_sealing::{self, Horizon, Lag, Moment, Row};
-use crate::store::audit_tree;
 use crate::store::leases::Lease;
+use head::Stamp;
 use horizon::{Candidate, Verdict, verdict};
 
 /// How many rows are looked at, and at most sealed, at once: far from the statements' time limit.
@@ -40,6 +40,9 @@ const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(10);
 /// A lag from which on people are told what holds the sealer back.
 const TELLING: f64 = 10.0;
 
+/// Rows that nobody can have added in an honest way, by what is wrong with them.
+type Strange = Vec<(&'static str, Vec<i64>)>;
+
 /// What a leader remembers between two passes. All of it can be lost.
 #[derive(Debug)]
 pub struct Sealer {
@@ -50,6 +53,8 @@ pub struct Sealer {
     settled_after: TimeDelta,
     told: Option<Instant>,
     has_reported_tree: bool,
+    reported: Option<HashSet<i64>>,
+    stamp: Stamp,
 }
 
 impl Default for Sealer {
@@ -61,11 +66,19 @@ impl Default for Sealer {
             settled_after: SETTLED_AFTER,
             told: None,
             has_reported_tree: false,
+            reported: None,
+            stamp: Stamp::default(),
         }
     }
 }
 
 impl Sealer {
+    /// What was remembered may be ahead of what was committed.
+    fn forget(&mut self) {
+        self.tree = None;
+        self.reported = None;
+    }
+
     /// As `default`, for one who knows that no statement that writes an event is under way.
     pub fn at_rest() -> Sealer {
         Sealer { settled_after: TimeDelta::zero(), ..Sealer::default() }
@@ -80,8 +93,13 @@ pub struct Sealed {
     pub size: u64,
     /// Rows that nobody can have added in an honest way, reported now.
     pub planted: usize,
-    /// What waits still.
-    pub lag: Lag,
+    /// What waits still, if that could be told.
+    pub lag: Option<Lag>,
+}
+
+/// The ids that more than one of these rows has, as they come.
+fn doubles(rows: &[Row]) -> HashSet<i64> {
+    rows.windows(2).filter(|pair| pair[0].id == pair[1].id).map(|pair| pair[0].id).collect()
 }
 
 impl Broker {
@@ -89,8 +107,7 @@ impl Broker {
     pub async fn seal(&self, lease: &Lease, sealer: &mut Sealer) -> Result<Sealed, Error> {
         let done = self.seal_once(lease, sealer).await;
         if done.is_err() {
-            // What was remembered may be ahead of what was committed.
-            sealer.tree = None;
+            sealer.forget();
         }
         done
     }
@@ -100,7 +117,9 @@ impl Broker {
         let moment = audit_sealing::moment(&mut conn).await?;
         let known = audit_sealing::horizon(&mut conn).await?;
         drop(conn);
-        let (mut events, mut planted) = (0, 0);
+        sealer.stamp = Stamp { at: moment.now, settled: None };
+        self.open(lease, sealer).await?;
+        let mut events = 0;
         let mut horizon = match known {
             Some(horizon) if horizon.place == moment.place => horizon,
             before => {
@@ -109,18 +128,25 @@ impl Broker {
                 horizon
             }
         };
+        sealer.stamp.settled = horizon.horizon_time;
         let confirmed = sealer.confirm(&moment, &horizon);
         let judge = |row: &Row| verdict(row, &horizon);
-        let (sealed, reported) = self.walk(lease, sealer, horizon.horizon_id, judge).await?;
+        let (sealed, strange) = self.walk(lease, sealer, horizon.horizon_id, judge).await?;
         events += sealed;
-        planted += reported;
-        self.publish(lease, sealer, moment.now).await?;
         if let Some(confirmed) = confirmed {
             self.set_horizon(lease, &confirmed).await?;
             horizon = confirmed;
         }
+        // What cannot be reported now holds back nothing: it is met again.
+        let mut planted = self.report(lease, sealer, strange).await?;
         planted += self.patrol(lease, sealer, horizon.horizon_id).await?;
-        let lag = self.measure(sealer, horizon.horizon_id).await?;
+        let lag = match self.measure(sealer, horizon.horizon_id).await {
+            Ok(lag) => Some(lag),
+            Err(err) => {
+                tracing::warn!(error = %err, "what waits to be sealed could not be measured");
+                None
+            }
+        };
         let size = sealer.tree.as_ref().map_or(0, Frontier::size);
         counter!("broker_audit_sealed_events_total").increment(events);
         Ok(Sealed { events, size, planted, lag })
@@ -136,9 +162,14 @@ impl Broker {
         before: Option<Horizon>,
         moment: &Moment,
     ) -> Result<(Horizon, u64), Error> {
-        let from = self.tree(lease, sealer).await?.size();
-        let ahead = |row: &Row| if row.is_ahead { Verdict::Seal } else { Verdict::Wait };
-        let settled = |row: &Row| if row.is_settled { Verdict::Seal } else { Verdict::Wait };
+        let from = sealer.tree.as_ref().map_or(0, Frontier::size);
+        let reported = self.reported(sealer).await?.clone();
+        let seal_if = |is_due: bool, row: &Row| match is_due && !reported.contains(&row.id) {
+            true => Verdict::Seal,
+            false => Verdict::Wait,
+        };
+        let ahead = |row: &Row| seal_if(row.is_ahead, row);
+        let settled = |row: &Row| seal_if(row.is_settled, row);
         let (first, _) = self.walk(lease, sealer, i64::MIN, ahead).await?;
         let (then, _) = self.walk(lease, sealer, i64::MIN, settled).await?;
         let horizon =
@@ -159,23 +190,27 @@ impl Broker {
         Ok((horizon, first + then))
     }
 
-    /// Seals the rows after this id that `judge` lets pass, and reports those that it does not; how many of each.
+    /// Seals the rows after this id that `judge` lets pass; how many, and those that it does not.
     async fn walk(
         &self,
         lease: &Lease,
         sealer: &mut Sealer,
         mut after: i64,
         judge: impl Fn(&Row) -> Verdict,
-    ) -> Result<(u64, usize), Error> {
-        let (mut events, mut planted) = (0, 0);
+    ) -> Result<(u64, Strange), Error> {
+        let (mut events, mut strange) = (0, Strange::new());
         loop {
             let rows = audit_sealing::rows_after(&mut *self.store.conn().await?, after, BATCH).await?;
             let Some(last) = rows.last() else { break };
             after = last.id;
             let mut ids = Vec::new();
-            let mut strange: Vec<(&'static str, Vec<i64>)> = Vec::new();
+            let twice: HashSet<i64> = doubles(&rows);
             for row in rows.iter().filter(|row| !row.has_leaf) {
-                match judge(row) {
+                let verdict = match judge(row) {
+                    Verdict::Seal if twice.contains(&row.id) => Verdict::Planted("another has its id"),
+                    verdict => verdict,
+                };
+                match verdict {
                     Verdict::Seal => ids.push(row.id),
                     Verdict::Wait => {}
                     Verdict::Planted(why) => match strange.iter_mut().find(|(known, _)| *known == why) {
@@ -185,112 +220,11 @@ impl Broker {
                 }
             }
             events += self.add(lease, sealer, &ids).await?;
-            for (why, ids) in strange {
-                planted += self.report(lease, &ids, why).await?;
-            }
             if (rows.len() as i64) < BATCH {
                 break;
             }
         }
-        Ok((events, planted))
-    }
-
-    /// The right edge of the tree, as it is remembered or as Postgres has it.
-    async fn tree<'s>(&self, lease: &Lease, sealer: &'s mut Sealer) -> Result<&'s mut Frontier, Error> {
-        let tree = match sealer.tree.take() {
-            Some(tree) => tree,
-            None => {
-                let mut conn = self.store.conn().await?;
-                let size = audit_tree::size(&mut conn).await?;
-                let tree = audit_tree::frontier(&mut conn, size.unsigned_abs()).await;
-                drop(conn);
-                match tree {
-                    // Nothing can be added to such a tree.
-                    Err(err @ store::Error::Row(_)) => {
-                        self.report_tree(lease, sealer, "leaves or nodes of the tree are missing").await?;
-                        return Err(err.into());
-                    }
-                    tree => tree?,
-                }
-            }
-        };
-        Ok(sealer.tree.insert(tree))
-    }
-
-    /// Makes these rows the next leaves, in this order.
-    async fn add(&self, lease: &Lease, sealer: &mut Sealer, ids: &[i64]) -> Result<u64, Error> {
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let tree = self.tree(lease, sealer).await?;
-        let records = audit_sealing::records(&mut *self.store.conn().await?, ids).await?;
-        let from = tree.size();
-        let (mut leaves, mut nodes): (Vec<(i64, Hash)>, Vec<_>) = (Vec::with_capacity(ids.len()), Vec::new());
-        for (id, record) in &records {
-            let hash = record.leaf_hash();
-            leaves.push((*id, hash));
-            nodes.extend(tree.push(0, hash).unwrap_or_default());
-        }
-        self.store
-            .transaction::<_, Error, _>(async |conn| {
-                fence(conn, Some(lease)).await?;
-                let size = audit_tree::size(conn).await?;
-                if size.unsigned_abs() != from {
-                    return Err(Error::AuditTree(format!("{from} leaves expected, {size} there")));
-                }
-                Ok(audit_tree::append(conn, size, &leaves, &nodes).await?)
-            })
-            .await?;
-        Ok(leaves.len() as u64)
-    }
-
-    /// Publishes the tree as it stands, if that is news and continues what was published before.
-    async fn publish(&self, lease: &Lease, sealer: &mut Sealer, at: DateTime<Utc>) -> Result<(), Error> {
-        let malformed = |err: note::Error| Error::AuditTree(err.to_string());
-        let tree = self.tree(lease, sealer).await?;
-        let head = Head { size: tree.size(), root: tree.root() };
-        let mut conn = self.store.conn().await?;
-        let before = audit_tree::largest(&mut conn).await?;
-        if let Some(before) = &before {
-            let published = note::read(before, None).map_err(malformed)?;
-            if published.size == head.size
-                && published.root == head.root
-                && note::is_by(before, self.signer.get())
-            {
-                return Ok(());
-            }
-            let continues = published.size <= head.size
-                && audit_tree::frontier(&mut conn, published.size).await?.root() == published.root;
-            drop(conn);
-            if !continues {
-                // No checkpoint is published that denies an older one.
-                return self
-                    .report_tree(lease, sealer, "the tree does not continue the last checkpoint")
-                    .await;
-            }
-        } else {
-            drop(conn);
-        }
-        if head.size == 0 {
-            return Ok(());
-        }
-        let note = note::write(head, self.signer.get()).map_err(malformed)?;
-        self.store
-            .transaction::<_, Error, _>(async |conn| {
-                fence(conn, Some(lease)).await?;
-                Ok(audit_tree::publish(conn, head.size as i64, &note, at).await?)
-            })
-            .await
-    }
-
-    /// Writes an event about leaves that are gone or changed, once a leadership.
-    async fn report_tree(&self, lease: &Lease, sealer: &mut Sealer, why: &'static str) -> Result<(), Error> {
-        if sealer.has_reported_tree {
-            return Ok(());
-        }
-        self.record_tampering(lease, &[], why).await?;
-        sealer.has_reported_tree = true;
-        Ok(())
+        Ok((events, strange))
     }
 
     async fn record_tampering(&self, lease: &Lease, ids: &[i64], why: &'static str) -> Result<(), Error> {
@@ -314,19 +248,37 @@ impl Broker {
         let (bare, last) = audit_sealing::leafless(&mut conn, sealer.patrol, until, BEAT).await?;
         drop(conn);
         sealer.patrol = last.unwrap_or(i64::MIN);
-        self.report(lease, &bare, "it has no leaf, and all others of its time were sealed").await
+        let why = "it has no leaf, and all others of its time were sealed";
+        self.report(lease, sealer, vec![(why, bare)]).await
+    }
+
+    /// What was reported before. Read once a leadership: nobody else reports.
+    async fn reported<'s>(&self, sealer: &'s mut Sealer) -> Result<&'s mut HashSet<i64>, Error> {
+        let known = match sealer.reported.take() {
+            Some(known) => known,
+            None => {
+                let reports = audit_sealing::indexed_reports(&mut *self.store.conn().await?).await?;
+                reports.iter().flat_map(|data| reported_ids(data)).collect()
+            }
+        };
+        Ok(sealer.reported.insert(known))
     }
 
     /// Writes an event about rows that were planted, once for each; they never get a leaf.
-    async fn report(&self, lease: &Lease, ids: &[i64], why: &'static str) -> Result<usize, Error> {
-        if ids.is_empty() {
-            return Ok(0);
+    async fn report(&self, lease: &Lease, sealer: &mut Sealer, strange: Strange) -> Result<usize, Error> {
+        let mut count = 0;
+        for (why, mut ids) in strange {
+            let known = self.reported(sealer).await?;
+            ids.retain(|id| known.insert(*id));
+            for named in ids.chunks(NAMED) {
+                if let Err(err) = self.record_tampering(lease, named, why).await {
+                    sealer.reported = None;
+                    return Err(err);
+                }
+            }
+            count += ids.len();
         }
-        let ids = audit_sealing::unreported(&mut *self.store.conn().await?, ids).await?;
-        for named in ids.chunks(NAMED) {
-            self.record_tampering(lease, named, why).await?;
-        }
-        Ok(ids.len())
+        Ok(count)
     }
 
     async fn set_horizon(&self, lease: &Lease, horizon: &Horizon) -> Result<(), Error> {

@@ -31,8 +31,9 @@ pub async fn export(
     audit::be_patient(&mut conn).await?;
     let filter = Filter { since: Some(since), until, ..Filter::default() };
     started(audit::count(&mut conn, &filter).await?.unsigned_abs());
-    let checkpoint = audit_tree::largest(&mut conn).await?;
+    // In this order: what lies below the horizon is in the checkpoint.
     let horizon_id = audit_sealing::horizon(&mut conn).await?.map_or(0, |horizon| horizon.horizon_id);
+    let checkpoint = audit_tree::largest(&mut conn).await?;
     let mut leaves = Intervals::default();
     let mut after = i64::MIN;
     loop {

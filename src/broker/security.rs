@@ -49,6 +49,7 @@ pub enum Type {
     ProvisionBurst,
     WebhookSignatureInvalid,
     AuditLogTampered,
+    AuditLogMoved,
     AccessRefused,
     IdentityRefused,
     IdentityDeactivated,
@@ -56,7 +57,7 @@ pub enum Type {
 }
 
 impl Type {
-    pub const ALL: [Type; 14] = [
+    pub const ALL: [Type; 15] = [
         Type::LabelPolicyViolation,
         Type::PolicyViolation,
         Type::QuotaExceeded,
@@ -67,6 +68,7 @@ impl Type {
         Type::ProvisionBurst,
         Type::WebhookSignatureInvalid,
         Type::AuditLogTampered,
+        Type::AuditLogMoved,
         Type::AccessRefused,
         Type::IdentityRefused,
         Type::IdentityDeactivated,
@@ -85,6 +87,7 @@ impl Type {
             Type::ProvisionBurst => "provision_burst",
             Type::WebhookSignatureInvalid => "webhook_signature_invalid",
             Type::AuditLogTampered => "audit_log_tampered",
+            Type::AuditLogMoved => "audit_log_moved",
             Type::AccessRefused => "access_refused",
             Type::IdentityRefused => "identity_refused",
             Type::IdentityDeactivated => "identity_deactivated",
@@ -100,6 +103,7 @@ impl Type {
             | Type::PolicyViolation
             | Type::InvalidTokenBurst
             | Type::WebhookSignatureInvalid
+            | Type::AuditLogMoved
             | Type::AccessRefused
             | Type::IdentityRefused => Severity::Warning,
             Type::LabelDriftDetected
@@ -122,7 +126,7 @@ impl Type {
             | Type::IdentityRefused => Some("refused"),
             Type::IdentityDeactivated => Some("deactivated"),
             Type::IdentityActivated => Some("activated"),
-            Type::ProvisionBurst => Some("reported"),
+            Type::ProvisionBurst | Type::AuditLogMoved => Some("reported"),
             Type::LabelDriftDetected
             | Type::UnmanagedRunnerDetected
             | Type::LabelPolicyViolationWorkflow
@@ -183,6 +187,7 @@ pub fn classify(event_type: &str, error_code: Option<&str>) -> Option<Type> {
         ("provision_burst", _) => Some(Type::ProvisionBurst),
         ("webhook_signature_invalid", _) => Some(Type::WebhookSignatureInvalid),
         ("audit_log_tampered", _) => Some(Type::AuditLogTampered),
+        ("audit_log_moved", _) => Some(Type::AuditLogMoved),
         ("access_refused", _) => Some(Type::AccessRefused),
         ("identity_refused", _) => Some(Type::IdentityRefused),
         ("identity_deactivated", _) => Some(Type::IdentityDeactivated),

@@ -79,6 +79,8 @@ pub struct Check {
     good: u64,
     first_since_good: Option<String>,
     last: Option<String>,
+    /// The latest time that a checkpoint so far calls settled.
+    settled: Option<DateTime<Utc>>,
     pending: Option<Pending>,
     mismatches: Vec<Mismatch>,
     outcome: Outcome,
@@ -102,6 +104,12 @@ impl Check {
     /// Answers with the nodes of the kept levels that it makes complete.
     pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) -> Vec<(Place, Hash)> {
         let leaf = self.tree.size();
+        if let Some(record) = record.filter(|record| self.is_early(record)) {
+            let id = &record.id;
+            let what =
+                "was added later: it is dated before what a checkpoint that does not have it calls settled";
+            self.find(leaf, format!("event {id} (leaf {leaf}) {what}"));
+        }
         match record.map(Record::leaf_hash) {
             Some(computed) if computed == claimed => self.outcome.sealed += 1,
             Some(computed) if self.mismatches.len() < 1_000 => {
@@ -127,6 +135,7 @@ impl Check {
 
     /// A checkpoint of exactly the leaves so far.
     pub fn checkpoint(&mut self, name: &str, head: Head) {
+        self.settled = self.settled.max(head.settled);
         if self.tree.root() == head.root {
             if let Some(pending) = self.pending.take() {
                 let (which, name, size) = (pending.which(), &pending.name, pending.size);
@@ -174,18 +183,14 @@ impl Check {
         self.find(leaf, what);
     }
 
-    /// A leaf's event that is dated before it can have been written, given what had been sealed by then.
-    pub fn dated(&mut self, event: &str, at: Option<DateTime<Utc>>, sealed_before: DateTime<Utc>) {
-        if at.is_none_or(|at| at < sealed_before - SLACK) {
-            let leaf = self.tree.size();
-            self.find(
-                leaf,
-                format!(
-                    "event {event} (leaf {leaf}) was added later: it is dated before a checkpoint that \
-                     does not have it"
-                ),
-            );
-        }
+    /// Whether an event is dated before it can have been written, given what had been settled by then.
+    pub fn is_early(&self, record: &Record) -> bool {
+        self.settled.is_some_and(|settled| record.at().is_none_or(|at| at < settled - SLACK))
+    }
+
+    /// A time that somebody else calls settled.
+    pub fn settle(&mut self, at: Option<DateTime<Utc>>) {
+        self.settled = self.settled.max(at);
     }
 
     /// An event without a leaf. `because`: it cannot be one that the sealer only has not come to yet.

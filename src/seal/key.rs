@@ -20,14 +20,19 @@ pub enum Error {
     NoPem,
     #[error("not an Ed25519 key; make one with 'runner-broker audit-key generate'")]
     NotEd25519,
+    #[error("what follows the key is not the verifier's keys of those before it, a line each")]
+    NotEarlier,
     #[error("no key could be made: the system has no randomness")]
     NoRandomness,
     #[error("not a verifier's key ('{ORIGIN}+…+…', as 'runner-broker audit-key generate' prints it)")]
     NoVerifierKey,
 }
 
-/// What signs. Shows nothing of itself.
-pub struct SigningKey(Ed25519KeyPair);
+/// What signs, and which keys signed before it. Shows nothing of itself.
+pub struct SigningKey {
+    pair: Ed25519KeyPair,
+    earlier: Option<VerifierKey>,
+}
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -36,12 +41,18 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
+    /// PEM, and after it perhaps the verifier's keys of its predecessors.
     pub fn from_pem(pem: &str) -> Result<SigningKey, Error> {
         let (_, rest) = pem.split_once("-----BEGIN PRIVATE KEY-----").ok_or(Error::NoPem)?;
-        let (body, _) = rest.split_once("-----END PRIVATE KEY-----").ok_or(Error::NoPem)?;
+        let (body, after) = rest.split_once("-----END PRIVATE KEY-----").ok_or(Error::NoPem)?;
         let body: String = body.split_whitespace().collect();
         let der = STANDARD.decode(body).map_err(|_| Error::NoPem)?;
-        Ed25519KeyPair::from_pkcs8(&der).map(SigningKey).map_err(|_| Error::NotEd25519)
+        let pair = Ed25519KeyPair::from_pkcs8(&der).map_err(|_| Error::NotEd25519)?;
+        let earlier = match after.trim() {
+            "" => None,
+            keys => Some(VerifierKey::parse(keys).map_err(|_| Error::NotEarlier)?),
+        };
+        Ok(SigningKey { pair, earlier })
     }
 
     /// A new key as PEM.
@@ -53,7 +64,7 @@ impl SigningKey {
     }
 
     fn encoded(&self) -> Vec<u8> {
-        [&[ED25519], self.0.public_key().as_ref()].concat()
+        [&[ED25519], self.pair.public_key().as_ref()].concat()
     }
 
     /// What an auditor needs, a single line.
@@ -65,7 +76,12 @@ impl SigningKey {
     /// The signature of a note's text. `None`: never, for a name that is one.
     pub(super) fn sign(&self, text: &[u8]) -> Option<Signature> {
         let id = signed_note::key_id(ORIGIN, &self.encoded());
-        Signature::new(ORIGIN.to_owned(), id, self.0.sign(text).as_ref().to_vec()).ok()
+        Signature::new(ORIGIN.to_owned(), id, self.pair.sign(text).as_ref().to_vec()).ok()
+    }
+
+    /// What tells whether a note is of a key that signed before this one.
+    pub(super) fn earlier(&self) -> Option<&VerifierKey> {
+        self.earlier.as_ref()
     }
 
     /// What tells whether a note is of this key.

@@ -1,10 +1,15 @@
-//! Checkpoints: three lines (origin, size, root hash), signed as a note or, without a key, bare.
+//! Checkpoints: origin, size, root hash and, as an extension line, up to when all is settled; signed as a note or,
+//! without a key, bare.
 
+use chrono::{DateTime, Utc};
 use signed_note::Note;
 use tlog_tiles::Checkpoint;
 
 use super::key::{SigningKey, VerifierKey};
 use super::{Hash, ORIGIN};
+
+/// Begins the extension line.
+const SETTLED: &str = "settled ";
 
 /// Why a text is not a checkpoint of this log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,16 +24,20 @@ pub enum Error {
     Signature,
 }
 
-/// A tree's size and root.
+/// A tree's size and root, and what its sealer knew.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Head {
     pub size: u64,
     pub root: Hash,
+    /// Transactions that write events which are not in this tree began after it.
+    pub settled: Option<DateTime<Utc>>,
 }
 
 /// The checkpoint of a tree; bare without a key.
 pub fn write(head: Head, key: Option<&SigningKey>) -> Result<String, Error> {
-    let text = Checkpoint::new(ORIGIN, head.size, head.root, "").map_err(|_| Error::Malformed)?.to_bytes();
+    let settled = head.settled.map(|at| format!("{SETTLED}{}\n", at.format("%Y-%m-%dT%H:%M:%S%.6fZ")));
+    let text = Checkpoint::new(ORIGIN, head.size, head.root, &settled.unwrap_or_default());
+    let text = text.map_err(|_| Error::Malformed)?.to_bytes();
     let bytes = match key {
         None => text,
         Some(key) => {
@@ -54,7 +63,13 @@ pub fn read(text: &str, key: Option<&VerifierKey>) -> Result<Head, Error> {
     };
     let checkpoint = Checkpoint::from_bytes(&body).map_err(|_| Error::Malformed)?;
     match checkpoint.origin() {
-        ORIGIN => Ok(Head { size: checkpoint.size(), root: *checkpoint.hash() }),
+        ORIGIN => {
+            let settled = checkpoint.extension().lines().find_map(|line| line.strip_prefix(SETTLED));
+            let settled =
+                settled.map(DateTime::parse_from_rfc3339).transpose().map_err(|_| Error::Malformed)?;
+            let settled = settled.map(|at| at.to_utc());
+            Ok(Head { size: checkpoint.size(), root: *checkpoint.hash(), settled })
+        }
         other => Err(Error::OtherLog(other.to_owned())),
     }
 }
@@ -71,4 +86,9 @@ pub fn is_by(text: &str, key: Option<&SigningKey>) -> bool {
         Some(Ok(verifier)) => read(text, Some(&verifier)).is_ok(),
         Some(Err(_)) => false,
     }
+}
+
+/// Whether this note was signed by a key that this one was put in the place of.
+pub fn is_by_earlier(text: &str, key: &SigningKey) -> bool {
+    key.earlier().is_some_and(|earlier| read(text, Some(earlier)).is_ok())
 }

@@ -184,7 +184,6 @@ fn parsed<'a, T: Deserialize<'a>>(line: usize, entry: &'a str) -> Result<T, Erro
 #[derive(Default)]
 struct Overview {
     seal: Option<Seal>,
-    newest: Option<DateTime<Utc>>,
     reported: HashSet<i64>,
 }
 
@@ -208,9 +207,6 @@ fn overview(file: impl BufRead) -> Result<Overview, Error> {
         let line: Line = parsed(number, entry)?;
         if line.event_type.as_deref() == Some(TAMPERED) {
             found.reported.extend(reported_ids(line.event_data.get()));
-        }
-        if line.leaf_index.is_some() {
-            found.newest = found.newest.max(line.record().at());
         }
         Ok(())
     })?;
@@ -259,21 +255,28 @@ pub fn verify<R: BufRead>(
             return Ok(());
         }
         let mut line: Line = parsed(number, entry)?;
-        match (line.leaf_index.take(), line.leaf_hash.take()) {
+        // Nothing was sealed beyond the tree that was exported.
+        let leaf = line.leaf_index.take().filter(|leaf| *leaf < seal.tree_size);
+        match (leaf, line.leaf_hash.take()) {
             (Some(leaf), hash) if leaf < checkpoint.size => {
-                let record = line.record();
+                let (id, record) = (line.id, line.record());
+                if overview.reported.contains(&id) {
+                    let what = format!("event {id} (leaf {leaf}) was added: the sealer reported it");
+                    reading.check.note(leaf, what);
+                }
                 let hash = hash.and_then(|hash| Hash::parse_hash(&hash).ok());
                 let hash = hash.ok_or_else(|| Error::Line { line: number, why: "no leaf_hash".into() })?;
                 reading.take(leaf, Waiting { hash, record })
             }
             (leaf, _) => {
                 let (id, record) = (line.id, line.record());
-                let late = leaf.is_none()
-                    && record.at().is_none_or(|at| overview.newest.is_some_and(|newest| at < newest - SLACK));
+                let settled = checkpoint.settled.max(previous.and_then(|head| head.settled));
+                let is_early =
+                    settled.is_some_and(|settled| record.at().is_none_or(|at| at < settled - SLACK));
                 let why = match () {
                     () if overview.reported.contains(&id) => Some("the sealer reported it"),
                     () if leaf.is_none() && id <= seal.horizon_id => Some("all others up to it were sealed"),
-                    () if late => Some("it is dated before what was sealed"),
+                    () if is_early => Some("it is dated before what was sealed"),
                     () => None,
                 };
                 reading.check.unsealed(&record.id, why);

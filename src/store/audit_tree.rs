@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::schema::{audit_checkpoints, audit_nodes, audit_tree};
@@ -187,12 +187,6 @@ pub async fn publish(conn: &mut Conn, tree_size: i64, note: &str, at: DateTime<U
     Ok(())
 }
 
-/// What was published last.
-pub async fn latest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
-    let newest = audit_checkpoints::table.order(audit_checkpoints::id.desc()).limit(1);
-    Ok(newest.select(Checkpoint::as_select()).first(conn).await.optional()?)
-}
-
 /// Checkpoints of more than `after` and up to `until` leaves, the smallest first.
 pub async fn checkpoints(conn: &mut Conn, after: i64, until: i64) -> Result<Vec<Checkpoint>, Error> {
     Ok(audit_checkpoints::table
@@ -214,4 +208,34 @@ pub async fn largest(conn: &mut Conn) -> Result<Option<String>, Error> {
     let query = "SELECT note FROM audit_checkpoints ORDER BY tree_size DESC, id DESC LIMIT 1";
     let found: Option<Note> = diesel::sql_query(query).get_result(conn).await.optional()?;
     Ok(found.map(|row| row.note))
+}
+
+/// The number of leaves and the largest checkpoint, at one moment: one is never without the other.
+#[derive(Clone, Debug, QueryableByName)]
+pub struct State {
+    #[diesel(sql_type = BigInt)]
+    pub size: i64,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub note: Option<String>,
+}
+
+pub async fn state(conn: &mut Conn) -> Result<State, Error> {
+    Ok(diesel::sql_query(
+        "SELECT coalesce((SELECT max(leaf_index) + 1 FROM audit_tree), 0) AS size,
+                (SELECT note FROM audit_checkpoints ORDER BY tree_size DESC, id DESC LIMIT 1) AS note",
+    )
+    .get_result(conn)
+    .await?)
+}
+
+/// Whether any checkpoint is signed, by whomever.
+pub async fn is_signed(conn: &mut Conn) -> Result<bool, Error> {
+    #[derive(QueryableByName)]
+    struct Signed {
+        #[diesel(sql_type = Bool)]
+        signed: bool,
+    }
+    let query = "SELECT EXISTS (SELECT 1 FROM audit_checkpoints WHERE strpos(note, E'\\n\\n') > 0) AS signed";
+    let found: Signed = diesel::sql_query(query).get_result(conn).await?;
+    Ok(found.signed)
 }

@@ -45,7 +45,7 @@ pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
     let found: Option<Role> = diesel::sql_query(
         "SELECT quote_ident(rolname) AS quoted, rolsuper OR EXISTS (
              SELECT 1 FROM pg_class c WHERE c.relname = 'audit_log' AND c.relnamespace = current_schema()::regnamespace
-             AND pg_has_role(r.oid, c.relowner, 'USAGE')) AS is_powerful
+             AND pg_has_role(r.oid, c.relowner, 'MEMBER')) AS is_powerful
          FROM pg_roles r WHERE rolname = $1",
     )
     .bind::<Text, _>(role)
@@ -94,25 +94,46 @@ pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
 
 /// What this connection's role can do beyond what the service needs, a line each; nothing if all is well.
 pub async fn excess(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    // A member who does not inherit can still SET ROLE: what counts is whom this role can become.
     names(
         conn,
-        "SELECT 'it is a superuser' AS name FROM pg_roles WHERE rolname = current_user AND rolsuper
+        "WITH me AS (SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user),
+              roles AS (SELECT oid, rolname, rolsuper FROM pg_roles
+                        WHERE pg_has_role(current_user, oid, 'MEMBER') AND NOT (SELECT rolsuper FROM me)),
+              logs AS (SELECT oid, relname, relowner, relkind FROM pg_class
+                       WHERE relnamespace = current_schema()::regnamespace
+                         AND relname IN ('audit_log', 'audit_tree', 'audit_nodes', 'audit_checkpoints')),
+              owned AS (SELECT relname::text AS name, relowner AS owner FROM logs
+                        UNION ALL SELECT 'schema ' || nspname, nspowner FROM pg_namespace
+                            WHERE oid = current_schema()::regnamespace
+                        UNION ALL SELECT 'database ' || datname, datdba FROM pg_database
+                            WHERE datname = current_database())
+         SELECT 'it is a superuser' AS name FROM me WHERE rolsuper
          UNION ALL
-         SELECT 'it owns ' || relname FROM pg_class JOIN pg_roles r ON r.rolname = current_user
-         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
-           AND relname IN ('audit_log', 'audit_tree', 'audit_nodes', 'audit_checkpoints')
-           AND pg_has_role(current_user, relowner, 'USAGE') AND NOT r.rolsuper
+         SELECT 'it can become the superuser ' || rolname FROM roles WHERE rolsuper
+         UNION ALL
+         SELECT 'it may make roles (CREATEROLE)' FROM me WHERE rolcreaterole AND NOT rolsuper
+         UNION ALL
+         SELECT 'it owns ' || name FROM owned WHERE owner IN (SELECT oid FROM roles)
          UNION ALL
          SELECT right_name || ' on ' || relname
-         FROM pg_class CROSS JOIN unnest('{UPDATE,DELETE,TRUNCATE,TRIGGER}'::text[]) AS right_name
-         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
-           AND relname IN ('audit_log', 'audit_tree', 'audit_nodes', 'audit_checkpoints')
-           AND NOT pg_has_role(current_user, relowner, 'USAGE')
-           AND has_table_privilege(oid, right_name)
+         FROM logs CROSS JOIN unnest('{UPDATE,DELETE,TRUNCATE,TRIGGER}'::text[]) AS right_name
+         WHERE relkind IN ('r', 'p') AND relowner NOT IN (SELECT oid FROM roles)
+           AND EXISTS (SELECT 1 FROM roles r WHERE has_table_privilege(r.oid, logs.oid, right_name))
+         UNION ALL
+         SELECT 'UPDATE on columns of ' || relname FROM logs
+         WHERE relkind IN ('r', 'p') AND relowner NOT IN (SELECT oid FROM roles)
+           AND EXISTS (SELECT 1 FROM roles r WHERE has_any_column_privilege(r.oid, logs.oid, 'UPDATE')
+                       AND NOT has_table_privilege(r.oid, logs.oid, 'UPDATE'))
+         UNION ALL
+         SELECT 'UPDATE on ' || relname FROM pg_class s
+         WHERE relkind = 'S' AND relnamespace = current_schema()::regnamespace
+           AND relname IN ('audit_log_id_seq', 'audit_checkpoints_id_seq')
+           AND relowner NOT IN (SELECT oid FROM roles)
+           AND EXISTS (SELECT 1 FROM roles r WHERE has_sequence_privilege(r.oid, s.oid, 'UPDATE'))
          UNION ALL
          SELECT 'CREATE in schema ' || current_schema()
-         WHERE has_schema_privilege(current_schema(), 'CREATE')
-           AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+         WHERE EXISTS (SELECT 1 FROM roles r WHERE has_schema_privilege(r.oid, current_schema(), 'CREATE'))
          ORDER BY 1",
     )
     .await

@@ -110,6 +110,42 @@ async fn what_was_given_too_much_is_taken_back_and_said_at_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_role_can_do_by_detours_is_said_at_start() {
+    let world = World::new().await;
+    let (name, owner) = (format!("sly_{}", std::process::id()), format!("own_{}", std::process::id()));
+    let url = role_on(world.database_url(), &name).await;
+    role_on(world.database_url(), &owner).await;
+    world.sql(&format!("GRANT ALL ON audit_tree TO {owner}; GRANT USAGE ON SCHEMA public TO {name}")).await;
+    world.sql(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")).await;
+    world.sql(&format!("ALTER ROLE {name} NOINHERIT CREATEROLE; GRANT {owner} TO {name}")).await;
+    world.sql(&format!("ALTER TABLE audit_nodes OWNER TO {owner}")).await;
+    world.sql(&format!("GRANT UPDATE (event_type) ON audit_log TO {name}")).await;
+    world.sql(&format!("GRANT UPDATE ON SEQUENCE audit_log_id_seq TO {name}")).await;
+    world.sql(&format!("ALTER SCHEMA public OWNER TO {owner}")).await;
+    let sly = World::served_by(&world, &url).await;
+    let excess = sly.broker.excess_rights().await.unwrap();
+    for wanted in [
+        "it may make roles (CREATEROLE)",
+        "it owns audit_nodes",
+        "it owns schema public",
+        "DELETE on audit_tree",
+        "UPDATE on columns of audit_log",
+        "UPDATE on audit_log_id_seq",
+        "CREATE in schema public",
+    ] {
+        assert!(excess.iter().any(|line| line == wanted), "{wanted}: {excess:?}");
+    }
+    let refused = migrate(world.database_url(), &["--service-role", &name]);
+    assert!(refused.code == 1 && refused.err.contains("superuser or owns"), "{}", refused.err);
+    drop(sly);
+    world
+        .sql("ALTER SCHEMA public OWNER TO CURRENT_USER; ALTER TABLE audit_nodes OWNER TO CURRENT_USER")
+        .await;
+    forget(world.database_url(), &name).await;
+    forget(world.database_url(), &owner).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_cannot_be_limited_is_refused_with_what_to_do() {
     let world = World::new().await;
     write(&world, 1).await;

@@ -199,7 +199,7 @@ fn a_checkpoint_is_three_lines_and_a_signature_that_only_its_key_makes() {
     let pem = SigningKey::generate().unwrap();
     let (key, other) = (SigningKey::from_pem(&pem).unwrap(), SigningKey::generate().unwrap());
     let other = SigningKey::from_pem(&other).unwrap();
-    let head = Head { size: 12, root: numbered(1)[0] };
+    let head = Head { size: 12, root: numbered(1)[0], settled: None };
     let text = note::write(head, Some(&key)).unwrap();
     let lines: Vec<&str> = text.split('\n').collect();
     assert_eq!(lines[..4], ["runner-broker/audit-log", "12", &head.root.to_string(), ""]);
