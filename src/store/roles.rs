@@ -44,7 +44,8 @@ pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
     }
     let found: Option<Role> = diesel::sql_query(
         "SELECT quote_ident(rolname) AS quoted, rolsuper OR EXISTS (
-             SELECT 1 FROM pg_class c WHERE c.relname = 'audit_log' AND c.relnamespace = current_schema()::regnamespace
+             SELECT 1 FROM pg_class c WHERE c.relnamespace = current_schema()::regnamespace
+             AND c.relname IN ('audit_log', 'audit_tree', 'audit_nodes', 'audit_checkpoints')
              AND pg_has_role(r.oid, c.relowner, 'MEMBER')) AS is_powerful
          FROM pg_roles r WHERE rolname = $1",
     )

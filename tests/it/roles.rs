@@ -116,7 +116,7 @@ async fn what_a_role_can_do_by_detours_is_said_at_start() {
     let url = role_on(world.database_url(), &name).await;
     role_on(world.database_url(), &owner).await;
     world.sql(&format!("GRANT ALL ON audit_tree TO {owner}; GRANT USAGE ON SCHEMA public TO {name}")).await;
-    world.sql(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}")).await;
+    assert_eq!(migrate(world.database_url(), &["--service-role", &name]).code, 0);
     world.sql(&format!("ALTER ROLE {name} NOINHERIT CREATEROLE; GRANT {owner} TO {name}")).await;
     world.sql(&format!("ALTER TABLE audit_nodes OWNER TO {owner}")).await;
     world.sql(&format!("GRANT UPDATE (event_type) ON audit_log TO {name}")).await;
