@@ -45,7 +45,9 @@ impl Play {
             let Some(lease) = broker.lead(id).await? else { return Err(Error::LeaseLost) };
             // Nobody is at work any more.
             let mut sealer = Sealer::at_rest();
-            while broker.seal(&lease, &mut sealer).await?.lag.events > 0 && begun.elapsed() < PATIENCE {
+            while broker.seal(&lease, &mut sealer).await?.lag.is_none_or(|lag| lag.events > 0)
+                && begun.elapsed() < PATIENCE
+            {
                 sleep(Duration::from_millis(3)).await;
             }
             Ok(())
