@@ -23,6 +23,9 @@ struct Labels {
     source: &'static str,
 }
 
+/// How long a job's start waits for the sweep to list its runner.
+const WAITED_FOR: TimeDelta = TimeDelta::minutes(5);
+
 impl Broker {
     /// Checks a job that began on a runner of ours, and reports a violation once, however often it is delivered.
     /// `is_last`: there is no further attempt.
@@ -66,14 +69,16 @@ impl Broker {
     }
 
     /// Whether a row waits under this runner's name for the sweep to list its runner. Only then is the job's one
-    /// known by its id; the name alone says nothing.
+    /// known by its id; the name alone says nothing. The delivery has woken that sweep: whom it has not found for
+    /// so long it will not find any more.
     async fn may_come(&self, job: &Job, repository: &Target) -> Result<bool, Error> {
         let Some(name) = &job.runner_name else { return Ok(false) };
         let targets = [repository.to_string(), repository.owner().to_ascii_lowercase()];
         let mut conn = self.store.conn().await?;
         let rows = jobs::runners_of(&mut conn, &targets, &[], &[name.to_ascii_lowercase()]).await?;
-        let waits = |row: &Runner| row.method == Method::RegistrationToken;
-        Ok(rows.iter().any(|row| waits(row) && job.started_at.is_some_and(|at| at >= row.requested_at)))
+        let since = self.clock.now() - WAITED_FOR;
+        let is_of = |row: &Runner| job.started_at.is_some_and(|at| at >= row.requested_at && at > since);
+        Ok(rows.iter().any(|row| row.method == Method::RegistrationToken && is_of(row)))
     }
 
     /// As GitHub has them now; of a runner that is gone or that GitHub will not show, and at the last attempt, as it

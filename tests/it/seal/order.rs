@@ -116,7 +116,8 @@ async fn a_former_leader_that_remembers_a_smaller_tree_cries_no_wolf() {
         let _here = metrics::set_default_local_recorder(&recorder);
         world.broker.seal(&former, &mut sealer).await
     };
-    assert!(matches!(outcome, Err(Error::LeaseLost)), "{outcome:?}");
+    // With nothing to write it may not even learn that it leads no more.
+    assert!(matches!(outcome, Ok(_) | Err(Error::LeaseLost)), "{outcome:?}");
     let told = recorder.handle().render();
     assert!(!told.contains("broker_audit_tampered_total"), "nobody tampered with anything: {told}");
 }
