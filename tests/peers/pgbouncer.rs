@@ -1,6 +1,6 @@
 //! Behind PgBouncer: with a session for each client all works; with sessions that are shared, `serve` says so.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use crate::process::{Site, until};
 use crate::support::{World, answer};
-use crate::tools;
+use crate::tools::{self, free_port};
 
 /// A PgBouncer in front of a Postgres of its own; ended when dropped.
 struct Pooler {
@@ -29,10 +29,6 @@ impl Drop for Pooler {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
 }
 
 impl Pooler {

@@ -1,7 +1,6 @@
 //! The built binary as a process of its own, against this test's database, issuer and GitHub.
 
 use std::fs::File;
-use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::database::{TestDatabase, connect};
 use crate::support::{AUDIENCE, Answer, ORG, REPO, answer, migrated};
+use crate::tools::free_port;
 
 /// What `GITHUB_TIMEOUT_SECONDS` says.
 pub const GITHUB_TIMEOUT: Duration = Duration::from_secs(1);
@@ -272,9 +272,4 @@ pub async fn until(what: &str, mut is: impl AsyncFnMut() -> bool) {
         assert!(begun.elapsed() < PATIENCE, "waited in vain until {what}");
         sleep(GLANCE).await;
     }
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
 }

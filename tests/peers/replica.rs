@@ -2,7 +2,6 @@
 //! load and the replica promoted. Everything that was acknowledged is there, and the broker goes on by itself.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -17,17 +16,13 @@ use tokio::time::Instant;
 
 use crate::database::connect;
 use crate::process::{Site, until};
-use crate::tools;
+use crate::tools::{self, free_port};
 
 const CALLERS: usize = 16;
 /// Before the kill, and again after the promotion.
 const ENOUGH: usize = 200;
 /// What the broker promises.
 const BACK_WITHIN: Duration = Duration::from_secs(10);
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port()
-}
 
 /// What both servers need to be one another's; it wins over what is good enough for a test's own.
 fn options(port: u16, data_dir: Option<&Path>) -> Options {

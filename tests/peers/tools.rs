@@ -1,8 +1,10 @@
 //! Where the programs of others are, and how they are run.
 
 use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -53,6 +55,20 @@ fn or_skip(program: Option<PathBuf>, what: &str) -> Option<PathBuf> {
     // Past the capture of passed tests' output: it is to be seen.
     let _ = writeln!(std::io::stderr(), "skipped: {test}: there is no {what}");
     None
+}
+
+/// A port that this process hands out once, outside of those that systems choose by themselves: while one of two
+/// servers starts, or after it was killed, nobody else answers in its place.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 20) as u16 * 1_000;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(port < first + 1_000, "no free port is left");
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Runs a program to its end; its standard output. Panics with all that it said if it fails.
