@@ -16,16 +16,35 @@ CREATE TABLE identities (
 -- What every replica reads every two seconds.
 CREATE INDEX identities_inactive ON identities (id) WHERE NOT active;
 
--- Security events that are still to be posted. What is posted is read from the log itself.
+-- Security events that nobody was told of yet. What is posted is read from the log itself.
 CREATE TABLE alerts (
-    id         uuid PRIMARY KEY,
-    event_id   bigint      NOT NULL,
-    attempts   integer     NOT NULL DEFAULT 0,
-    -- Nobody posts it before; while one replica is at it, that is when another may try.
-    due_at     timestamptz NOT NULL,
-    created_at timestamptz NOT NULL
+    event_id     bigint PRIMARY KEY,
+    -- Of the same kind and by the same one (a SHA-256) are alike: one post tells of all of them.
+    kind         text    NOT NULL,
+    who          text    NOT NULL,
+    urgency      integer NOT NULL,
+    action_taken text
 );
-CREATE INDEX alerts_due ON alerts (due_at);
+
+-- Posts that tell of them. Once a post is out its row stays for a minute, in which the next one that is alike
+-- waits.
+CREATE TABLE alert_posts (
+    id             uuid PRIMARY KEY,
+    kind           text        NOT NULL,
+    who            text        NOT NULL,
+    urgency        integer     NOT NULL,
+    -- How many events there are, and the ids of the first and the last.
+    events         bigint      NOT NULL CHECK (events > 0),
+    first_event_id bigint      NOT NULL,
+    last_event_id  bigint      NOT NULL,
+    action_taken   text,
+    attempts       integer     NOT NULL DEFAULT 0,
+    -- Nobody posts it before; while one replica is at it, that is when another may try. NULL: it is out.
+    due_at         timestamptz,
+    created_at     timestamptz NOT NULL
+);
+CREATE INDEX alert_posts_due ON alert_posts (urgency DESC, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX alert_posts_alike ON alert_posts (kind, who, created_at);
 
 -- What kind of security event an event of the log is; NULL: none. The same as `broker::security::classify`,
 -- which a test holds it to. A new kind needs a new function and new indexes.

@@ -209,16 +209,16 @@ pub(super) async fn record(conn: &mut Conn, mut events: Vec<NewEvent>) -> Result
         }
     }
     let ids = audit::append_numbered(conn, &events).await?;
-    let mut due: Option<(DateTime<Utc>, Vec<i64>)> = None;
+    let mut waiting = Vec::new();
     for (id, event) in ids.into_iter().zip(events) {
         let Some(kind) = of(&event) else { continue };
         if event.alert {
-            due.get_or_insert_with(|| (event.timestamp, Vec::new())).1.push(id);
+            waiting.push(alerts::waiting(kind, id, &event));
         }
         store::after_commit(move || tell(kind, id, &event));
     }
-    if let Some((now, ids)) = due {
-        store::alerts::add(conn, &ids, now).await?;
+    if !waiting.is_empty() {
+        store::alerts::add(conn, &waiting).await?;
     }
     Ok(())
 }

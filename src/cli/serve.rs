@@ -86,8 +86,28 @@ async fn serve_until_stopped(config: Config) -> Done {
         started = start(config, Clock::default()) => started?,
         () = stop.cancelled() => return Ok(()),
     };
+    warn_of_weaknesses(&started.broker).await?;
     tracing::info!(address = %started.server.address, version = env!("CARGO_PKG_VERSION"), "serving");
     started.run(stop).await
+}
+
+/// What an operator should know; whoever tries things out with `dev` has no use for it.
+async fn warn_of_weaknesses(broker: &Broker) -> Done {
+    if broker.config().audit_signing_key.is_none() {
+        tracing::warn!(
+            "AUDIT_SIGNING_KEY_PATH is not set: checkpoints of the audit log are not signed, so that whoever can \
+             write to the database can write them too"
+        );
+    }
+    let excess = broker.excess_rights().await?;
+    if !excess.is_empty() {
+        tracing::warn!(
+            excess = excess.join(", "),
+            "the role in DATABASE_URL can do more than it needs, so that the audit log can be changed with it: \
+             see 'runner-broker migrate --service-role'"
+        );
+    }
+    Ok(())
 }
 
 /// Cancelled by SIGTERM or Ctrl-C.
@@ -137,20 +157,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     wait_for(&store, DATABASE_PATIENCE).await?;
     check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
-    match signer {
-        Some(signer) => broker.sign_with(signer),
-        None => tracing::warn!(
-            "AUDIT_SIGNING_KEY_PATH is not set: checkpoints of the audit log are not signed, so that whoever can \
-             write to the database can write them too"
-        ),
-    }
-    let excess = broker.excess_rights().await?;
-    if !excess.is_empty() {
-        tracing::warn!(
-            excess = excess.join(", "),
-            "the role in DATABASE_URL can do more than it needs, so that the audit log can be changed with it: \
-             see 'runner-broker migrate --service-role'"
-        );
+    if let Some(signer) = signer {
+        broker.sign_with(signer);
     }
     if let Some(policy) = policy {
         policy.apply(&broker).await?;

@@ -11,18 +11,20 @@ use diesel::connection::{Instrumentation, InstrumentationEvent};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel_async::{AsyncConnection, SimpleAsyncConnection};
 use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, Connection, Socket};
+use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
 
 use super::url::{Address, Url};
 use super::{Conn, Error, tls};
 
 /// No statement, lock or forgotten transaction of a frozen replica holds anybody up for longer.
 /// Counts under a lock need each statement to see what the lock's last holder committed, whatever the server's
-/// default is.
+/// default is. Warnings must come: one of them takes a COMMIT back.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '5s'; SET TIME ZONE 'UTC'; \
-     SET datestyle = 'ISO, YMD'; SET default_transaction_isolation = 'read committed'";
+     SET datestyle = 'ISO, YMD'; SET default_transaction_isolation = 'read committed'; \
+     SET client_min_messages = 'warning'";
 
 /// Within this a session must have its settings: a pooler may let us in long before it has a server for us.
 const SETTLED: Duration = Duration::from_secs(5);
@@ -171,10 +173,17 @@ async fn drive(
     busy: Arc<Busy>,
     patient: bool,
 ) {
-    // Notices are nobody's business.
     let over = poll_fn(|cx| {
         loop {
             match ready!(connection.poll_message(cx)) {
+                Some(Ok(AsyncMessage::Notice(notice))) if takes_back(&notice) => {
+                    tracing::warn!(
+                        notice = notice.message(),
+                        "the database gave up waiting for its standby; the transaction does not count as done"
+                    );
+                    // It says so before it says that the COMMIT is done: nobody hears the latter.
+                    return Poll::Ready(None);
+                }
                 Some(Ok(_)) => {}
                 Some(Err(err)) => return Poll::Ready(Some(chain(&err))),
                 None => return Poll::Ready(None),
@@ -197,6 +206,14 @@ async fn drive(
         },
         () = hangs => tracing::warn!("the database left a statement unanswered; its connection is given up"),
     }
+}
+
+/// Whether a notice says that a COMMIT did not wait for its synchronous standby: somebody cancelled it, or stops the
+/// server. Postgres then calls it done all the same, although a promoted standby may know nothing of it. A cancelled
+/// wait has no SQLSTATE of its own, and its text may be in any language: what tells is the function that said it.
+fn takes_back(notice: &DbError) -> bool {
+    [SqlState::QUERY_CANCELED, SqlState::ADMIN_SHUTDOWN].contains(notice.code())
+        || notice.routine() == Some("SyncRepWaitForLSN")
 }
 
 /// Since when a connection's statement has been waiting for its answer.

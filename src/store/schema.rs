@@ -300,11 +300,27 @@ diesel::table! {
 }
 
 diesel::table! {
-    alerts (id) {
-        id -> Uuid,
+    alerts (event_id) {
         event_id -> Int8,
+        kind -> Text,
+        who -> Text,
+        urgency -> Int4,
+        action_taken -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    alert_posts (id) {
+        id -> Uuid,
+        kind -> Text,
+        who -> Text,
+        urgency -> Int4,
+        events -> Int8,
+        first_event_id -> Int8,
+        last_event_id -> Int8,
+        action_taken -> Nullable<Text>,
         attempts -> Int4,
-        due_at -> Timestamptz,
+        due_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
     }
 }

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use reqwest::Method;
 use runner_broker::alerts::Poster;
 use runner_broker::broker::security::Severity;
 use runner_broker::config::Alerts;
@@ -14,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::identities::replica;
-use crate::support::{World, eventually};
+use crate::support::{ORG, World, eventually, team};
 
 const SECRET: &str = "a secret for alerts";
 /// Receivers' URLs often carry one.
@@ -122,10 +123,16 @@ async fn receive(mut stream: TcpStream, posts: Arc<Mutex<Vec<Post>>>, reply: Arc
     }
 }
 
-/// One security event.
+/// One security event, always of the same caller's.
 async fn violate(world: &World, name: &str) {
+    violate_as(world, "blue-user", name).await;
+}
+
+async fn violate_as(world: &World, subject: &str, name: &str) {
+    let token = world.issuer.mint(json!({ "sub": subject, "team": "blue" }));
     let refused = json!({ "runner_name": name, "labels": ["gpu"] });
-    assert_eq!(world.post("/api/v1/runners/jit", "blue", refused).await.status, 403);
+    let answer = world.call(Method::POST, "/api/v1/runners/jit", &token, &[], Some(refused)).await;
+    assert_eq!(answer.status, 403);
 }
 
 /// Rounds until nothing is due.
@@ -134,8 +141,31 @@ async fn round(world: &World, receiver: &Receiver) -> (usize, usize, usize) {
     (done.posted, done.put_off, done.given_up)
 }
 
+/// Events that nobody was told of, and posts that are not out.
 async fn waiting(world: &World) -> usize {
-    world.sql("SELECT 1 FROM alerts").await.len()
+    let query = "SELECT 1 FROM alerts UNION ALL SELECT 1 FROM alert_posts WHERE due_at IS NOT NULL";
+    world.sql(query).await.len()
+}
+
+/// Of each post: its type, how many events it tells of, and the first and the last.
+fn told(posts: &[Post]) -> Vec<(String, i64, i64, i64)> {
+    let number = |body: &Value, field: &str| body[field].as_i64().expect(field);
+    posts
+        .iter()
+        .map(|post| {
+            let body = post.json();
+            let kind = body["type"].as_str().expect("a type").to_owned();
+            let [count, first, last] =
+                ["count", "first_event_id", "last_event_id"].map(|field| number(&body, field));
+            assert_eq!(number(&body["event"], "id"), first);
+            (kind, count, first, last)
+        })
+        .collect()
+}
+
+/// The ids of the events that fit a condition, oldest first.
+async fn ids(world: &World, condition: &str) -> Vec<i64> {
+    world.log(condition).await.iter().map(|event| event["id"].as_i64().expect("an id")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,6 +188,11 @@ async fn a_security_event_is_posted_once_with_all_that_the_log_has_of_it() {
         assert_eq!(body[field], json!(value));
     }
     assert_eq!(body["attempt"], json!(1));
+    assert_eq!(body["count"], json!(1));
+    assert_eq!(
+        (&body["first_event_id"], &body["last_event_id"]),
+        (&body["event"]["id"], &body["event"]["id"])
+    );
     let mut logged = world.log("event_type = 'provision_refused'").await.remove(0);
     logged.as_object_mut().unwrap().remove("xid");
     let mut event = body["event"].clone();
@@ -195,7 +230,20 @@ async fn the_documented_openssl_line_verifies_the_signature() {
     assert_eq!(verify(&post.body, SECRET), signature);
     assert_ne!(verify(&post.body, "another"), signature);
     assert_ne!(verify(&post.body.replace("b1", "b2"), SECRET), signature);
-    for field in ["id", "sent_at", "attempt", "type", "severity", "action_taken", "event"] {
+    let fields = [
+        "id",
+        "sent_at",
+        "attempt",
+        "type",
+        "severity",
+        "action_taken",
+        "count",
+        "first_event_id",
+        "last_event_id",
+        "event",
+    ];
+    assert_eq!(post.json().as_object().unwrap().len(), fields.len());
+    for field in fields {
         assert!(document.contains(&format!("`{field}`")) && !post.json()[field].is_null(), "{field}");
     }
     for kind in runner_broker::broker::security::Type::ALL {
@@ -261,22 +309,142 @@ async fn after_a_day_it_is_given_up_and_that_is_a_metric() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_replicas_at_once_post_each_event_once() {
+async fn whoever_does_the_same_over_and_over_is_told_of_at_once_and_then_once_a_minute() {
     let receiver = Receiver::new().await;
     let world = receiver.world().await;
-    for number in 0..40 {
+    violate(&world, "b0").await;
+    assert_eq!(round(&world, &receiver).await, (1, 0, 0), "the first one at once");
+    for number in 1..=30 {
         violate(&world, &format!("b{number}")).await;
     }
+    violate_as(&world, "somebody-else", "c").await;
+    assert_eq!(round(&world, &receiver).await, (1, 0, 0), "another caller's does not wait for theirs");
+    world.pass(58);
+    assert_eq!((round(&world, &receiver).await, waiting(&world).await), ((0, 0, 0), 30));
+    world.pass(3);
+    assert_eq!((round(&world, &receiver).await, waiting(&world).await), ((1, 0, 0), 0));
+    // One more within the minute after that, and one long after it.
+    violate(&world, "d1").await;
+    assert_eq!(round(&world, &receiver).await, (0, 0, 0));
+    world.pass(300);
+    assert_eq!(round(&world, &receiver).await, (1, 0, 0));
+    world.pass(300);
+    violate(&world, "d2").await;
+    assert_eq!(round(&world, &receiver).await, (1, 0, 0));
+
+    let own = ids(&world, "subject = 'blue-user' AND event_type = 'provision_refused'").await;
+    let other = ids(&world, "subject = 'somebody-else' AND event_type = 'provision_refused'").await;
+    let violation = |count, first, last| ("label_policy_violation".to_owned(), count, first, last);
+    let wanted = [
+        violation(1, own[0], own[0]),
+        violation(1, other[0], other[0]),
+        violation(30, own[1], own[30]),
+        violation(1, own[31], own[31]),
+        violation(1, own[32], own[32]),
+    ];
+    assert_eq!(told(&receiver.posts()), wanted);
+    let of_many = receiver.posts()[2].json();
+    assert_eq!(
+        (&of_many["action_taken"], &of_many["event"]["runner_name"]),
+        (&json!("refused"), &json!("b1"))
+    );
+    let kept = world.sql("SELECT count(*) FROM alert_posts").await;
+    assert_eq!(kept, ["1"], "posts are forgotten once they keep nothing waiting");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn different_types_and_what_was_done_differently_are_told_apart() {
+    let receiver = Receiver::new().await;
+    let world = receiver.world().await;
+    world.policy(&team("blue", "max_runners = 0")).await;
+    violate(&world, "b1").await;
+    assert_eq!(world.jit("b2").await.refusal(), (403, "QUOTA_EXCEEDED"));
+    // Two of one target at once, of which one was removed.
+    for (name, action) in [("x", "reported"), ("y", "removed")] {
+        world
+            .sql(&format!(
+                "WITH e AS (INSERT INTO audit_log (timestamp, event_type, severity, success, user_identity, target,
+                     runner_name, event_data)
+                 VALUES (now(), 'unmanaged_runner_detected', 'high', true, 'system:sync', 'octo-org', '{name}',
+                     '{{\"action_taken\": \"{action}\"}}') RETURNING id)
+                 INSERT INTO alerts (event_id, kind, who, urgency, action_taken)
+                 SELECT id, 'unmanaged_runner_detected', 'octo-org', 2, '{action}' FROM e"
+            ))
+            .await;
+    }
+    assert_eq!(round(&world, &receiver).await, (3, 0, 0));
+    let mut posts = receiver.posts();
+    posts.sort_by_key(|post| post.json()["type"].to_string());
+    let seen: Vec<_> = told(&posts).into_iter().map(|(kind, count, _, _)| (kind, count)).collect();
+    let wanted = [("label_policy_violation", 1), ("quota_exceeded", 1), ("unmanaged_runner_detected", 2)];
+    assert_eq!(seen, wanted.map(|(kind, count)| (kind.to_owned(), count)));
+    let body = posts[2].json();
+    assert_eq!((&body["severity"], &body["action_taken"]), (&json!("high"), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_high_is_posted_before_all_that_waits_longer() {
+    let receiver = Receiver::new().await;
+    let world = receiver.world().await;
+    world.policy(&team("blue", "max_runners = 0")).await;
+    for number in 0..20 {
+        let token = world.issuer.mint(json!({ "sub": format!("info-{number}"), "team": "blue" }));
+        let body = json!({ "runner_name": format!("i{number}") });
+        let answer = world.call(Method::POST, "/api/v1/runners/jit", &token, &[], Some(body)).await;
+        assert_eq!(answer.refusal(), (403, "QUOTA_EXCEEDED"));
+    }
+    for number in 0..20 {
+        violate_as(&world, &format!("warning-{number}"), "w").await;
+    }
+    world.github.plant(ORG, "foreign", &["Prod"], false).unwrap();
+    assert_eq!(world.sweep().await.unmanaged, 1);
+    while round(&world, &receiver).await.0 > 0 {}
+    let severities: Vec<Value> =
+        receiver.posts().iter().map(|post| post.json()["severity"].clone()).collect();
+    assert_eq!(severities.len(), 41);
+    // Sixteen at a time, and these in no order.
+    let batch = |range: std::ops::Range<usize>, severity: &str| {
+        severities[range].iter().filter(|found| **found == json!(severity)).count()
+    };
+    assert_eq!((batch(0..16, "high"), batch(0..16, "warning")), (1, 15));
+    assert_eq!((batch(16..32, "warning"), batch(16..32, "info"), batch(32..41, "info")), (5, 11, 9));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_post_at_once_tell_of_each_event_in_one_post() {
+    let receiver = Receiver::new().await;
+    let world = receiver.world().await;
     let other = replica(&world, 4);
+    let over = CancellationToken::new();
     let all = async |broker: &runner_broker::broker::Broker| {
         let poster = receiver.poster();
-        while broker.post_alerts(&poster).await.unwrap().posted > 0 {}
+        // One round more once all is there.
+        loop {
+            let last = over.is_cancelled();
+            if broker.post_alerts(&poster).await.unwrap().posted == 0 && last {
+                return;
+            }
+        }
     };
-    tokio::join!(all(&world.broker), all(&other), all(&world.broker));
-    let mut ids: Vec<String> = receiver.posts().iter().map(|post| post.json()["id"].to_string()).collect();
-    ids.sort();
-    ids.dedup();
-    assert_eq!((ids.len(), receiver.posts().len(), waiting(&world).await), (40, 40, 0));
+    let violating = async {
+        for number in 0..120 {
+            violate_as(&world, &format!("caller-{}", number % 40), &format!("b{number}")).await;
+        }
+        world.pass(61);
+        over.cancel();
+    };
+    tokio::join!(violating, all(&world.broker), all(&other), all(&world.broker));
+    let posts = receiver.posts();
+    let mut of_posts: Vec<String> = posts.iter().map(|post| post.json()["id"].to_string()).collect();
+    of_posts.sort();
+    of_posts.dedup();
+    assert_eq!((of_posts.len(), waiting(&world).await), (posts.len(), 0));
+    assert!(
+        (40..=80).contains(&posts.len()),
+        "each caller's first, and the rest of it together: {}",
+        posts.len()
+    );
+    assert_eq!(told(&posts).iter().map(|(_, count, _, _)| count).sum::<i64>(), 120);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -305,7 +473,6 @@ async fn while_a_receiver_hangs_no_connection_is_held_and_no_caller_waits() {
     violate(&world, "b2").await;
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     // Held by the replica that posts it: nobody else takes it.
-    world.sql("DELETE FROM alerts WHERE attempts = 0").await;
     assert_eq!(round(&world, &receiver).await, (0, 0, 0));
     let (done, pinged, took) = posting.await.unwrap();
     assert!(pinged < Duration::from_secs(4), "{pinged:?}");
@@ -346,7 +513,7 @@ async fn an_answer_without_an_end_is_not_read() {
 async fn an_alert_is_written_with_its_event_or_not_at_all() {
     let receiver = Receiver::new().await;
     let world = receiver.world().await;
-    world.sql("ALTER TABLE alerts ADD CONSTRAINT no CHECK (attempts > 0) NOT VALID").await;
+    world.sql("ALTER TABLE alerts ADD CONSTRAINT no CHECK (event_id < 0) NOT VALID").await;
     let refused = json!({ "runner_name": "b1", "labels": ["gpu"] });
     assert_eq!(world.post("/api/v1/runners/jit", "blue", refused).await.status, 500);
     assert!(world.log("event_type = 'provision_refused'").await.is_empty());
@@ -369,7 +536,7 @@ async fn the_running_jobs_post_and_stop_in_the_middle() {
     eventually("the post", async || receiver.posts().len() == 1).await;
     eventually("the row's end", async || waiting(&world).await == 0).await;
     receiver.replies(Reply::Hang);
-    violate(&world, "b2").await;
+    violate_as(&world, "another", "b2").await;
     eventually("the post", async || receiver.posts().len() == 2).await;
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), running).await.expect("an end").unwrap();

@@ -151,6 +151,7 @@ fn by_ourselves(token: &str, command: &str) -> String {
 #[test]
 fn what_it_prints_can_be_pasted_and_nothing_stays_behind() {
     let dev = Dev::start(&[]);
+    assert!(!dev.printed.contains("WARN"), "nothing to worry a newcomer: {}", dev.printed);
     let commands = dev.commands();
     let (token, calls) = commands.split_first().expect("commands");
     let answers: Vec<(u16, Value)> =

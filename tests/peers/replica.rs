@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use runner_broker::dev::postgres::{Options, Postgres};
-use runner_broker::store::Store;
+use runner_broker::store::identities::{self, Sighting};
+use runner_broker::store::{self, Store};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -186,4 +187,79 @@ async fn a_primary_that_is_killed_under_load_loses_nothing_that_was_acknowledged
     on_github.sort();
     assert_eq!(on_github, live);
     drop(replica);
+}
+
+/// Somebody in `identities`, in one transaction; sets `told` once that is committed.
+async fn write(store: Store, subject: String, told: Arc<AtomicBool>) -> Result<(), store::Error> {
+    let seen = [Sighting {
+        issuer: "i".into(),
+        subject,
+        display_name: "n".into(),
+        at: chrono::DateTime::UNIX_EPOCH,
+    }];
+    store
+        .transaction::<_, store::Error, _>(async |conn| {
+            store::after_commit(move || told.store(true, Ordering::Relaxed));
+            identities::remember(conn, &seen).await
+        })
+        .await
+}
+
+/// The same, as a statement by itself.
+async fn write_alone(store: Store, subject: String) -> Result<(), store::Error> {
+    let seen = [Sighting {
+        issuer: "i".into(),
+        subject,
+        display_name: "n".into(),
+        at: chrono::DateTime::UNIX_EPOCH,
+    }];
+    let mut conn = store.conn().await?;
+    identities::remember(&mut conn, &seen).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_wait_for_the_standby_is_cut_short_does_not_count_as_done() {
+    let port = free_port();
+    let primary = start(options(port, None)).await;
+    let url = url(&[port]);
+    let store = Store::new(&url.as_str().into(), 4).expect("a URL");
+    store.migrate().await.expect("a schema");
+    let (admin, _connection) = connect(&url).await;
+    admin.batch_execute("ALTER SYSTEM SET synchronous_standby_names = 'nobody'").await.expect("set");
+    admin.batch_execute("SELECT pg_reload_conf()").await.expect("reloaded");
+    let waiting = "SELECT pid::text FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let mut number = 0;
+    for (alone, end) in [
+        (false, "pg_cancel_backend"),
+        (true, "pg_cancel_backend"),
+        (false, "pg_terminate_backend"),
+        (true, "pg_terminate_backend"),
+    ] {
+        // The first ones may be done before the server has read its settings anew.
+        let (writing, told) = loop {
+            number += 1;
+            let (subject, told) = (format!("s{number}"), Arc::new(AtomicBool::new(false)));
+            let writing = match alone {
+                false => tokio::spawn(write(store.clone(), subject, told.clone())),
+                true => tokio::spawn(write_alone(store.clone(), subject)),
+            };
+            until("it waits, or is done", async || {
+                writing.is_finished() || !column(&url, waiting).await.is_empty()
+            })
+            .await;
+            match writing.is_finished() {
+                true => writing.await.expect("no panic").expect("no standby was waited for yet"),
+                false => break (writing, told),
+            }
+        };
+        column(&url, &format!("SELECT {end}(pid::int)::text FROM ({waiting}) AS w (pid)")).await;
+        let written = writing.await.expect("no panic");
+        assert!(matches!(written, Err(store::Error::Unavailable(_))), "{alone}, {end}: {written:?}");
+        assert!(!told.load(Ordering::Relaxed), "{end}");
+        // Postgres has kept it here all the same.
+        let here = format!("SELECT id::text FROM identities WHERE subject = 's{number}'");
+        assert_eq!(column(&url, &here).await.len(), 1);
+        store.ping().await.expect("another connection");
+    }
+    drop(primary);
 }

@@ -1,19 +1,25 @@
-//! Posting security events to whoever is to be told. A row in `alerts` is there from the transaction of its
-//! event until it is posted; no caller waits for that, and no connection is held while the receiver answers.
+//! Posting security events to whoever is to be told. An event waits in `alerts` from its own transaction on, until
+//! it is told of by a post, which waits in `alert_posts` until somebody took it. Events that are alike are one post:
+//! a caller who is refused a thousand times a minute makes one, and keeps nobody else's waiting. No caller waits for
+//! any of that, and no connection is held while the receiver answers.
 
+use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use metrics::{counter, gauge};
 use serde_json::{Value, json};
 
-use super::classify;
+use super::{Severity, Type, classify};
 use crate::alerts::Poster;
 use crate::broker::{Broker, Error};
-use crate::store::alerts::{self, Alert};
-use crate::store::audit::{self, Event};
+use crate::store::alerts::{self, NewAlert, Post};
+use crate::store::audit::{self, Event, NewEvent};
 
 /// How many are posted at once.
 const BATCH: i64 = 16;
+
+/// After a post, events that are alike wait for so long, and are then one post together.
+const WINDOW: TimeDelta = TimeDelta::minutes(1);
 
 /// How long one replica may be at one before another tries: far longer than `Poster` takes.
 const HELD: TimeDelta = TimeDelta::minutes(1);
@@ -44,30 +50,63 @@ fn pause(attempts: i32) -> TimeDelta {
     (FIRST_PAUSE * (1 << (attempts - 1).clamp(0, 16))).min(LONGEST_PAUSE)
 }
 
+/// An event as it waits to be told of.
+pub(super) fn waiting(kind: Type, event_id: i64, event: &NewEvent) -> NewAlert {
+    NewAlert {
+        event_id,
+        kind: kind.as_str(),
+        who: who(event),
+        urgency: match kind.severity() {
+            Severity::High => 2,
+            Severity::Warning => 1,
+            Severity::Info => 0,
+        },
+        action_taken: kind.action_taken(&event.event_data),
+    }
+}
+
+/// Whose doing it is: the caller's, else the team's, else the target's. Names may be long, and are as callers chose
+/// them, so this is their SHA-256. None of them can hold a NUL.
+fn who(event: &NewEvent) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let whose = match (&event.team, &event.target) {
+        _ if event.issuer.is_some() || event.subject.is_some() => {
+            format!("caller\0{}\0{}", text(&event.issuer), text(&event.subject))
+        }
+        (Some(team), _) => format!("team\0{team}"),
+        (None, Some(target)) => format!("target\0{target}"),
+        (None, None) => String::new(),
+    };
+    hex::encode(digest(&SHA256, whose.as_bytes()))
+}
+
 impl Broker {
-    /// Posts what is due, one batch; other replicas do the same beside it.
+    /// Makes posts of the events that wait, and posts what is due, one batch; other replicas do the same beside it.
     pub async fn post_alerts(&self, poster: &Poster) -> Result<Round, Error> {
         let now = self.clock.now();
         let claimed = self
             .store
             .transaction::<_, Error, _>(async |conn| {
+                alerts::gather(conn, now, now - WINDOW).await?;
                 let claimed = alerts::claim(conn, now, now + HELD, BATCH).await?;
-                let ids: Vec<i64> = claimed.iter().map(|alert| alert.event_id).collect();
+                let ids: Vec<i64> = claimed.iter().map(|post| post.first_event_id).collect();
                 let events = match ids.is_empty() {
                     true => Vec::new(),
                     false => audit::by_ids(conn, &ids).await?,
                 };
-                gauge!("broker_alerts_waiting").set(alerts::waiting(conn).await? as f64);
+                let (posts, waiting) = alerts::waiting(conn).await?;
+                gauge!("broker_alerts_waiting").set(posts as f64);
+                gauge!("broker_alert_events_waiting").set(waiting as f64);
                 Ok(claimed
                     .into_iter()
-                    .map(|alert| {
-                        let event = events.iter().find(|event| event.id == alert.event_id).cloned();
-                        (alert, event)
+                    .map(|post| {
+                        let event = events.iter().find(|event| event.id == post.first_event_id).cloned();
+                        (post, event)
                     })
                     .collect::<Vec<_>>())
             })
             .await?;
-        let posting = claimed.into_iter().map(|(alert, event)| self.post_alert(poster, alert, event));
+        let posting = claimed.into_iter().map(|(post, event)| self.post_alert(poster, post, event));
         let mut round = Round::default();
         for done in join_all(posting).await {
             match done? {
@@ -79,21 +118,21 @@ impl Broker {
         Ok(round)
     }
 
-    async fn post_alert(&self, poster: &Poster, alert: Alert, event: Option<Event>) -> Result<Done, Error> {
+    async fn post_alert(&self, poster: &Poster, post: Post, event: Option<Event>) -> Result<Done, Error> {
         let done = match event {
             // The log cannot lose a row; if it did, the verification of the log says so.
             None => Done::GivenUp,
             Some(event) => {
-                let body = payload(&alert, &event, self.clock.now()).to_string();
+                let body = payload(&post, &event, self.clock.now()).to_string();
                 match poster.post(body.into_bytes()).await {
                     Ok(()) => Done::Posted,
                     Err(err) => {
-                        let (id, attempts) = (alert.id, alert.attempts);
+                        let (id, attempts) = (post.id, post.attempts);
                         tracing::warn!(alert = %id, attempts, error = %err, "a security event was not posted");
                         let due_at = self.clock.now() + pause(attempts);
-                        if due_at - alert.created_at < LIFE {
+                        if due_at - post.created_at < LIFE {
                             let mut conn = self.store.conn().await?;
-                            alerts::put_off(&mut conn, &alert, due_at).await?;
+                            alerts::put_off(&mut conn, &post, due_at).await?;
                             counter!("broker_alerts_total", "result" => "put_off").increment(1);
                             return Ok(Done::PutOff);
                         }
@@ -103,12 +142,14 @@ impl Broker {
             }
         };
         let mut conn = self.store.conn().await?;
-        alerts::remove(&mut conn, alert.id).await?;
+        alerts::finish(&mut conn, post.id).await?;
         let result = if done == Done::Posted { "posted" } else { "given_up" };
         counter!("broker_alerts_total", "result" => result).increment(1);
         if done == Done::GivenUp {
-            let event = alert.event_id;
-            tracing::error!(alert = %alert.id, event, "a security event could not be posted and is given up");
+            let (events, first_event) = (post.events, post.first_event_id);
+            tracing::error!(
+                alert = %post.id, events, first_event, "security events could not be posted and are given up"
+            );
         }
         Ok(done)
     }
@@ -122,15 +163,18 @@ enum Done {
 }
 
 /// What is posted; `docs/ALERTS.md` describes it. `id` is the same at each attempt.
-fn payload(alert: &Alert, event: &Event, now: DateTime<Utc>) -> Value {
+fn payload(post: &Post, event: &Event, now: DateTime<Utc>) -> Value {
     let kind = classify(&event.event_type, event.error_code.as_deref());
     json!({
-        "id": alert.id,
+        "id": post.id,
         "sent_at": now,
-        "attempt": alert.attempts,
+        "attempt": post.attempts,
         "type": kind.map(|kind| kind.as_str()),
         "severity": event.severity,
-        "action_taken": kind.and_then(|kind| kind.action_taken(&event.event_data)),
+        "action_taken": post.action_taken,
+        "count": post.events,
+        "first_event_id": post.first_event_id,
+        "last_event_id": post.last_event_id,
         "event": {
             "id": event.id,
             "timestamp": event.timestamp,
