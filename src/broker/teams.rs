@@ -124,6 +124,13 @@ impl Broker {
         found.into_iter().next().ok_or_else(|| Error::TeamNotFound(name.to_owned()))
     }
 
+    /// How the policy spells this name, which may be that of a deactivated team.
+    pub async fn team_name(&self, name: &str) -> Result<String, Error> {
+        let mut conn = self.store.conn().await?;
+        let found = policies::team(&mut conn, name).await?;
+        found.map(|row| row.team.name).ok_or_else(|| Error::TeamNotFound(name.to_owned()))
+    }
+
     pub async fn create_team(&self, admin: &Caller, entry: TeamEntry) -> Result<Team, Error> {
         self.change_team_by(Edit::by(admin, Kind::TeamCreated), &|draft| created(draft, &entry)).await
     }

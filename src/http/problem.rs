@@ -118,6 +118,11 @@ impl Problem {
             .with_header(header::ALLOW, allowed)
     }
 
+    /// Code and detail, for an answer of which this is only a part.
+    pub fn into_parts(self) -> (&'static str, String) {
+        (self.error_code, self.detail)
+    }
+
     pub fn with_header(mut self, name: header::HeaderName, value: String) -> Problem {
         self.headers.push((name, value));
         self
