@@ -116,3 +116,12 @@ async fn who_is_no_admin_any_more_by_the_table_changes_nothing_though_this_repli
     assert_eq!(made.refusal(), (403, "FORBIDDEN"), "{}", made.text);
     assert_eq!(world.post("/api/v1/admin/teams", "chief", json!({ "name": "green" })).await.status, 201);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_deactivated_by_the_table_changes_nothing_though_this_replica_has_not_heard() {
+    let world = new_world().await;
+    crate::identities::seen(&world, &["boss"]).await;
+    world.sql("UPDATE identities SET active = false, deactivated_at = now()").await;
+    let made = world.post("/api/v1/admin/teams", "boss", json!({ "name": "green" })).await;
+    assert_eq!(made.refusal(), (403, "IDENTITY_DEACTIVATED"), "{}", made.text);
+}
