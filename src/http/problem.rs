@@ -118,6 +118,11 @@ impl Problem {
             .with_header(header::ALLOW, allowed)
     }
 
+    /// Code and detail, for an answer of which this is only a part.
+    pub fn into_parts(self) -> (&'static str, String) {
+        (self.error_code, self.detail)
+    }
+
     pub fn with_header(mut self, name: header::HeaderName, value: String) -> Problem {
         self.headers.push((name, value));
         self
@@ -229,6 +234,16 @@ impl From<broker::Error> for Problem {
             IdentityDeactivated => because(S::FORBIDDEN, "Identity deactivated"),
             IdentityNotFound(_) => because(S::NOT_FOUND, "Not found"),
             OwnIdentity => because(S::CONFLICT, "Own identity"),
+            TeamNotFound(_) | MemberNotFound => because(S::NOT_FOUND, "Not found"),
+            TeamExists(_) | TeamExistsDeactivated(_) => because(S::CONFLICT, "Team exists"),
+            TeamDeactivated(_) => because(S::CONFLICT, "Team deactivated"),
+            PreconditionRequired => because(S::PRECONDITION_REQUIRED, "Precondition required"),
+            PreconditionFailed => because(S::PRECONDITION_FAILED, "Changed meanwhile"),
+            PolicyIsOfFile => because(S::CONFLICT, "Managed by a file"),
+            OwnRole => because(S::CONFLICT, "Own role"),
+            Faulty(faults) => Problem::invalid(
+                faults.iter().map(|fault| FieldError::new(fault.place.clone(), &fault.what)).collect(),
+            ),
             TooLate => away(&err, code, "Too late").retry_after(A_WHILE),
             AnswerLost(_) => away(&err, code, "GitHub unavailable").retry_after(A_WHILE),
             GitHub(source) => from_github(&err, source, code),
