@@ -24,6 +24,7 @@ pub mod seal;
 pub mod seal_export;
 pub mod seal_verify;
 pub mod security;
+pub mod sessions;
 pub mod sync;
 pub mod webhook;
 

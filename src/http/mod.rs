@@ -7,6 +7,7 @@ mod audit_proofs;
 mod body;
 mod caller;
 mod command;
+mod console;
 mod health;
 mod idempotency;
 mod jobs;
@@ -50,6 +51,8 @@ pub struct State {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
     pub trusted_proxies: Vec<IpNet>,
+    /// People reach us by TLS: cookies go no other way.
+    pub secure_cookies: bool,
 }
 
 /// How long a slow caller may take to send his request's head.
@@ -92,7 +95,12 @@ pub fn listen(
 ) -> Result<Server, String> {
     let patience = broker.longest() + Duration::from_secs(5);
     let trusted_proxies = config.trusted_proxies.clone();
-    let state = Data::new(State { broker, verifier, trusted_proxies });
+    let state = Data::new(State {
+        broker,
+        verifier,
+        trusted_proxies,
+        secure_cookies: config.public_url.scheme() == "https",
+    });
     let api = openapi();
     let known = Data::new(openapi::Known::of(&api));
     let server = HttpServer::new(move || {
@@ -103,7 +111,7 @@ pub fn listen(
             .configure(routes)
             .default_service(actix_web::web::to(openapi::unknown))
             .split_for_parts();
-        app.configure(openapi::pages(&api)).wrap(from_fn(observe::observe))
+        app.configure(openapi::pages(&api)).configure(console::routes).wrap(from_fn(observe::observe))
     })
     .disable_signals()
     .client_request_timeout(SLOWEST_HEAD)

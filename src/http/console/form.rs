@@ -1,0 +1,63 @@
+//! What a form sends: urlencoded fields, taken only from a page of ours.
+
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::web::Bytes;
+use actix_web::{FromRequest, HttpRequest};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+
+use super::page::PageError;
+use super::session::SignedIn;
+use crate::broker::sessions::Session;
+use crate::http::problem::{FieldError, Problem};
+
+/// The fields in the order of the form; a name may come often.
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// The trimmed text of a field; nothing if it is missing or empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let value = self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.trim())?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// All values of a name that are not empty.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(move |(field, _)| field == name);
+        named.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a box is ticked, or a button was the one that was pressed.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(field, _)| field == name)
+    }
+}
+
+/// A change that somebody who is signed in asks for by a form of ours: it holds his session's token.
+pub struct Sent {
+    pub session: Session,
+    pub fields: Fields,
+}
+
+impl FromRequest for Sent {
+    type Error = PageError;
+    type Future = Pin<Box<dyn Future<Output = Result<Sent, PageError>>>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let signed_in = SignedIn::from_request(req, payload);
+        let body = Bytes::from_request(req, payload);
+        Box::pin(async move {
+            let SignedIn(session) = signed_in.await?;
+            let unreadable = |why: &str| Problem::invalid(vec![FieldError::new("body", why)]);
+            let body = body.await.map_err(|err| unreadable(&err.to_string()))?;
+            let fields = serde_urlencoded::from_bytes(&body).map_err(|err| unreadable(&err.to_string()))?;
+            let fields = Fields(fields);
+            let token = fields.get("csrf_token").unwrap_or_default();
+            match verify_slices_are_equal(token.as_bytes(), session.csrf_token.as_bytes()) {
+                Ok(()) => Ok(Sent { session, fields }),
+                Err(_) => Err(Problem::foreign_form().into()),
+            }
+        })
+    }
+}

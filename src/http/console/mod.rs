@@ -1,0 +1,16 @@
+//! The console: pages for people, rendered here, that work without scripts. Each page is a handler like any other:
+//! extractors, one broker call, the answer; what it shows stands below it.
+
+mod assets;
+mod form;
+mod layout;
+mod overview;
+mod page;
+mod session;
+
+use actix_web::web::ServiceConfig;
+
+/// Every page; none is in the OpenAPI document.
+pub fn routes(config: &mut ServiceConfig) {
+    config.service(assets::asset).service(overview::overview);
+}
