@@ -4,9 +4,11 @@
 mod alerts;
 mod audit;
 mod bodies;
+mod browser;
 mod bursts;
 mod cli;
 mod configuration;
+mod console;
 mod database;
 mod database_away;
 mod database_hosts;

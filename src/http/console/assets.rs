@@ -26,7 +26,7 @@ const ASSETS: &[Asset] = &[
 
 /// Names all of them: modules import one another, so a new one of any is a new address of all.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
-    let all: Vec<u8> = ASSETS.iter().flat_map(|asset| asset.content).copied().collect();
+    let all: Vec<u8> = ASSETS.iter().flat_map(|one| one.content).copied().collect();
     hex::encode(&digest(&SHA256, &all).as_ref()[..6])
 });
 
@@ -39,10 +39,9 @@ pub fn url(name: &str) -> String {
 #[get("/assets/{version}/{name}")]
 pub async fn asset(path: Path<(String, String)>) -> Result<HttpResponse, PageError> {
     let (_, name) = path.into_inner();
-    let found = ASSETS.iter().find(|asset| asset.name == name).ok_or_else(|| Problem::not_found(&name))?;
+    let found = ASSETS.iter().find(|one| one.name == name).ok_or_else(|| Problem::not_found(&name))?;
     Ok(HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, found.content_type))
         .insert_header((CACHE_CONTROL, "public, max-age=31536000, immutable"))
-        .insert_header(("x-content-type-options", "nosniff"))
         .body(found.content))
 }

@@ -2,7 +2,7 @@
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, LOCATION, REFERRER_POLICY};
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError};
 use maud::{Markup, html};
 
@@ -10,29 +10,19 @@ use super::layout;
 use crate::http::problem::Problem;
 use crate::{broker, github};
 
-/// Nothing from elsewhere, nothing written into the page itself, and nobody may frame it.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-     connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
 /// A whole page.
 pub struct Page(pub Markup);
 
-/// What every page's answer says besides its content: it may hold what only this visitor may see.
-pub fn headers(answer: &mut HttpResponseBuilder) -> &mut HttpResponseBuilder {
+/// A page may hold what only this visitor may see.
+fn unkept(status: StatusCode) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::build(status);
+    answer.insert_header((CACHE_CONTROL, "no-store"));
     answer
-        .insert_header((CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((CACHE_CONTROL, "no-store"))
-        .insert_header((REFERRER_POLICY, "no-referrer"))
-        .insert_header(("x-content-type-options", "nosniff"))
-        .insert_header(("x-frame-options", "DENY"))
-        .insert_header(("cross-origin-opener-policy", "same-origin"))
 }
 
 impl Page {
     pub fn with_status(self, status: StatusCode) -> HttpResponse {
-        headers(&mut HttpResponse::build(status))
-            .content_type("text/html; charset=utf-8")
-            .body(self.0.into_string())
+        unkept(status).content_type("text/html; charset=utf-8").body(self.0.into_string())
     }
 }
 
@@ -46,7 +36,7 @@ impl Responder for Page {
 
 /// On to another page, by GET.
 pub fn see(location: &str) -> HttpResponse {
-    headers(&mut HttpResponse::SeeOther()).insert_header((LOCATION, location.to_owned())).finish()
+    unkept(StatusCode::SEE_OTHER).insert_header((LOCATION, location.to_owned())).finish()
 }
 
 /// Why there is no page.
