@@ -1,11 +1,13 @@
 //! What a form sends: urlencoded fields, taken only from a page of ours.
 
+use std::future::{Ready, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use serde::de::DeserializeOwned;
 
 use super::page::PageError;
 use super::session::SignedIn;
@@ -34,6 +36,32 @@ impl Fields {
     }
 }
 
+impl Fields {
+    /// As a query of the API: what a form leaves empty is absent.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let filled: Vec<_> = self.0.iter().filter(|(_, value)| !value.trim().is_empty()).collect();
+        let query = serde_urlencoded::to_string(filled).map_err(|err| unreadable("query", &err))?;
+        serde_urlencoded::from_str(&query).map_err(|err| unreadable("query", &err))
+    }
+}
+
+fn unreadable(what: &str, why: &dyn std::fmt::Display) -> Problem {
+    Problem::invalid(vec![FieldError::new(what, why)])
+}
+
+/// What a page is asked for: its query.
+pub struct Asked(pub Fields);
+
+impl FromRequest for Asked {
+    type Error = PageError;
+    type Future = Ready<Result<Asked, PageError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let fields = serde_urlencoded::from_str(req.query_string());
+        ready(fields.map(|fields| Asked(Fields(fields))).map_err(|err| unreadable("query", &err).into()))
+    }
+}
+
 /// A change that somebody who is signed in asks for by a form of ours: it holds his session's token.
 pub struct Sent {
     pub session: Session,
@@ -49,10 +77,8 @@ impl FromRequest for Sent {
         let body = Bytes::from_request(req, payload);
         Box::pin(async move {
             let SignedIn(session) = signed_in.await?;
-            let unreadable = |why: &str| Problem::invalid(vec![FieldError::new("body", why)]);
-            let body = body.await.map_err(|err| unreadable(&err.to_string()))?;
-            let fields = serde_urlencoded::from_bytes(&body).map_err(|err| unreadable(&err.to_string()))?;
-            let fields = Fields(fields);
+            let body = body.await.map_err(|err| unreadable("body", &err))?;
+            let fields = Fields(serde_urlencoded::from_bytes(&body).map_err(|err| unreadable("body", &err))?);
             let token = fields.get("csrf_token").unwrap_or_default();
             match verify_slices_are_equal(token.as_bytes(), session.csrf_token.as_bytes()) {
                 Ok(()) => Ok(Sent { session, fields }),

@@ -7,6 +7,7 @@ mod layout;
 mod overview;
 mod page;
 mod session;
+mod ui;
 
 use actix_web::web::ServiceConfig;
 
