@@ -1,12 +1,14 @@
 //! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
 
 pub mod administer;
+pub mod auditing;
 pub mod batch;
 pub mod caller;
 mod edit;
 mod error;
 pub mod events;
 pub mod explain;
+pub mod fit;
 pub mod identities;
 pub mod if_match;
 mod intent;

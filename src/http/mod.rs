@@ -3,6 +3,7 @@
 mod admin;
 mod ask;
 mod audit;
+mod audit_csv;
 mod audit_proofs;
 mod body;
 mod caller;
@@ -33,6 +34,7 @@ use actix_web::{App, HttpServer};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -41,6 +43,7 @@ use crate::broker::Broker;
 use crate::config;
 
 pub use audit::Event;
+pub use audit_csv::{csv_header, csv_rows};
 pub use openapi::openapi;
 pub use query::time;
 pub use tls::Certificate;
@@ -51,6 +54,8 @@ pub struct State {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
     pub trusted_proxies: Vec<IpNet>,
+    /// How people reach us.
+    pub public_url: Url,
     /// People reach us by TLS: cookies go no other way.
     pub secure_cookies: bool,
 }
@@ -99,6 +104,7 @@ pub fn listen(
         broker,
         verifier,
         trusted_proxies,
+        public_url: config.public_url.clone(),
         secure_cookies: config.public_url.scheme() == "https",
     });
     let api = openapi();

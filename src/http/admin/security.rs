@@ -40,7 +40,7 @@ pub struct SecurityQuery {
 }
 
 impl SecurityQuery {
-    fn parse(self) -> Result<(Wanted, Option<Place>, i64), Problem> {
+    pub fn parse(self) -> Result<(Wanted, Option<Place>, i64), Problem> {
         let mut faults = Faults::default();
         let wanted = Wanted {
             kind: faults.parse("type", self.kind.as_deref(), str::parse),
@@ -57,7 +57,7 @@ impl SecurityQuery {
     }
 }
 
-fn to_cursor((at, id): Place) -> String {
+pub fn to_cursor((at, id): Place) -> String {
     format!("{}-{id}", at.timestamp_micros())
 }
 

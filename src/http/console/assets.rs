@@ -21,6 +21,8 @@ const JS: &str = "text/javascript; charset=utf-8";
 
 const ASSETS: &[Asset] = &[
     Asset { name: "console.css", content_type: CSS, content: include_bytes!("assets/console.css") },
+    Asset { name: "event.js", content_type: JS, content: include_bytes!("assets/event.js") },
+    Asset { name: "verify.js", content_type: JS, content: include_bytes!("assets/verify.js") },
     Asset { name: "console.js", content_type: JS, content: include_bytes!("assets/console.js") },
 ];
 

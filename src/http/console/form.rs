@@ -15,6 +15,7 @@ use crate::broker::sessions::Session;
 use crate::http::problem::{FieldError, Problem};
 
 /// The fields in the order of the form; a name may come often.
+#[derive(Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
@@ -42,6 +43,20 @@ impl Fields {
         let filled: Vec<_> = self.0.iter().filter(|(_, value)| !value.trim().is_empty()).collect();
         let query = serde_urlencoded::to_string(filled).map_err(|err| unreadable("query", &err))?;
         serde_urlencoded::from_str(&query).map_err(|err| unreadable("query", &err))
+    }
+
+    /// All but this one.
+    pub fn without(self, name: &str) -> Fields {
+        Fields(self.0.into_iter().filter(|(field, _)| field != name).collect())
+    }
+
+    /// The same page with one field as given and no other field of these: what is asked for besides stays.
+    pub fn link(&self, path: &str, without: &[&str], with: (&str, &str)) -> String {
+        let stays = |name: &str| name != with.0 && !without.contains(&name);
+        let kept = self.0.iter().filter(|(name, value)| stays(name) && !value.trim().is_empty());
+        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+        let query = serde_urlencoded::to_string(kept.chain([with]).collect::<Vec<_>>());
+        format!("{path}?{}", query.unwrap_or_default())
     }
 }
 
