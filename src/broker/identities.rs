@@ -145,6 +145,11 @@ impl Broker {
         Ok(IdentityPage { identities, next })
     }
 
+    pub async fn identity(&self, id: Uuid) -> Result<Identity, Error> {
+        let mut conn = self.store.conn().await?;
+        identities::by_ids(&mut conn, &[id]).await?.pop().ok_or(Error::IdentityNotFound(id))
+    }
+
     /// Refuses this identity from now on, here at once and on every other replica within `POLICY_REFRESH`.
     /// Done again, it changes nothing.
     pub async fn deactivate(&self, admin: &Caller, id: Uuid, comment: &str) -> Result<Identity, Error> {

@@ -1,12 +1,14 @@
 //! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
 
 pub mod administer;
+pub mod auditing;
 pub mod batch;
 pub mod caller;
 mod edit;
 mod error;
 pub mod events;
 pub mod explain;
+pub mod fit;
 pub mod identities;
 pub mod if_match;
 mod intent;
@@ -28,6 +30,7 @@ pub mod seal;
 pub mod seal_export;
 pub mod seal_verify;
 pub mod security;
+pub mod sessions;
 pub mod stats;
 pub mod sync;
 pub mod teams;

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::{Args, ValueEnum};
-use serde_json::Value;
 
 use super::runners::progress;
 use super::serve::existing;
@@ -42,29 +41,6 @@ pub struct Export {
     #[arg(long)]
     checkpoint: Option<PathBuf>,
 }
-
-/// The columns of CSV, in order; JSON has the same names.
-const COLUMNS: [&str; 19] = [
-    "id",
-    "timestamp",
-    "event_type",
-    "severity",
-    "success",
-    "user_identity",
-    "issuer",
-    "subject",
-    "team",
-    "runner_id",
-    "runner_name",
-    "target",
-    "request_id",
-    "request_ip",
-    "user_agent",
-    "policy_rule",
-    "event_data",
-    "error_code",
-    "error_message",
-];
 
 impl Export {
     pub async fn run(self) -> Done {
@@ -127,14 +103,10 @@ impl Writer {
         match self.format {
             Format::Jsonl | Format::Json => self.entry(line),
             Format::Csv => {
-                let first = !std::mem::replace(&mut self.begun, true);
-                let mut csv = csv::Writer::from_writer(&mut self.out);
-                if first {
-                    csv.write_record(COLUMNS)?;
+                if !std::mem::replace(&mut self.begun, true) {
+                    http::csv_header(&mut self.out)?;
                 }
-                let fields = serde_json::to_value(http::Event::from(event.clone()))?;
-                csv.write_record(COLUMNS.map(|column| as_field(&fields[column])))?;
-                csv.flush()
+                http::csv_rows(&mut self.out, [event])
             }
         }
     }
@@ -155,22 +127,10 @@ impl Writer {
         match self.format {
             Format::Json if !self.begun => writeln!(self.out, "[]")?,
             Format::Json => writeln!(self.out, "\n]")?,
-            Format::Csv if self.count == 0 => {
-                csv::Writer::from_writer(&mut self.out).write_record(COLUMNS)?;
-            }
+            Format::Csv if self.count == 0 => http::csv_header(&mut self.out)?,
             Format::Csv | Format::Jsonl => {}
         }
         self.out.flush()?;
         self.out.get_ref().sync_all()
-    }
-}
-
-/// A field of CSV. What a spreadsheet would take for a formula is quoted: callers choose some of these texts.
-fn as_field(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) if text.starts_with(['=', '+', '-', '@', '\t', '\r']) => format!("'{text}"),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
     }
 }

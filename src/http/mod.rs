@@ -3,10 +3,12 @@
 mod admin;
 mod ask;
 mod audit;
+mod audit_csv;
 mod audit_proofs;
 mod body;
 mod caller;
 mod command;
+mod console;
 mod health;
 mod idempotency;
 mod if_match;
@@ -33,6 +35,7 @@ use actix_web::{App, HttpServer};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -41,6 +44,7 @@ use crate::broker::Broker;
 use crate::config;
 
 pub use audit::Event;
+pub use audit_csv::{csv_header, csv_rows};
 pub use openapi::openapi;
 pub use query::time;
 pub use tls::Certificate;
@@ -51,6 +55,10 @@ pub struct State {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
     pub trusted_proxies: Vec<IpNet>,
+    /// How people reach us.
+    pub public_url: Url,
+    /// People reach us by TLS: cookies go no other way.
+    pub secure_cookies: bool,
 }
 
 /// How long a slow caller may take to send his request's head.
@@ -93,7 +101,13 @@ pub fn listen(
 ) -> Result<Server, String> {
     let patience = broker.longest() + Duration::from_secs(5);
     let trusted_proxies = config.trusted_proxies.clone();
-    let state = Data::new(State { broker, verifier, trusted_proxies });
+    let state = Data::new(State {
+        broker,
+        verifier,
+        trusted_proxies,
+        public_url: config.public_url.clone(),
+        secure_cookies: config.public_url.scheme() == "https",
+    });
     let api = openapi();
     let known = Data::new(openapi::Known::of(&api));
     let server = HttpServer::new(move || {
@@ -104,7 +118,7 @@ pub fn listen(
             .configure(routes)
             .default_service(actix_web::web::to(openapi::unknown))
             .split_for_parts();
-        app.configure(openapi::pages(&api)).wrap(from_fn(observe::observe))
+        app.configure(openapi::pages(&api)).configure(console::routes).wrap(from_fn(observe::observe))
     })
     .disable_signals()
     .client_request_timeout(SLOWEST_HEAD)

@@ -17,8 +17,12 @@ use crate::telemetry::traces;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A page may load nothing from elsewhere, and nobody may frame it.
-const ONLY_OURS: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// A page may load nothing from elsewhere, run nothing that is written into itself, and nobody may frame it.
+const ONLY_OURS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The API's page is another crate's, with styles of its own in it.
+const ONLY_OURS_AND_STYLES: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /// Gives each request an id (its own, if it brings a well-formed one) that its answer, its errors, its log
@@ -53,8 +57,13 @@ pub async fn observe(
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert(HEADER, value);
     }
-    answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(ONLY_OURS));
+    let is_api_page = answer.request().path().starts_with("/docs");
+    let policy = if is_api_page { ONLY_OURS_AND_STYLES } else { ONLY_OURS };
+    let headers = answer.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     let (status, took) = (answer.status().as_u16(), started.elapsed());
     // The pattern, not the path: the number of series must not grow with what callers send.
     let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());

@@ -108,6 +108,12 @@ impl Problem {
         Problem::new(StatusCode::UNAUTHORIZED, "WEBHOOK_SIGNATURE_INVALID", "Signature refused", detail)
     }
 
+    /// A form that came without its page's token.
+    pub fn foreign_form() -> Problem {
+        let detail = "this form does not come from a page of your session: load the page again, then send it";
+        Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Form refused", detail)
+    }
+
     pub fn not_found(path: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Not found", format!("there is nothing at {path}"))
     }
@@ -121,6 +127,27 @@ impl Problem {
     /// Code and detail, for an answer of which this is only a part.
     pub fn into_parts(self) -> (&'static str, String) {
         (self.error_code, self.detail)
+    }
+
+    pub fn title(&self) -> &'static str {
+        self.title
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub fn error_code(&self) -> &'static str {
+        self.error_code
+    }
+
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Of the fields of a body or a form.
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
     }
 
     pub fn with_header(mut self, name: header::HeaderName, value: String) -> Problem {

@@ -2,7 +2,7 @@
 //! without a key, bare.
 
 use chrono::{DateTime, Utc};
-use signed_note::Note;
+use signed_note::{Note, Signature};
 use tlog_tiles::Checkpoint;
 
 use super::key::{SigningKey, VerifierKey};
@@ -77,6 +77,13 @@ pub fn read(text: &str, key: Option<&VerifierKey>) -> Result<Head, Error> {
 /// Whether there is a signature at all.
 pub fn is_signed(text: &str) -> bool {
     text.contains("\n\n")
+}
+
+/// Whose signatures it bears, as name and key id; whether they are right is not looked at.
+pub fn signers(text: &str) -> Vec<String> {
+    let Some((_, signatures)) = text.split_once("\n\n") else { return Vec::new() };
+    let read = signatures.lines().filter_map(|line| Signature::from_bytes(line.as_bytes()).ok());
+    read.map(|one| format!("{}+{:08x}", one.name(), one.id())).collect()
 }
 
 /// Whether this note was signed by this key; of none: whether it is bare.

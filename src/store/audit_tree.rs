@@ -210,6 +210,16 @@ pub async fn largest(conn: &mut Conn) -> Result<Option<String>, Error> {
     Ok(found.map(|row| row.note))
 }
 
+/// The largest checkpoint, whatever was published after it.
+pub async fn latest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
+    Ok(audit_checkpoints::table
+        .order((audit_checkpoints::tree_size.desc(), audit_checkpoints::id.desc()))
+        .select(Checkpoint::as_select())
+        .first(conn)
+        .await
+        .optional()?)
+}
+
 /// The number of leaves and the largest checkpoint, at one moment: one is never without the other.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct State {

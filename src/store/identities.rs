@@ -47,7 +47,7 @@ pub struct Filter {
     pub unseen_since: Option<DateTime<Utc>>,
 }
 
-fn sha256(issuer: &str, subject: &str) -> String {
+pub(super) fn sha256(issuer: &str, subject: &str) -> String {
     // Neither can hold a NUL, so no two pairs read alike.
     hex::encode(digest(&SHA256, format!("{issuer}\0{subject}").as_bytes()))
 }

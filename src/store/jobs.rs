@@ -45,6 +45,8 @@ pub struct Job {
     pub state: String,
     pub conclusion: Option<String>,
     pub runner_name: Option<String>,
+    /// Whose runner took it.
+    pub team: Option<String>,
     pub queued_at: Option<DateTime<Utc>>,
     pub started_at: Option<DateTime<Utc>>,
     pub completed_at: Option<DateTime<Utc>>,
@@ -155,6 +157,50 @@ pub async fn page(
         query = query.filter(jobs::id.lt(before));
     }
     Ok(query.select(Job::as_select()).load(conn).await?)
+}
+
+/// What live runners of a target have: one set of labels.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+#[diesel(check_for_backend(Pg))]
+pub struct Offer {
+    #[diesel(sql_type = Text)]
+    pub target: String,
+    #[diesel(sql_type = Array<Text>)]
+    pub labels: Vec<String>,
+    /// How many of those that were looked at.
+    #[diesel(sql_type = BigInt)]
+    pub runners: i64,
+    /// The target has more live runners than were looked at.
+    #[diesel(sql_type = Bool)]
+    pub more: bool,
+}
+
+/// The sets of labels of these targets' live runners, as far as the scope goes. Of each target, or of each team in
+/// scope, at most `limit` runners are looked at.
+pub async fn offers(
+    conn: &mut Conn,
+    scope: &super::runners::Scope,
+    targets: &[&str],
+    limit: i64,
+) -> Result<Vec<Offer>, Error> {
+    let (column, keys): (&str, Vec<&str>) = match scope {
+        super::runners::Scope::All => ("target", targets.to_vec()),
+        super::runners::Scope::Teams(teams) => ("team", teams.iter().map(String::as_str).collect()),
+    };
+    let live = super::runners::LIVE;
+    Ok(diesel::sql_query(format!(
+        "SELECT found.target, found.labels, count(*) AS runners, bool_or(found.more) AS more
+         FROM unnest($1) AS wanted (key) CROSS JOIN LATERAL (
+             SELECT target, labels, count(*) OVER () >= $3 AS more FROM (
+                 SELECT target, labels FROM runners WHERE {column} = wanted.key AND {live} LIMIT $3) AS looked
+             ) AS found
+         WHERE found.target = ANY($2) GROUP BY found.target, found.labels"
+    ))
+    .bind::<Array<Text>, _>(keys)
+    .bind::<Array<Text>, _>(targets)
+    .bind::<BigInt, _>(limit)
+    .load(conn)
+    .await?)
 }
 
 /// Marks queued jobs that are known since before `since` and that no live runner's labels fit, each once; at most

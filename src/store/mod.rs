@@ -23,6 +23,7 @@ pub mod roles;
 pub mod runners;
 mod schema;
 pub mod security;
+pub mod sessions;
 pub mod stats;
 pub mod sync_targets;
 mod tls;

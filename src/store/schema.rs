@@ -324,3 +324,17 @@ diesel::table! {
         created_at -> Timestamptz,
     }
 }
+
+diesel::table! {
+    sessions (token_sha256) {
+        token_sha256 -> Text,
+        identity_sha256 -> Text,
+        provider -> Text,
+        issuer -> Text,
+        subject -> Text,
+        display_name -> Text,
+        claims -> Jsonb,
+        created_at -> Timestamptz,
+        last_seen_at -> Timestamptz,
+    }
+}

@@ -34,7 +34,7 @@ pub struct IdentityQuery {
 }
 
 impl IdentityQuery {
-    fn parse(self) -> Result<(identities::Filter, Option<Uuid>, i64), Problem> {
+    pub fn parse(self) -> Result<(identities::Filter, Option<Uuid>, i64), Problem> {
         let mut faults = Faults::default();
         let filter = identities::Filter {
             q: faults.text("q", self.q),

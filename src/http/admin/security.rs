@@ -93,7 +93,7 @@ impl SecurityQuery {
     }
 }
 
-fn to_cursor((at, id): Place) -> String {
+pub fn to_cursor((at, id): Place) -> String {
     format!("{}-{id}", at.timestamp_micros())
 }
 

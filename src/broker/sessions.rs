@@ -1,0 +1,106 @@
+//! Who is signed in to the console. A session holds what the provider said at sign-in; what that is worth is asked
+//! of the policy at every request, as for a token.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+
+use super::caller::{Caller, Origin};
+use super::{Broker, Error};
+use crate::auth::Verified;
+use crate::model::Identity;
+use crate::store::sessions::{self, SignedIn};
+
+/// How long somebody who does nothing stays signed in.
+pub const IDLE: TimeDelta = TimeDelta::hours(1);
+/// How long anybody stays signed in: what his provider said of him is no older than this.
+pub const LONGEST: TimeDelta = TimeDelta::hours(8);
+/// A page more or less does not write.
+const TOUCHED_EVERY: TimeDelta = TimeDelta::minutes(1);
+
+/// Somebody who is signed in.
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub caller: Caller,
+    /// As the provider gave them at sign-in.
+    pub claims: Map<String, Value>,
+    pub provider: String,
+    /// What each of his forms must bring along.
+    pub csrf_token: String,
+    pub signed_in_at: DateTime<Utc>,
+}
+
+impl Broker {
+    /// Signs somebody in whom a provider has vouched for; what the browser is to keep. Always a new one: what
+    /// the browser had before is worth nothing.
+    pub async fn begin_session(
+        self: &Arc<Self>,
+        provider: &str,
+        verified: Verified,
+        origin: Origin,
+    ) -> Result<SecretString, Error> {
+        let claims = Value::Object(verified.claims.clone());
+        let caller = self.admit(verified, origin)?;
+        let token = SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
+        let Identity { issuer, subject, display_name } = caller.identity;
+        let who = SignedIn { provider: provider.to_owned(), issuer, subject, display_name, claims };
+        let now = self.clock.now();
+        let sha256 = sha256(token.expose_secret());
+        self.store
+            .transaction::<_, Error, _>(async |conn| Ok(sessions::add(conn, sha256, who, now).await?))
+            .await?;
+        Ok(token)
+    }
+
+    /// Whose session this is. `None`: nobody's, or it has ended.
+    pub async fn session(
+        self: &Arc<Self>,
+        token: &SecretString,
+        origin: Origin,
+    ) -> Result<Option<Session>, Error> {
+        let mut conn = self.store.conn().await?;
+        let token_sha256 = sha256(token.expose_secret());
+        let Some(row) = sessions::find(&mut conn, &token_sha256).await? else { return Ok(None) };
+        let now = self.clock.now();
+        if now - row.created_at >= LONGEST || now - row.last_seen_at >= IDLE {
+            return Ok(None);
+        }
+        if now - row.last_seen_at >= TOUCHED_EVERY {
+            sessions::touch(&mut conn, &token_sha256, now).await?;
+        }
+        drop(conn);
+        let Value::Object(claims) = row.claims else { return Ok(None) };
+        let identity = Identity { issuer: row.issuer, subject: row.subject, display_name: row.display_name };
+        let caller = self.admit(Verified { identity, claims: claims.clone() }, origin)?;
+        Ok(Some(Session {
+            caller,
+            claims,
+            provider: row.provider,
+            csrf_token: csrf_token(token),
+            signed_in_at: row.created_at,
+        }))
+    }
+
+    /// Signs out; done again, it changes nothing.
+    pub async fn end_session(&self, token: &SecretString) -> Result<(), Error> {
+        let sha256 = sha256(token.expose_secret());
+        self.store
+            .transaction::<_, Error, _>(async |conn| Ok(sessions::remove(conn, &sha256).await?))
+            .await?;
+        Ok(())
+    }
+}
+
+fn sha256(text: &str) -> String {
+    hex::encode(digest(&SHA256, text.as_bytes()))
+}
+
+/// Made from the session's own secret: nobody else can make it, and nothing has to be kept.
+fn csrf_token(token: &SecretString) -> String {
+    sha256(&format!("csrf\0{}", token.expose_secret()))
+}

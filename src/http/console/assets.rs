@@ -1,0 +1,49 @@
+//! What pages load besides themselves, built into the program.
+
+use std::sync::LazyLock;
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::Path;
+use actix_web::{HttpResponse, get};
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::page::PageError;
+use crate::http::problem::Problem;
+
+struct Asset {
+    name: &'static str,
+    content_type: &'static str,
+    content: &'static [u8],
+}
+
+const CSS: &str = "text/css; charset=utf-8";
+const JS: &str = "text/javascript; charset=utf-8";
+
+const ASSETS: &[Asset] = &[
+    Asset { name: "console.css", content_type: CSS, content: include_bytes!("assets/console.css") },
+    Asset { name: "event.js", content_type: JS, content: include_bytes!("assets/event.js") },
+    Asset { name: "verify.js", content_type: JS, content: include_bytes!("assets/verify.js") },
+    Asset { name: "console.js", content_type: JS, content: include_bytes!("assets/console.js") },
+];
+
+/// Names all of them: modules import one another, so a new one of any is a new address of all.
+static VERSION: LazyLock<String> = LazyLock::new(|| {
+    let all: Vec<u8> = ASSETS.iter().flat_map(|one| one.content).copied().collect();
+    hex::encode(&digest(&SHA256, &all).as_ref()[..6])
+});
+
+/// Where a page finds it; another address with every change.
+pub fn url(name: &str) -> String {
+    format!("/assets/{}/{name}", *VERSION)
+}
+
+/// The version in the path is for caches alone.
+#[get("/assets/{version}/{name}")]
+pub async fn asset(path: Path<(String, String)>) -> Result<HttpResponse, PageError> {
+    let (_, name) = path.into_inner();
+    let found = ASSETS.iter().find(|one| one.name == name).ok_or_else(|| Problem::not_found(&name))?;
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, found.content_type))
+        .insert_header((CACHE_CONTROL, "public, max-age=31536000, immutable"))
+        .body(found.content))
+}

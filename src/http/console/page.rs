@@ -1,0 +1,112 @@
+//! A page as it is answered, and the page that says why there is none.
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError};
+use maud::{Markup, html};
+
+use super::layout;
+use crate::http::problem::Problem;
+use crate::{broker, github};
+
+/// A whole page.
+pub struct Page(pub Markup);
+
+/// A page may hold what only this visitor may see.
+fn unkept(status: StatusCode) -> HttpResponseBuilder {
+    let mut answer = HttpResponse::build(status);
+    answer.insert_header((CACHE_CONTROL, "no-store"));
+    answer
+}
+
+impl Page {
+    pub fn with_status(self, status: StatusCode) -> HttpResponse {
+        unkept(status).content_type("text/html; charset=utf-8").body(self.0.into_string())
+    }
+}
+
+impl Responder for Page {
+    type Body = BoxBody;
+
+    fn respond_to(self, _: &HttpRequest) -> HttpResponse {
+        self.with_status(StatusCode::OK)
+    }
+}
+
+/// On to another page, by GET.
+pub fn see(location: &str) -> HttpResponse {
+    unkept(StatusCode::SEE_OTHER).insert_header((LOCATION, location.to_owned())).finish()
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub enum PageError {
+    /// Nobody is signed in: sign in, then come back to this path and query.
+    SignIn(String),
+    /// What the API would have answered, for people.
+    Problem(Box<Problem>),
+}
+
+impl PageError {
+    /// Only a page that was asked for by GET is come back to.
+    pub fn sign_in(req: &HttpRequest) -> PageError {
+        let back = req.uri().path_and_query().map_or("/", |path| path.as_str());
+        PageError::SignIn(if req.method() == "GET" { back.to_owned() } else { "/".to_owned() })
+    }
+}
+
+impl From<Problem> for PageError {
+    fn from(problem: Problem) -> PageError {
+        PageError::Problem(Box::new(problem))
+    }
+}
+
+impl From<broker::Error> for PageError {
+    fn from(err: broker::Error) -> PageError {
+        Problem::from(err).into()
+    }
+}
+
+impl From<github::Error> for PageError {
+    fn from(err: github::Error) -> PageError {
+        broker::Error::GitHub(err).into()
+    }
+}
+
+impl std::fmt::Display for PageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            PageError::SignIn(_) => f.write_str("nobody is signed in"),
+            PageError::Problem(problem) => problem.fmt(f),
+        }
+    }
+}
+
+impl ResponseError for PageError {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            PageError::SignIn(_) => StatusCode::SEE_OTHER,
+            PageError::Problem(problem) => problem.status_code(),
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        match self {
+            PageError::SignIn(back) => {
+                let query = serde_urlencoded::to_string([("return_to", back)]).unwrap_or_default();
+                see(&format!("/sign-in?{query}"))
+            }
+            PageError::Problem(problem) => Page(layout::bare(
+                problem.title(),
+                html! {
+                    h1 { (problem.title()) }
+                    p { (problem.detail()) }
+                    p.hint { "Request " code { (problem.request_id()) } " · " code { (problem.error_code()) } }
+                    p { a href="/" { "To the overview" } }
+                },
+            ))
+            .with_status(problem.status_code()),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Security events: what somebody should look at.
+
+use actix_web::http::StatusCode;
+use actix_web::web::Data;
+use actix_web::{HttpResponse, get};
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+
+use super::audit::{runner_link, team_link};
+use super::filter::Form;
+use super::form::{Asked, Fields};
+use super::page::{Page, PageError};
+use super::session::SignedIn;
+use super::{layout, roles, ui};
+use crate::broker::security::{SecurityEvent, SecurityPage, Severity, Type};
+use crate::broker::sessions::Session;
+use crate::http::State;
+use crate::http::admin::security::{SecurityQuery, to_cursor};
+
+const PATH: &str = "/security";
+
+#[get("/security")]
+pub async fn security(
+    SignedIn(session): SignedIn,
+    state: Data<State>,
+    Asked(fields): Asked,
+) -> Result<HttpResponse, PageError> {
+    if !roles::sees_all(&session) {
+        let instead = html! { "What concerns your teams is in " a href="/audit" { "the audit log" } "." };
+        return Ok(roles::not_for(&session, PATH, "Security", instead));
+    }
+    let asked = fields.parse::<SecurityQuery>().and_then(SecurityQuery::parse);
+    let (wanted, after, limit) = match asked {
+        Ok(asked) => asked,
+        Err(problem) => {
+            let form = Form { fields: &fields, problem: Some(&problem) };
+            return Ok(whole(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+        }
+    };
+    let page = state.broker.security_events(wanted, after, limit).await?;
+    let list = list(&fields, &page, state.broker.clock().now());
+    Ok(whole(&session, Form { fields: &fields, problem: None }, list).with_status(StatusCode::OK))
+}
+
+fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
+    let severities = Severity::ALL.map(|one| (one.as_str(), one.as_str()));
+    let content = html! {
+        div.title {
+            h1 { "Security" }
+            span.actions { a.button.quiet href="/identities" { "Identities" } }
+        }
+        (form.get(PATH, html! {
+            (form.choice("type", "Type", "any", Type::ALL.map(|one| (one.as_str(), one.as_str()))))
+            (form.choice("severity", "Severity", "any", severities))
+            (form.text("team", "Team", ""))
+            (form.text("since", "From", "2026-11-01"))
+            (form.text("until", "Until", "2026-11-02T12:00:00Z"))
+        }))
+        (list)
+    };
+    Page(layout::page(session, PATH, "Security", content))
+}
+
+fn list(fields: &Fields, page: &SecurityPage, now: DateTime<Utc>) -> Markup {
+    let next = page.next.map(|place| fields.link(PATH, &[], ("cursor", &to_cursor(place))));
+    html! {
+        @if page.events.is_empty() {
+            (ui::empty("Nothing to look at", html! { "No security event fits. " a href=(PATH) { "Show all" } }))
+        } @else {
+            (table(&page.events, now))
+        }
+        (ui::older(next.as_deref()))
+    }
+}
+
+/// Security events, newest first; the page on a team shows them too.
+pub fn table(events: &[SecurityEvent], now: DateTime<Utc>) -> Markup {
+    html! {
+        div.table {
+            table {
+                caption { "Security events, newest first" }
+                thead { tr {
+                    th scope="col" { "Event" } th scope="col" { "When" } th scope="col" { "Who" }
+                    th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "What was done" }
+                } }
+                tbody data-rows { @for event in events { (row(event, now)) } }
+            }
+        }
+    }
+}
+
+fn row(event: &SecurityEvent, now: DateTime<Utc>) -> Markup {
+    let SecurityEvent { kind, event } = event;
+    let action = kind.action_taken(&event.event_data);
+    html! {
+        tr {
+            th scope="row" {
+                a href={ "/audit/" (event.id) } { (kind) }
+                " " (ui::severity(&event.severity))
+                @if let Some(why) = &event.error_message { div.soft { (why) } }
+            }
+            td data-name="When" { (ui::time(event.timestamp, now)) }
+            td data-name="Who" { (who(event)) }
+            td data-name="Team" { @if let Some(team) = &event.team { (team_link(team)) } }
+            td data-name="Runner" { (runner_link(event)) }
+            td data-name="What was done" { (action.as_deref().unwrap_or("–")) }
+        }
+    }
+}
+
+/// Somebody who was let in once is among the identities.
+fn who(event: &crate::store::audit::Event) -> Markup {
+    let query = event.subject.as_ref().map(|subject| serde_urlencoded::to_string([("q", subject)]));
+    html! {
+        @match query {
+            Some(Ok(query)) => a href={ "/identities?" (query) } { (event.user_identity) },
+            _ => (event.user_identity),
+        }
+        @if let Some(address) = &event.request_ip { div.soft { "from " (address) } }
+    }
+}
