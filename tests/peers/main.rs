@@ -15,6 +15,7 @@ mod model {
     pub mod told;
 }
 
+mod browser;
 mod clients;
 mod crash;
 mod crash_step;

@@ -129,7 +129,8 @@ impl Site {
         let number = self.replicas.fetch_add(1, Ordering::Relaxed);
         let log = self.file(&format!("serve-{number}.log"));
         let output = File::create(&log).expect("a file");
-        let port = free_port();
+        let given = variables.iter().find(|(name, _)| *name == "PORT").map(|(_, port)| port.parse());
+        let port = given.map_or_else(free_port, |port| port.expect("a port"));
         let child = self
             .command(&["serve"])
             .env("PORT", port.to_string())
