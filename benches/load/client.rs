@@ -115,7 +115,7 @@ impl Load {
         Measured::of(callers.join_all().await.concat(), begun.elapsed())
     }
 
-    fn get(&self, path: &str) -> String {
+    pub fn get(&self, path: &str) -> String {
         format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\r\n", self.token)
     }
 

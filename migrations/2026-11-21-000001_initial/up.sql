@@ -101,7 +101,12 @@ CREATE INDEX runners_token_team ON runners (team, expires_at) WHERE method = 're
 CREATE INDEX runners_team ON runners (team, id);
 CREATE INDEX runners_name ON runners (lower(name), id);
 CREATE INDEX runners_github_id ON runners (target, github_runner_id) WHERE github_runner_id IS NOT NULL;
-CREATE INDEX runners_unsettled ON runners (status, id) WHERE status IN ('requested', 'deleting');
+CREATE INDEX runners_live_status ON runners (status, id)
+    WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting');
+-- Lists of the few among many.
+CREATE INDEX runners_failures ON runners (id) WHERE status = 'failed';
+CREATE INDEX runners_failures_team ON runners (team, id) WHERE status = 'failed';
+CREATE INDEX runners_lasting ON runners (id) WHERE NOT ephemeral;
 -- The names of JIT runners that failed without GitHub's refusal stay watched for an hour.
 CREATE INDEX runners_failed ON runners (updated_at) WHERE status = 'failed' AND may_appear;
 
@@ -161,7 +166,10 @@ CREATE INDEX audit_log_runner ON audit_log (runner_id, id);
 CREATE INDEX audit_log_team ON audit_log (team, id);
 CREATE INDEX audit_log_subject ON audit_log (subject, id);
 CREATE INDEX audit_log_event_type ON audit_log (event_type, id);
-CREATE INDEX audit_log_timestamp ON audit_log USING brin ("timestamp");
+CREATE INDEX audit_log_timestamp ON audit_log ("timestamp", id);
+CREATE INDEX audit_log_user ON audit_log (user_identity, id);
+CREATE INDEX audit_log_name ON audit_log (lower(runner_name), id) WHERE runner_name IS NOT NULL;
+CREATE INDEX audit_log_failures ON audit_log (id) WHERE NOT success;
 
 CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

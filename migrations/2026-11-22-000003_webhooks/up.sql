@@ -64,10 +64,9 @@ CREATE TABLE jobs (
     changed_at   timestamptz NOT NULL,
     created_at   timestamptz NOT NULL
 );
-CREATE INDEX jobs_team ON jobs (team, id) WHERE team IS NOT NULL;
+CREATE INDEX jobs_team ON jobs (team, id);
 CREATE INDEX jobs_repository ON jobs (repository, id);
 CREATE INDEX jobs_state ON jobs (state, id);
-CREATE INDEX jobs_labels ON jobs USING gin (labels);
 CREATE INDEX jobs_queued ON jobs (queued_seen_at) WHERE state = 'queued' AND no_match_at IS NULL;
 CREATE INDEX jobs_no_match ON jobs (no_match_at) WHERE no_match_at IS NOT NULL;
 CREATE INDEX jobs_changed ON jobs (changed_at);

@@ -138,10 +138,7 @@ impl Broker {
         limit: i64,
     ) -> Result<IdentityPage, Error> {
         let mut conn = self.store.conn().await?;
-        let mut identities = identities::page(&mut conn, filter, before, limit + 1).await?;
-        let more = identities.len() as i64 > limit;
-        identities.truncate(limit as usize);
-        let next = identities.last().filter(|_| more).map(|identity| identity.id);
+        let (identities, next) = identities::page(&mut conn, filter, before, limit).await?;
         Ok(IdentityPage { identities, next })
     }
 

@@ -41,10 +41,7 @@ impl Broker {
         limit: i64,
     ) -> Result<JobPage, Error> {
         let mut conn = self.store.conn().await?;
-        let mut jobs = jobs::page(&mut conn, &scope(caller), filter, before, limit + 1).await?;
-        let more = jobs.len() as i64 > limit;
-        jobs.truncate(limit as usize);
-        let next = jobs.last().filter(|_| more).map(|job| job.id);
+        let (jobs, next) = jobs::page(&mut conn, &scope(caller), filter, before, limit).await?;
         Ok(JobPage { jobs, next })
     }
 

@@ -19,9 +19,12 @@ const EVENTS_SHOWN: i64 = 100;
 #[derive(Debug)]
 pub struct RunnerPage {
     pub runners: Vec<Runner>,
-    /// Of all pages; one more than `MOST_COUNTED` where the count stopped.
+    /// Of all pages, at most `MOST_COUNTED`.
     pub total: i64,
-    /// Where the next page begins; `None`: this is the last.
+    /// There may be more than `total`.
+    pub total_capped: bool,
+    /// Where the next page begins; `None`: this is the last. This one may have fewer runners than wanted all the
+    /// same: see `store::walk`.
     pub next: Option<Uuid>,
 }
 
@@ -49,12 +52,9 @@ impl Broker {
     ) -> Result<RunnerPage, Error> {
         let scope = runner_scope(caller);
         let mut conn = self.store.conn().await?;
-        let mut runners = runners::page(&mut conn, &scope, filter, before, limit + 1).await?;
-        let total = runners::count(&mut conn, &scope, filter, MOST_COUNTED + 1).await?;
-        let more = runners.len() as i64 > limit;
-        runners.truncate(limit as usize);
-        let next = runners.last().filter(|_| more).map(|runner| runner.id);
-        Ok(RunnerPage { runners, total, next })
+        let (runners, next) = runners::page(&mut conn, &scope, filter, before, limit).await?;
+        let total = runners::total(&mut conn, &scope, filter, MOST_COUNTED).await?;
+        Ok(RunnerPage { runners, total: total.count, total_capped: total.capped, next })
     }
 
     pub async fn runner(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
@@ -79,10 +79,7 @@ impl Broker {
         limit: i64,
     ) -> Result<EventPage, Error> {
         let mut conn = self.store.conn().await?;
-        let mut events = audit::page(&mut conn, &audit_scope(caller), filter, before, limit + 1).await?;
-        let more = events.len() as i64 > limit;
-        events.truncate(limit as usize);
-        let next = events.last().filter(|_| more).map(|event| event.id);
+        let (events, next) = audit::page(&mut conn, &audit_scope(caller), filter, before, limit).await?;
         Ok(EventPage { events, next })
     }
 
@@ -108,14 +105,14 @@ pub async fn all_runners(
     let mut conn = store.conn().await?;
     let mut before = None;
     loop {
-        let page = runners::page(&mut conn, &runners::Scope::All, filter, before, 1_000).await?;
+        let (page, next) = runners::page(&mut conn, &runners::Scope::All, filter, before, 1_000).await?;
         for runner in &page {
             if let Err(err) = each(runner) {
                 return Ok(Err(err));
             }
         }
-        match page.last() {
-            Some(last) => before = Some(last.id),
+        match next {
+            Some(_) => before = next,
             None => return Ok(Ok(())),
         }
     }

@@ -104,7 +104,7 @@ impl Postgres {
     pub fn start(options: &Options) -> Result<Postgres, Error> {
         let account = Account::for_data(options.data_dir.as_deref())?;
         let lock = options.data_dir.as_deref().map(|dir| folders::claim(dir, &account)).transpose()?;
-        let folder = folders::temporary(&account);
+        let folder = folders::temporary(&account, options.scratch.as_deref());
         let home = match &options.data_dir {
             Some(dir) => doing(fs::canonicalize(dir), || format!("opening {}", dir.display()))?,
             None => folder.clone(),

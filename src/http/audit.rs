@@ -102,7 +102,7 @@ impl From<audit::Event> for Event {
 #[derive(Serialize, ToSchema)]
 pub struct EventList {
     logs: Vec<Event>,
-    /// Give it back as `cursor` for the next page; `null` on the last.
+    /// Give it back as `cursor` for the next page; `null` on the last, and only there: a page may be short, or empty.
     #[schema(required)]
     next_cursor: Option<String>,
 }

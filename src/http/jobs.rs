@@ -82,7 +82,7 @@ impl From<jobs::Job> for Job {
 #[derive(Serialize, ToSchema)]
 pub struct JobList {
     jobs: Vec<Job>,
-    /// Give it back as `cursor` for the next page; `null` on the last.
+    /// Give it back as `cursor` for the next page; `null` on the last, and only there: a page may be short, or empty.
     #[schema(required)]
     next_cursor: Option<String>,
 }

@@ -10,7 +10,7 @@ use super::audit::Event;
 use super::command::{self, Registration};
 use crate::broker::explain::Explanation;
 use crate::broker::provision::Provisioned;
-use crate::broker::read::{MOST_COUNTED, RunnerPage, TeamUse};
+use crate::broker::read::{RunnerPage, TeamUse};
 use crate::broker::remove::Outcome;
 use crate::github::IssuedToken;
 use crate::model::{Os, Status};
@@ -169,11 +169,11 @@ impl RunnerDetail {
 #[derive(Serialize, ToSchema)]
 pub struct RunnerList {
     runners: Vec<Runner>,
-    /// Of all pages; counting stops at 10,000.
+    /// Of all pages; counting stops at 10,000, and with `label` or `q` at the newest 10,000 runners.
     total: i64,
-    /// There are more than `total`.
+    /// There may be more than `total`.
     total_capped: bool,
-    /// Give it back as `cursor` for the next page; `null` on the last.
+    /// Give it back as `cursor` for the next page; `null` on the last, and only there: a page may be short, or empty.
     #[schema(required)]
     next_cursor: Option<String>,
 }
@@ -182,8 +182,8 @@ impl From<RunnerPage> for RunnerList {
     fn from(page: RunnerPage) -> RunnerList {
         RunnerList {
             runners: page.runners.into_iter().map(Runner::from).collect(),
-            total: page.total.min(MOST_COUNTED),
-            total_capped: page.total > MOST_COUNTED,
+            total: page.total,
+            total_capped: page.total_capped,
             next_cursor: page.next.map(|id| id.to_string()),
         }
     }

@@ -1,15 +1,16 @@
 //! The table `audit_log`: rows are added and read, never changed; triggers refuse anything else.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::schema::audit_log;
+use super::walk::{self, Condition, Walk, when};
 use super::{Conn, Error};
 
 /// An event to be.
@@ -153,19 +154,107 @@ pub async fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Even
     Ok(event.select(Event::as_select()).first(conn).await.optional()?)
 }
 
-/// Newest first, those with a smaller id than `before`.
+/// How far ids and times may disagree. Ids are given when a row is written and times by the clocks of the replicas;
+/// one that is off by more than minutes is let in nowhere, neither by GitHub nor by its own verification of tokens.
+const DISORDER: TimeDelta = TimeDelta::hours(1);
+
+/// The events of this scope that fit: down the index of what is most telling.
+async fn walk(conn: &mut Conn, scope: &Scope, filter: &Filter) -> Result<Walk, Error> {
+    let mut filters = Vec::new();
+    let mut sources = Vec::new();
+    if let Some(runner) = &filter.runner {
+        sources.push(match runner.parse::<Uuid>() {
+            Ok(id) => when("runner_id = ?").with(walk::Value::Uuid(id)),
+            Err(_) => when("runner_name IS NOT NULL AND lower(runner_name) = ?").text(runner.to_lowercase()),
+        });
+    }
+    if let Some(user) = &filter.user {
+        match sources.is_empty() {
+            true => sources.extend(["user_identity = ?", "subject = ?"].map(|is| when(is).text(user))),
+            false => filters.push(when("user_identity = ? OR subject = ?").text(user).text(user)),
+        }
+    }
+    if let Some(team) = &filter.team {
+        either(&mut sources, &mut filters, when("team = ?").text(team));
+    }
+    if let Scope::Own { issuer, subject, teams } = scope {
+        match sources.is_empty() {
+            true => {
+                sources.push(when("subject = ? AND issuer = ?").text(subject).text(issuer));
+                sources.extend(teams.iter().map(|team| when("team = ?").text(team)));
+            }
+            false => filters.push(
+                when("(subject = ? AND issuer = ?) OR team = ANY(?)")
+                    .text(subject)
+                    .text(issuer)
+                    .with(walk::Value::Texts(teams.clone())),
+            ),
+        }
+    }
+    if let Some(event_type) = &filter.event_type {
+        either(&mut sources, &mut filters, when("event_type = ?").text(event_type));
+    }
+    match filter.success {
+        Some(false) => either(&mut sources, &mut filters, when("NOT success")),
+        Some(true) => filters.push(when("success")),
+        None => {}
+    }
+    if sources.is_empty() {
+        sources.push(when("true"));
+    }
+    let mut within = Vec::new();
+    if let Some(since) = filter.since {
+        let lowest = around(conn, since - DISORDER).await?.lowest;
+        within.extend(lowest.map(|id| when("id >= ?").with(walk::Value::BigInt(id))));
+    }
+    if let Some(until) = filter.until {
+        let highest = around(conn, until + DISORDER).await?.highest;
+        within.extend(highest.map(|id| when("id <= ?").with(walk::Value::BigInt(id))));
+    }
+    filters.extend(filter.since.map(|since| when("\"timestamp\" >= ?").with(walk::Value::Time(since))));
+    filters.extend(filter.until.map(|until| when("\"timestamp\" < ?").with(walk::Value::Time(until))));
+    Ok(Walk { table: "audit_log", sources, within, filters })
+}
+
+/// The first condition says where to walk, any further one only filters.
+fn either(sources: &mut Vec<Condition>, filters: &mut Vec<Condition>, condition: Condition) {
+    if sources.is_empty() { sources } else { filters }.push(condition);
+}
+
+/// Ids of events of about a moment. `None`: there are no events.
+#[derive(QueryableByName)]
+struct Around {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    lowest: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    highest: Option<i64>,
+}
+
+/// Those of the few hundred that are next to it. An event whose clock was wrong may lie among them: since it widens
+/// what is looked at and never narrows it, it hides no other.
+async fn around(conn: &mut Conn, at: DateTime<Utc>) -> Result<Around, Error> {
+    Ok(diesel::sql_query(
+        r#"SELECT min(id) AS lowest, max(id) AS highest FROM (
+               (SELECT id FROM audit_log WHERE "timestamp" < $1 ORDER BY "timestamp" DESC LIMIT 250) UNION ALL
+               (SELECT id FROM audit_log WHERE "timestamp" >= $1 ORDER BY "timestamp" LIMIT 250)) AS next"#,
+    )
+    .bind::<Timestamptz, _>(at)
+    .get_result(conn)
+    .await?)
+}
+
+/// Newest first, at most `limit` of those with a smaller id than `before`; and where the next page begins, for which
+/// see `walk::Page`.
 pub async fn page(
     conn: &mut Conn,
     scope: &Scope,
     filter: &Filter,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<Event>, Error> {
-    let mut query = matching(scope, filter).order(audit_log::id.desc()).limit(limit);
-    if let Some(before) = before {
-        query = query.filter(audit_log::id.lt(before));
-    }
-    Ok(query.select(Event::as_select()).load(conn).await?)
+) -> Result<(Vec<Event>, Option<i64>), Error> {
+    let page = walk(conn, scope, filter).await?.page(conn, before, limit).await?;
+    let rows = audit_log::table.filter(audit_log::id.eq_any(&page.ids)).order(audit_log::id.desc());
+    Ok((rows.select(Event::as_select()).load(conn).await?, page.next))
 }
 
 /// Oldest first, those with a greater id than `after`: what an export walks along.

@@ -2,14 +2,14 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
-use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Bool, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::schema::identities;
+use super::walk::{Condition, Value, Walk, when};
 use super::{Conn, Error};
 
 /// A row.
@@ -85,34 +85,28 @@ pub async fn inactive(conn: &mut Conn) -> Result<Vec<(String, String)>, Error> {
     Ok(rows.select((identities::issuer, identities::subject)).load(conn).await?)
 }
 
-/// Newest first (ids are UUID v7), those older than `before`.
+/// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
+/// which see `walk::Page`.
 pub async fn page(
     conn: &mut Conn,
     filter: &Filter,
     before: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Identity>, Error> {
-    let mut query = identities::table.into_boxed();
-    if let Some(q) = &filter.q {
-        let holds = |column: &str| {
-            let within = format!(") in lower({column})) > 0");
-            sql::<Bool>("position(lower(").bind::<Text, _>(q.clone()).sql(&within)
-        };
-        query = query.filter(holds("subject").or(holds("display_name")));
-    }
-    if let Some(active) = filter.active {
-        query = query.filter(identities::active.eq(active));
-    }
-    if let Some(issuer) = &filter.issuer {
-        query = query.filter(identities::issuer.eq(issuer.clone()));
-    }
-    if let Some(since) = filter.unseen_since {
-        query = query.filter(identities::last_seen_at.lt(since));
-    }
-    if let Some(before) = before {
-        query = query.filter(identities::id.lt(before));
-    }
-    Ok(query.order(identities::id.desc()).limit(limit).select(Identity::as_select()).load(conn).await?)
+) -> Result<(Vec<Identity>, Option<Uuid>), Error> {
+    let source = if filter.active == Some(false) { when("NOT active") } else { when("true") };
+    let mut filters: Vec<Condition> =
+        filter.active.filter(|is| *is).map(|_| when("active")).into_iter().collect();
+    filters.extend(filter.q.as_ref().map(|q| {
+        when("strpos(lower(subject), lower(?)) > 0 OR strpos(lower(display_name), lower(?)) > 0")
+            .text(q)
+            .text(q)
+    }));
+    filters.extend(filter.issuer.as_ref().map(|issuer| when("issuer = ?").text(issuer)));
+    filters.extend(filter.unseen_since.map(|since| when("last_seen_at < ?").with(Value::Time(since))));
+    let walk = Walk { table: "identities", sources: vec![source], within: Vec::new(), filters };
+    let page = walk.page(conn, before, limit).await?;
+    let rows = identities::table.filter(identities::id.eq_any(&page.ids)).order(identities::id.desc());
+    Ok((rows.select(Identity::as_select()).load(conn).await?, page.next))
 }
 
 /// Whether he is deactivated, by the table.

@@ -10,6 +10,7 @@ use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
 use super::schema::{job_violations, jobs};
+use super::walk::{Value, Walk, when};
 use super::{Conn, Error};
 
 /// What one delivery says of a job.
@@ -126,37 +127,48 @@ pub struct Filter {
     pub label: Option<String>,
 }
 
-/// Newest first (GitHub's ids grow), those with a smaller id than `before`.
+/// The jobs of this scope that fit.
+fn walk(scope: &Scope, filter: &Filter) -> Walk {
+    let (mut sources, mut filters) = (Vec::new(), Vec::new());
+    if let Some(repository) = &filter.repository {
+        sources.push(when("repository = ?").text(repository));
+    }
+    // Nearly all jobs are completed.
+    if let Some(state) = &filter.state {
+        let is = when("state = ?").text(state);
+        if sources.is_empty() && state != "completed" { &mut sources } else { &mut filters }.push(is);
+    }
+    if let Scope::Of { teams, repositories } = scope {
+        if sources.is_empty() {
+            sources.extend(teams.iter().map(|team| when("team = ?").text(team)));
+            if !repositories.is_empty() {
+                sources.push(when("team IS NULL"));
+            }
+        }
+        filters.push(
+            when("team = ANY(?) OR (team IS NULL AND repository LIKE ANY(?))")
+                .with(Value::Texts(teams.clone()))
+                .with(Value::Texts(repositories.clone())),
+        );
+    } else if sources.is_empty() {
+        sources.push(when("true"));
+    }
+    filters.extend(filter.label.as_ref().map(|label| when("labels @> ARRAY[?]").text(label)));
+    Walk { table: "jobs", sources, within: Vec::new(), filters }
+}
+
+/// Newest first (GitHub's ids grow), at most `limit` of those with a smaller id than `before`; and where the next page
+/// begins, for which see `walk::Page`.
 pub async fn page(
     conn: &mut Conn,
     scope: &Scope,
     filter: &Filter,
     before: Option<i64>,
     limit: i64,
-) -> Result<Vec<Job>, Error> {
-    let mut query = jobs::table.into_boxed().order(jobs::id.desc()).limit(limit);
-    if let Scope::Of { teams, repositories } = scope {
-        query = query.filter(
-            sql::<Bool>("(team = ANY(")
-                .bind::<Array<Text>, _>(teams.clone())
-                .sql(") OR (team IS NULL AND repository LIKE ANY(")
-                .bind::<Array<Text>, _>(repositories.clone())
-                .sql(")))"),
-        );
-    }
-    if let Some(state) = &filter.state {
-        query = query.filter(jobs::state.eq(state.clone()));
-    }
-    if let Some(repository) = &filter.repository {
-        query = query.filter(jobs::repository.eq(repository.clone()));
-    }
-    if let Some(label) = &filter.label {
-        query = query.filter(jobs::labels.contains(vec![label.clone()]));
-    }
-    if let Some(before) = before {
-        query = query.filter(jobs::id.lt(before));
-    }
-    Ok(query.select(Job::as_select()).load(conn).await?)
+) -> Result<(Vec<Job>, Option<i64>), Error> {
+    let page = walk(scope, filter).page(conn, before, limit).await?;
+    let rows = jobs::table.filter(jobs::id.eq_any(&page.ids)).order(jobs::id.desc());
+    Ok((rows.select(Job::as_select()).load(conn).await?, page.next))
 }
 
 /// What live runners of a target have: one set of labels.

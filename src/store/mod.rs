@@ -29,6 +29,7 @@ pub mod sync_targets;
 mod tls;
 pub mod unmanaged;
 mod url;
+pub mod walk;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! A database for each test, cloned from a template that is migrated once. On the server of `TEST_DATABASE_URL` or
 //! `DATABASE_URL`, else on a private one that all tests of this process share.
 
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -100,12 +102,23 @@ fn server() -> &'static Server {
                 (url, None)
             }
             None => {
-                let postgres = Postgres::start(&Options::temporary()).unwrap_or_else(|err| panic!("{err}"));
+                let options = Options { scratch: memory(), ..Options::temporary() };
+                let postgres = Postgres::start(&options).unwrap_or_else(|err| panic!("{err}"));
                 (postgres.url("postgres"), Some(postgres))
             }
         };
         Server { admin: Url::parse(&url).expect("a database's URL"), _private: private }
     })
+}
+
+/// Memory that can be used like a disk, if there is plenty: a database for each test is hundreds of files to be made
+/// and removed, and a disk takes far longer over that than over what is in them.
+fn memory() -> Option<PathBuf> {
+    const PLENTY_KB: u64 = 3_000_000;
+    let printed = Command::new("df").args(["-Pk", "/dev/shm"]).output().ok()?.stdout;
+    let printed = String::from_utf8_lossy(&printed);
+    let free: u64 = printed.lines().nth(1)?.split_whitespace().nth(3)?.parse().ok()?;
+    (free > PLENTY_KB).then(|| "/dev/shm".into())
 }
 
 /// Templates are renamed when they are whole, so what has the name is.

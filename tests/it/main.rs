@@ -36,6 +36,7 @@ mod identities;
 mod jobs;
 mod layers;
 mod lease;
+mod lists;
 mod lost;
 mod metrics;
 mod model;

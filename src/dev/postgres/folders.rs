@@ -33,16 +33,15 @@ pub fn claim(dir: &Path, account: &Account) -> Result<File, Error> {
 
 /// The name of a folder yet to be made, which nobody else has; short, since a socket's path may have no more than
 /// about a hundred bytes.
-pub fn temporary(account: &Account) -> PathBuf {
+pub fn temporary(account: &Account, wanted: Option<&Path>) -> PathBuf {
     let name = format!("rb-pg-{:010x}", rand::random::<u64>() >> 24);
     let fits = |base: &Path| {
         base.is_absolute()
             && base.join(&name).join(SOCKET).as_os_str().len() <= LONGEST_SOCKET_PATH
             && account.reaches(base)
     };
-    let own = std::env::temp_dir();
-    let base = if fits(&own) { own } else { PathBuf::from("/tmp") };
-    base.join(name)
+    let wanted = wanted.map(Path::to_owned).into_iter().chain([std::env::temp_dir()]).find(|base| fits(base));
+    wanted.unwrap_or_else(|| PathBuf::from("/tmp")).join(name)
 }
 
 /// Makes a folder that is Postgres' own.

@@ -9,6 +9,8 @@ use super::Search;
 pub struct Options {
     /// Where the data survives: in `data` there, beside `postgres.log`. `None`: nothing survives.
     pub data_dir: Option<PathBuf>,
+    /// Where what does not survive is put, if that is good for it; `None`: where the system has such things.
+    pub scratch: Option<PathBuf>,
     /// Whether commits wait for the disk.
     pub fsync: bool,
     pub max_connections: u16,
@@ -23,6 +25,7 @@ impl Options {
     pub fn temporary() -> Options {
         Options {
             data_dir: None,
+            scratch: None,
             fsync: false,
             max_connections: 300,
             settings: Vec::new(),

@@ -1,7 +1,6 @@
-//! What callers read of the table `runners`: one, a page, a count.
+//! What callers read of the table `runners`: one, a page, how many there are.
 
 use diesel::dsl::sql;
-use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
 use diesel_async::RunQueryDsl;
@@ -10,6 +9,7 @@ use uuid::Uuid;
 use super::{LIVE, Runner};
 use crate::model::Status;
 use crate::store::schema::runners;
+use crate::store::walk::{Condition, Total, Value, Walk, when};
 use crate::store::{Conn, Error};
 
 /// Whose runners a caller may see.
@@ -67,50 +67,76 @@ pub struct Filter {
     pub q: Option<String>,
 }
 
-type Boxed<'a> = runners::BoxedQuery<'a, Pg>;
-
-fn matching<'a>(scope: &Scope, filter: &Filter) -> Boxed<'a> {
-    let mut query = runners::table.into_boxed();
-    if let Scope::Teams(teams) = scope {
-        query = query.filter(runners::team.eq_any(teams.clone()));
+/// The runners of this scope that fit. What is live are few, and there are indexes for a team's, for those that failed
+/// and for those that last; whatever else is asked for is looked at row by row.
+fn walk(scope: &Scope, filter: &Filter) -> Walk {
+    let teams = match (scope, &filter.team) {
+        (Scope::All, team) => team.clone().map(|team| vec![team]),
+        (Scope::Teams(teams), Some(team)) => Some(teams.iter().filter(|own| *own == team).cloned().collect()),
+        (Scope::Teams(teams), None) => Some(teams.clone()),
+    };
+    let of_teams = |sql: &'static str| -> Vec<Condition> {
+        teams.iter().flatten().map(|team| when(sql).text(team)).collect()
+    };
+    let mut filters = Vec::new();
+    let live = filter.status.and_then(live);
+    let sources = match (live, filter.status, &teams) {
+        (_, _, Some(none)) if none.is_empty() => Vec::new(),
+        (Some(live), _, _) => {
+            filters.extend(teams.clone().map(|teams| when("team = ANY(?)").with(Value::Texts(teams))));
+            vec![when(live)]
+        }
+        (None, Some(Status::Failed), None) => vec![when("status = 'failed'")],
+        (None, Some(Status::Failed), Some(_)) => of_teams("status = 'failed' AND team = ?"),
+        (None, status, teams) => {
+            // Nearly all rows: those of the others are too few to be in its way.
+            filters.extend(status.map(|_| when("status = 'deleted'")));
+            match teams {
+                Some(_) => of_teams("team = ?"),
+                None if filter.ephemeral == Some(false) => vec![when("NOT ephemeral")],
+                None => vec![when("true")],
+            }
+        }
+    };
+    filters.extend(filter.ephemeral.map(|is| when(if is { "ephemeral" } else { "NOT ephemeral" })));
+    let label = filter.label.as_ref().map(|label| label.to_ascii_lowercase());
+    filters.extend(label.map(|label| when("labels @> ARRAY[?]").text(label)));
+    filters
+        .extend(filter.q.as_ref().map(|q| when("strpos(lower(name), ?) > 0").text(q.to_ascii_lowercase())));
+    if matches!(sources.as_slice(), [only] if only.is("NOT ephemeral")) {
+        filters.retain(|filter| !filter.is("NOT ephemeral"));
     }
-    if let Some(status) = filter.status {
-        query = query.filter(runners::status.eq(status.as_str()));
-    }
-    if let Some(team) = &filter.team {
-        query = query.filter(runners::team.eq(team.clone()));
-    }
-    if let Some(label) = &filter.label {
-        query = query.filter(runners::labels.contains(vec![label.to_ascii_lowercase()]));
-    }
-    if let Some(ephemeral) = filter.ephemeral {
-        query = query.filter(runners::ephemeral.eq(ephemeral));
-    }
-    if let Some(q) = &filter.q {
-        let escaped = q.to_ascii_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        query = query.filter(sql::<Bool>("lower(name) LIKE ").bind::<Text, _>(format!("%{escaped}%")));
-    }
-    query
+    Walk { table: "runners", sources, within: Vec::new(), filters }
 }
 
-/// Newest first (ids are UUID v7), those older than `before`.
+/// A live status, to the letter of the index of live rows.
+fn live(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Requested => Some("status = 'requested'"),
+        Status::Pending => Some("status = 'pending'"),
+        Status::Active => Some("status = 'active'"),
+        Status::Offline => Some("status = 'offline'"),
+        Status::Deleting => Some("status = 'deleting'"),
+        Status::Deleted | Status::Failed => None,
+    }
+}
+
+/// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
+/// which see `walk::Page`.
 pub async fn page(
     conn: &mut Conn,
     scope: &Scope,
     filter: &Filter,
     before: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Runner>, Error> {
-    let mut query = matching(scope, filter).order(runners::id.desc()).limit(limit);
-    if let Some(before) = before {
-        query = query.filter(runners::id.lt(before));
-    }
-    Ok(query.select(Runner::as_select()).load(conn).await?)
+) -> Result<(Vec<Runner>, Option<Uuid>), Error> {
+    let page = walk(scope, filter).page(conn, before, limit).await?;
+    let rows = runners::table.filter(runners::id.eq_any(&page.ids)).order(runners::id.desc());
+    Ok((rows.select(Runner::as_select()).load(conn).await?, page.next))
 }
 
-/// How many match, counted to `most` and no further.
-pub async fn count(conn: &mut Conn, scope: &Scope, filter: &Filter, most: i64) -> Result<i64, Error> {
-    // A count over a limited subselect is beyond the query builder; fetching `most` ids is cheap enough.
-    let ids: Vec<Uuid> = matching(scope, filter).select(runners::id).limit(most).load(conn).await?;
-    Ok(ids.len() as i64)
+/// How many there are on all pages, counted to `most`, and where filters need a look at each row among the newest
+/// only.
+pub async fn total(conn: &mut Conn, scope: &Scope, filter: &Filter, most: i64) -> Result<Total, Error> {
+    walk(scope, filter).total(conn, most).await
 }
