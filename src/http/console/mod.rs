@@ -15,6 +15,7 @@ mod page;
 mod roles;
 mod security;
 mod session;
+mod system;
 mod ui;
 
 use actix_web::web::ServiceConfig;
@@ -33,5 +34,6 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(security::security)
         .service(identities::identities)
         .service(identities::ask)
-        .service(identities::act);
+        .service(identities::act)
+        .service(system::system);
 }
