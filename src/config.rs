@@ -1,6 +1,7 @@
 //! All configuration, read once and checked at once. Plain values; knows none of the layers that use them.
 
 mod reader;
+mod shown;
 mod variables;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
 pub use reader::Faults;
+pub use shown::{Setting, Shown};
 pub use variables::{VARIABLES, Variable, env_example};
 
 use crate::model::Target;

@@ -187,7 +187,7 @@ fn check_spelling(document: &Document, known: &[String]) -> Result<(), Error> {
     if faults.is_empty() { Ok(()) } else { Err(Error::Policy(faults.join("\n"))) }
 }
 
-fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
+pub(super) fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
     let fields = |team: &TeamEntry| match serde_json::to_value(team) {
         Ok(Value::Object(fields)) => fields,
         _ => serde_json::Map::new(),

@@ -33,6 +33,7 @@ pub mod security;
 pub mod sessions;
 pub mod stats;
 pub mod sync;
+pub mod system;
 pub mod teams;
 pub mod webhook;
 
@@ -95,6 +96,7 @@ pub struct Broker {
     /// What signs checkpoints of the audit log.
     signer: OnceLock<SigningKey>,
     stats: stats::Computed,
+    system: system::Kept,
 }
 
 impl Broker {
@@ -114,6 +116,7 @@ impl Broker {
             github_timeout: github_config.timeout,
             store,
             github,
+            system: system::Kept::new(clock.now()),
             policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
             reading_policy: Mutex::default(),
             policy_is_of_file: OnceLock::new(),

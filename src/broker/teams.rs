@@ -8,7 +8,7 @@ use serde_json::json;
 
 pub use preview::Preview;
 
-use super::administer::entries;
+use super::administer::{entries, team_changes};
 use super::caller::Caller;
 use super::edit::{Change, Draft, Edit, place_of, team_version};
 use super::events::{Actor, Batch, Kind};
@@ -77,6 +77,11 @@ impl TeamPatch {
         set(&mut entry.requests_per_minute, &self.requests_per_minute);
         set(&mut entry.member, &self.members);
     }
+}
+
+/// What makes one of these the other, a line a change.
+pub fn changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
+    team_changes(was, is)
 }
 
 /// What a member is called by: the same for the same issuer and claims.

@@ -59,6 +59,11 @@ impl Webhooks {
             installations: ArcSwap::default(),
         }
     }
+
+    /// Whether GitHub tells anything by itself.
+    pub fn are_expected(&self) -> bool {
+        self.key.is_some()
+    }
 }
 
 /// A delivery as it came; nothing of it is believed before its signature is checked, and its headers not even

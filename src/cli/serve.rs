@@ -157,6 +157,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     wait_for(&store, DATABASE_PATIENCE).await?;
     check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
+    broker.show_settings(config.shown());
     if let Some(signer) = signer {
         broker.sign_with(signer);
     }

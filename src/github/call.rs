@@ -26,6 +26,7 @@ pub(super) enum Operation {
     DeleteRunner,
     ListRunnerGroups,
     FindInstallation,
+    GetApp,
     InstallationToken,
     GetInstallation,
     ListDeliveries,
@@ -44,6 +45,7 @@ impl Operation {
             Operation::DeleteRunner => "delete_runner",
             Operation::ListRunnerGroups => "list_runner_groups",
             Operation::FindInstallation => "find_installation",
+            Operation::GetApp => "get_app",
             Operation::InstallationToken => "installation_token",
             Operation::GetInstallation => "get_installation",
             Operation::ListDeliveries => "list_deliveries",
@@ -65,6 +67,7 @@ impl Operation {
             | Operation::ListRunners
             | Operation::ListRunnerGroups
             | Operation::FindInstallation
+            | Operation::GetApp
             | Operation::GetInstallation
             | Operation::ListDeliveries => Method::GET,
         }

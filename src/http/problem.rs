@@ -124,11 +124,6 @@ impl Problem {
             .with_header(header::ALLOW, allowed)
     }
 
-    /// Code and detail, for an answer of which this is only a part.
-    pub fn into_parts(self) -> (&'static str, String) {
-        (self.error_code, self.detail)
-    }
-
     pub fn title(&self) -> &'static str {
         self.title
     }
@@ -148,6 +143,11 @@ impl Problem {
     /// Of the fields of a body or a form.
     pub fn errors(&self) -> &[FieldError] {
         &self.errors
+    }
+
+    /// Code and detail, for an answer of which this is only a part.
+    pub fn into_parts(self) -> (&'static str, String) {
+        (self.error_code, self.detail)
     }
 
     pub fn with_header(mut self, name: header::HeaderName, value: String) -> Problem {

@@ -171,6 +171,23 @@ pub async fn backlog(conn: &mut Conn, most: i64) -> Result<i64, Error> {
     Ok(ids.len() as i64)
 }
 
+/// A delivery that was worked off.
+#[derive(Clone, Debug, QueryableByName)]
+#[diesel(check_for_backend(Pg))]
+pub struct Finished {
+    #[diesel(sql_type = Text)]
+    pub event: String,
+    #[diesel(sql_type = Timestamptz)]
+    pub received_at: DateTime<Utc>,
+}
+
+/// The one that was finished last.
+pub async fn latest(conn: &mut Conn) -> Result<Option<Finished>, Error> {
+    let query = "SELECT event, received_at FROM webhook_deliveries
+                 WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT 1";
+    Ok(diesel::sql_query(query).get_result(conn).await.optional()?)
+}
+
 /// Forgets what was finished before, at most `limit`; how many.
 pub async fn forget(conn: &mut Conn, before: DateTime<Utc>, limit: i64) -> Result<usize, Error> {
     diesel::delete(webhook_redeliveries::table.filter(webhook_redeliveries::requested_at.lt(before)))

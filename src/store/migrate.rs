@@ -49,15 +49,16 @@ impl Store {
             }
             applied => applied?,
         };
-        let known: Vec<Box<dyn Migration<Pg>>> =
-            MIGRATIONS.migrations().map_err(|err| Error::Migration(err.to_string()))?;
-        let is_pending =
-            |name: &dyn MigrationName| applied.iter().all(|row| row.version != name.version().to_string());
-        Ok(known
-            .iter()
-            .map(|migration| migration.name())
-            .filter(|name| is_pending(*name))
-            .map(ToString::to_string)
-            .collect())
+        newer_than(applied.iter().map(|row| row.version.as_str()))
     }
+}
+
+/// The migrations of this version that are not among these, which are named by their versions.
+pub fn newer_than<'a>(applied: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Error> {
+    let applied: Vec<&str> = applied.collect();
+    let known: Vec<Box<dyn Migration<Pg>>> =
+        MIGRATIONS.migrations().map_err(|err| Error::Migration(err.to_string()))?;
+    let is_pending = |name: &dyn MigrationName| !applied.contains(&name.version().to_string().as_str());
+    let names = known.iter().map(|migration| migration.name());
+    Ok(names.filter(|name| is_pending(*name)).map(ToString::to_string).collect())
 }

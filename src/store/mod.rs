@@ -11,6 +11,7 @@ mod connect;
 pub mod deliveries;
 pub mod detail;
 pub mod github_cache;
+pub mod health;
 pub mod idempotency;
 pub mod identities;
 pub mod installations;
@@ -45,6 +46,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 pub use after::after_commit;
+pub use migrate::newer_than;
 
 use crate::telemetry::{self, SPANS};
 use connect::Server;

@@ -19,6 +19,7 @@ mod console;
 mod console_audit;
 mod console_jobs;
 mod console_security;
+mod console_system;
 mod database;
 mod database_away;
 mod database_hosts;

@@ -71,7 +71,7 @@ pub(super) fn installation(state: &State, of: &Installation, base: &str) -> Valu
         "account": owner.map(|owner| account(owner, base)),
         "target_id": owner.map_or(0, |owner| owner.id),
         "target_type": if owner.is_some_and(|owner| owner.is_org) { "Organization" } else { "User" },
-        "repository_selection": "all", "permissions": of.permissions, "events": [],
+        "repository_selection": "all", "permissions": of.permissions, "events": ["workflow_job"],
         "access_tokens_url": format!("{base}/app/installations/{id}/access_tokens"),
         "repositories_url": format!("{base}/installation/repositories"),
         "html_url": format!("{base}/settings/installations/{id}"),
@@ -101,6 +101,6 @@ pub(super) fn app(state: &State, base: &str) -> Value {
         "permissions": {
             "organization_self_hosted_runners": "write", "administration": "write", "metadata": "read",
         },
-        "events": [], "installations_count": state.installations.len(),
+        "events": ["workflow_job"], "installations_count": state.installations.len(),
     })
 }

@@ -40,7 +40,7 @@ pub struct TeamQuery {
 }
 
 impl TeamQuery {
-    fn parse(self) -> Result<(TeamFilter, Option<String>, i64), Problem> {
+    pub fn parse(self) -> Result<(TeamFilter, Option<String>, i64), Problem> {
         let mut faults = Faults::default();
         let filter = TeamFilter { q: faults.text("q", self.q), active: self.active };
         let after = faults.parse("cursor", self.cursor.as_deref(), |text| {

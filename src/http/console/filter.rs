@@ -14,9 +14,14 @@ pub struct Form<'a> {
 }
 
 impl Form<'_> {
+    /// What is wrong with a field, or with an entry of it (`name[2]`).
     fn fault(&self, name: &str) -> Option<&str> {
+        let is_of = |field: &str| {
+            let rest = field.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('[') || rest.starts_with('.'))
+        };
         let mut errors = self.problem?.errors().iter();
-        errors.find(|error| error.field == name).map(|error| error.message.as_str())
+        errors.find(|error| is_of(&error.field)).map(|error| error.message.as_str())
     }
 
     /// What is wrong, above the form; nothing if nothing is.
@@ -43,6 +48,22 @@ impl Form<'_> {
                 input type="text" name=(name) value=(self.fields.get(name).unwrap_or_default())
                     placeholder=(placeholder) autocomplete="off" spellcheck="false"
                     aria-invalid=[fault.map(|_| "true")] aria-describedby=[fault.map(|_| &told)];
+                @if let Some(fault) = fault { span.faulty id=(told) { (fault) } }
+            }
+        }
+    }
+
+    /// Lines of text.
+    pub fn area(&self, name: &str, label: &str, placeholder: &str) -> Markup {
+        let (fault, told) = (self.fault(name), format!("fault-{name}"));
+        html! {
+            label.field.long {
+                span { (label) }
+                // A first line's end is no part of what a textarea holds.
+                textarea name=(name) placeholder=(placeholder) spellcheck="false"
+                    aria-invalid=[fault.map(|_| "true")] aria-describedby=[fault.map(|_| &told)] {
+                    "\n" (self.fields.get(name).unwrap_or_default())
+                }
                 @if let Some(fault) = fault { span.faulty id=(told) { (fault) } }
             }
         }

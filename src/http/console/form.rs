@@ -19,6 +19,16 @@ use crate::http::problem::{FieldError, Problem};
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
+    /// These, as if a form had sent them.
+    pub fn of(fields: Vec<(String, String)>) -> Fields {
+        Fields(fields)
+    }
+
+    /// Of these only those of one name.
+    pub fn keep(&self, name: &str) -> Fields {
+        Fields(self.0.iter().filter(|(field, _)| field == name).cloned().collect())
+    }
+
     /// The trimmed text of a field; nothing if it is missing or empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         let value = self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.trim())?;

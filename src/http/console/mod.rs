@@ -12,9 +12,14 @@ mod jobs;
 mod layout;
 mod overview;
 mod page;
+mod role_members;
 mod roles;
 mod security;
 mod session;
+mod system;
+mod team_edit;
+mod team_form;
+mod teams;
 mod ui;
 
 use actix_web::web::ServiceConfig;
@@ -33,5 +38,16 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(security::security)
         .service(identities::identities)
         .service(identities::ask)
-        .service(identities::act);
+        .service(identities::act)
+        .service(system::show)
+        .service(teams::list)
+        .service(teams::show)
+        .service(team_edit::ask_new)
+        .service(team_edit::create)
+        .service(team_edit::ask)
+        .service(team_edit::change)
+        .service(team_edit::ask_state)
+        .service(team_edit::change_state)
+        .service(role_members::show)
+        .service(role_members::change);
 }

@@ -1,0 +1,232 @@
+//! What Postgres and this process say: no call to anybody else.
+
+use std::time::Instant;
+
+use chrono::TimeDelta;
+
+use super::{Area, Check};
+use crate::auth::IssuerStatus;
+use crate::broker::Broker;
+use crate::broker::events::Kind;
+use crate::store::audit::{self, Filter, Scope};
+use crate::store::sync_targets::SweepResult;
+use crate::store::{self, Conn, alerts, audit_sealing, deliveries, health};
+
+/// Postgres is close, or every provision is slow.
+const SLOW_MS: u128 = 50;
+/// How many deliveries may wait before it is news, and how many are counted.
+const MANY: i64 = 1_000;
+/// How old the oldest event that waits to be sealed may be, in seconds.
+const LAG: f64 = 60.0;
+
+impl Broker {
+    pub(super) async fn inside(&self, issuers: &[IssuerStatus]) -> Vec<Check> {
+        let mut checks = issuers.iter().map(issuer).collect::<Vec<_>>();
+        checks.push(self.database().await);
+        checks.extend(self.sweep().await);
+        checks.extend(self.tables().await);
+        checks
+    }
+
+    async fn database(&self) -> Check {
+        let (area, what) = (Area::Database, "Postgres");
+        let begun = Instant::now();
+        let asked = async {
+            let mut conn = self.store.conn().await?;
+            let waited = begun.elapsed();
+            let asked = Instant::now();
+            let server = health::server(&mut conn).await?;
+            let lacking = store::newer_than(server.migrations.iter().map(String::as_str))?;
+            Ok::<_, store::Error>((server, lacking, waited, asked.elapsed()))
+        };
+        let (server, lacking, waited, took) = match asked.await {
+            Ok(answered) => answered,
+            Err(err) => {
+                return Check::fault(area, what, err.to_string())
+                    .advise("check DATABASE_URL and the server: nothing works without it");
+            }
+        };
+        let pool = self.store.status();
+        let detail = format!(
+            "version {}, answers in {} ms ({} ms for a connection), {} of {} connections free",
+            server.version,
+            took.as_millis(),
+            waited.as_millis(),
+            pool.available,
+            pool.size
+        );
+        if !lacking.is_empty() {
+            return Check::fault(area, what, format!("{detail}; the schema lacks {}", lacking.join(", ")))
+                .advise("run 'runner-broker migrate'");
+        }
+        match took.as_millis() > SLOW_MS {
+            true => Check::warning(area, what, detail).advise("put the broker nearer to its database"),
+            false => Check::ok(area, what, format!("{detail}; {} migrations", server.migrations.len())),
+        }
+    }
+
+    async fn sweep(&self) -> Vec<Check> {
+        let area = Area::Sweep;
+        let status = match self.sync_status().await {
+            Ok(status) => status,
+            Err(err) => return vec![Check::fault(area, "Leader", err.to_string())],
+        };
+        let now = self.clock.now();
+        let mut checks = vec![match status.lease.filter(|lease| lease.stands) {
+            Some(lease) => {
+                Check::ok(area, "Leader", format!("replica {}, epoch {}", lease.holder, lease.epoch))
+            }
+            None => Check::fault(area, "Leader", "no replica leads at this moment")
+                .advise("if that stays so for longer than LEASE_SECONDS, look at the replicas' logs"),
+        }];
+        let (backlog, overdue) = (status.backlog, |count: i64| count > 0);
+        let detail = format!(
+            "{} interrupted provisions, {} removals, {} runners past their deadline",
+            backlog.interrupted, backlog.deleting, backlog.unstarted
+        );
+        checks.push(match overdue(backlog.interrupted + backlog.unstarted) {
+            true => Check::warning(area, "Overdue", detail)
+                .advise("the next sweep takes them up; if not, see the log"),
+            false => Check::ok(area, "Overdue", detail),
+        });
+        for target in status.targets.into_iter().take(200) {
+            let what = format!("Sweep of {}", target.target);
+            let seen = target.completed_at.map_or("never read whole".to_owned(), |at| {
+                let runners = target.runners_seen.unwrap_or(0);
+                format!("last read whole {} s ago, {runners} runners", (now - at).num_seconds().max(0))
+            });
+            let detail = match &target.error {
+                Some(error) => format!("{seen}; {}: {error}", target.result.as_deref().unwrap_or("failed")),
+                None => seen,
+            };
+            let postponed = target.result.as_deref() == Some(SweepResult::Postponed.as_str());
+            checks.push(match (status.unswept.contains(&target.target), target.error.is_some()) {
+                (true, _) if !postponed => Check::fault(area, what, detail).advise(
+                    "what the broker knows of its runners is old: see the target's permissions above",
+                ),
+                (true, _) | (false, true) => Check::warning(area, what, detail),
+                (false, false) => Check::ok(area, what, detail),
+            });
+        }
+        checks
+    }
+
+    /// What waits in tables; where Postgres is away that was said already.
+    async fn tables(&self) -> Vec<Check> {
+        let Ok(mut conn) = self.store.conn().await else { return Vec::new() };
+        let fault =
+            |area: Area| move |err: store::Error| vec![Check::fault(area, area.as_str(), err.to_string())];
+        let mut checks = self.webhooks(&mut conn).await.unwrap_or_else(fault(Area::Webhooks));
+        checks.extend(self.sealing(&mut conn).await.unwrap_or_else(fault(Area::AuditLog)));
+        checks.extend(self.alerting(&mut conn).await.unwrap_or_else(fault(Area::Alerts)));
+        checks
+    }
+
+    async fn webhooks(&self, conn: &mut Conn) -> Result<Vec<Check>, store::Error> {
+        let area = Area::Webhooks;
+        if !self.hears_of_jobs() {
+            let off = Check::warning(
+                area,
+                "Deliveries",
+                "GITHUB_WEBHOOK_SECRET is not set: GitHub tells nothing by itself",
+            );
+            return Ok(vec![off.advise(
+                "set it, and the same secret in the App's settings: states come at once, and jobs are known",
+            )]);
+        }
+        let now = self.clock.now();
+        let mut checks = Vec::new();
+        checks.push(match deliveries::latest(conn).await? {
+            Some(last) => Check::ok(
+                area,
+                "Deliveries",
+                format!(
+                    "the last one that was worked off: {}, {} s ago",
+                    last.event,
+                    (now - last.received_at).num_seconds().max(0)
+                ),
+            ),
+            None => Check::warning(area, "Deliveries", "none has come yet").advise(
+                "the App's settings on GitHub list its deliveries under «Advanced», with what was answered",
+            ),
+        });
+        let waiting = deliveries::backlog(conn, MANY).await?;
+        checks.push(match waiting >= MANY {
+            true => Check::warning(
+                area,
+                "Waiting",
+                format!("{waiting} deliveries or more are yet to be worked off"),
+            ),
+            false => Check::ok(area, "Waiting", format!("{waiting} deliveries are yet to be worked off")),
+        });
+        let event_type = Some(Kind::WebhookDeliverySetAside.as_str().to_owned());
+        let filter = Filter { event_type, ..Filter::default() };
+        let set_aside = audit::page(conn, &Scope::All, &filter, None, 1).await?.pop();
+        checks.push(match set_aside {
+            Some(event) if now - event.timestamp < TimeDelta::days(1) => {
+                let why = event.error_message.unwrap_or_else(|| event.event_data.to_string());
+                Check::warning(area, "Set aside", format!("within the last day, event {}: {why}", event.id))
+                    .advise("mend its cause, then send it again from the App's page on GitHub")
+            }
+            _ => Check::ok(area, "Set aside", "none within the last day"),
+        });
+        Ok(checks)
+    }
+
+    async fn sealing(&self, conn: &mut Conn) -> Result<Vec<Check>, store::Error> {
+        let area = Area::AuditLog;
+        let signing = match self.verifier_key() {
+            Some(key) => Check::ok(area, "Signature", format!("checkpoints are signed: {key}")),
+            None => Check::warning(area, "Signature", "checkpoints are not signed by this replica")
+                .advise("set AUDIT_SIGNING_KEY_PATH; 'runner-broker audit-key generate' makes a key"),
+        };
+        let horizon = audit_sealing::horizon(conn).await?.map_or(0, |horizon| horizon.horizon_id);
+        let lag = audit_sealing::lag(conn, horizon).await?;
+        let detail = format!("{} events wait, the oldest for {:.0} s", lag.events, lag.seconds);
+        if lag.seconds <= LAG {
+            return Ok(vec![signing, Check::ok(area, "Sealing", detail)]);
+        }
+        let blocker = audit_sealing::blocker(conn).await?;
+        let advice = blocker.map_or("see the leader's log".to_owned(), |by| {
+            format!("end what holds the sealer back: {}", by.what)
+        });
+        Ok(vec![signing, Check::fault(area, "Sealing", detail).advise(advice)])
+    }
+
+    async fn alerting(&self, conn: &mut Conn) -> Result<Vec<Check>, store::Error> {
+        let (area, what) = (Area::Alerts, "Waiting");
+        let waiting = alerts::waiting(conn).await?;
+        let detail = format!("{waiting} alerts are yet to be posted");
+        Ok(vec![match (&self.config.alerts, waiting) {
+            (None, 0) => {
+                Check::ok(area, what, "ALERT_WEBHOOK_URL is not set: security events are in the log alone")
+            }
+            (None, _) => {
+                Check::warning(area, what, detail).advise("ALERT_WEBHOOK_URL is not set on this replica")
+            }
+            (Some(_), waiting) if waiting > 20 => Check::warning(area, what, detail)
+                .advise("check that ALERT_WEBHOOK_URL takes them: the log says why not"),
+            (Some(_), _) => Check::ok(area, what, detail),
+        }])
+    }
+}
+
+fn issuer(of: &IssuerStatus) -> Check {
+    let area = Area::Issuers;
+    let fetched =
+        of.fetched_at.map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let detail = format!("{} keys, fetched {fetched}", of.keys);
+    match (of.usable, &of.failure) {
+        (true, None) => Check::ok(area, &of.issuer, detail),
+        (true, Some(failure)) => {
+            Check::warning(area, &of.issuer, format!("{detail}; the last attempt failed: {failure}"))
+                .advise("its last keys serve for 24 hours")
+        }
+        (false, failure) => {
+            let why = failure.as_deref().unwrap_or("its keys have not been fetched yet");
+            Check::fault(area, &of.issuer, format!("{detail}: {why}")).advise(
+                "nobody with a token of this issuer is let in: check that it can be reached from here",
+            )
+        }
+    }
+}
