@@ -14,6 +14,9 @@ use crate::policy::{Document, Fault, Member, Rules, TeamEntry};
 use crate::store::Store;
 use crate::store::policies::{self, RoleMember, Tables, Team, TeamMember};
 
+/// Whence a change by an administrator comes, as `policy_versions` remembers it.
+pub const BY_API: &str = "api";
+
 /// What applying a document did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
@@ -36,7 +39,7 @@ pub async fn apply(
     dry_run: bool,
 ) -> Result<Applied, Error> {
     let new = to_tables(document);
-    let sha256 = hex::encode(digest(&SHA256, document.to_toml().as_bytes()));
+    let sha256 = sha256(document);
     store
         .transaction::<_, Error, _>(async |conn| {
             policies::lock(conn).await?;
@@ -47,13 +50,14 @@ pub async fn apply(
             if only_if_new && policies::was_applied(conn, &sha256).await? {
                 return Ok(Applied::Superseded);
             }
-            check_spelling(document, &policies::team_names(conn).await?)?;
-            let changes = difference(&from_tables(old)?, document);
+            let known = policies::team_names(conn).await?;
+            check_spelling(document, &known)?;
+            let changes = difference(&from_tables(old.clone())?, document, &known);
             if dry_run {
                 return Ok(Applied::Changed(changes));
             }
             let now = clock.now();
-            let revision = policies::replace(conn, &new, &sha256, source, now).await?;
+            let revision = policies::replace(conn, &old, &new, &sha256, source, now).await?;
             let event = event_at(now, Kind::PolicyApplied, Actor::System("policy"));
             let data =
                 json!({ "source": source, "sha256": sha256, "revision": revision, "changes": changes });
@@ -102,6 +106,8 @@ impl Broker {
     }
 
     async fn refresh_rules(&self) -> Result<(), Error> {
+        // One reads at a time, so that what was read earlier never replaces what was read later.
+        let _alone = self.reading_policy.lock().await;
         let mut conn = self.store.conn().await?;
         if policies::revision(&mut conn).await? == self.policy.load().revision {
             return Ok(());
@@ -126,8 +132,13 @@ pub fn listed(faults: &[Fault]) -> String {
     faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// What changes for whom, a line a change.
-fn difference(old: &Document, new: &Document) -> Vec<String> {
+/// What a document is recognised by.
+pub(super) fn sha256(document: &Document) -> String {
+    hex::encode(digest(&SHA256, document.to_toml().as_bytes()))
+}
+
+/// What changes for whom, a line a change. `known` are all teams there ever were.
+pub(super) fn difference(old: &Document, new: &Document, known: &[String]) -> Vec<String> {
     let teams = |document: &Document| -> BTreeMap<String, TeamEntry> {
         document.team.iter().map(|team| (team.name.clone(), team.clone())).collect()
     };
@@ -135,6 +146,7 @@ fn difference(old: &Document, new: &Document) -> Vec<String> {
     let mut changes = Vec::new();
     for (name, team) in &after {
         match before.get(name) {
+            None if known.contains(name) => changes.push(format!("team {name}: reactivated")),
             None => changes.push(format!("team {name}: added")),
             Some(was) if was != team => changes.extend(team_changes(was, team)),
             Some(_) => {}
@@ -197,7 +209,7 @@ fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
         .collect()
 }
 
-fn to_tables(document: &Document) -> Tables {
+pub(super) fn to_tables(document: &Document) -> Tables {
     let mut tables = Tables::default();
     for (position, team) in document.team.iter().enumerate() {
         tables.teams.push(Team {
@@ -232,39 +244,52 @@ fn to_tables(document: &Document) -> Tables {
     tables
 }
 
-fn from_tables(tables: Tables) -> Result<Document, Error> {
-    let row = |what: &str| Error::Store(crate::store::Error::Row(what.to_owned()));
-    let claims = |value: Value| serde_json::from_value(value).map_err(|_| row("claims"));
-    let mut members: BTreeMap<String, Vec<Member>> = BTreeMap::new();
-    for member in tables.team_members {
-        let entry = Member { issuer: member.issuer, claims: claims(member.claims)? };
-        members.entry(member.team).or_default().push(entry);
+pub(super) fn from_tables(tables: Tables) -> Result<Document, Error> {
+    let mut document = Document { team: entries(tables.teams, tables.team_members)?, ..Document::default() };
+    for row in tables.role_members {
+        let entry = member(row.issuer, row.claims)?;
+        match row.role.parse() {
+            Ok(Role::Admin) => document.admin.push(entry),
+            Ok(Role::Auditor) => document.auditor.push(entry),
+            Err(_) => return Err(unknown("role")),
+        }
     }
-    let mut document = Document::default();
-    for team in tables.teams {
-        let groups: Option<Vec<GroupRef>> =
-            team.runner_groups.map(serde_json::from_value).transpose().map_err(|_| row("runner_groups"))?;
+    Ok(document)
+}
+
+/// These teams with their members, each in the order of the rows.
+pub(super) fn entries(teams: Vec<Team>, rows: Vec<TeamMember>) -> Result<Vec<TeamEntry>, Error> {
+    let mut members: BTreeMap<String, Vec<Member>> = BTreeMap::new();
+    for row in rows {
+        members.entry(row.team).or_default().push(member(row.issuer, row.claims)?);
+    }
+    let entry = |team: Team| {
+        let groups: Option<Vec<GroupRef>> = team
+            .runner_groups
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|_| unknown("runner_groups"))?;
         let methods: Result<Vec<_>, _> = team.methods.iter().map(|method| method.parse()).collect();
-        document.team.push(TeamEntry {
+        Ok(TeamEntry {
             member: members.remove(&team.name).unwrap_or_default(),
             description: team.description,
             required_labels: team.required_labels,
             allowed_labels: team.allowed_labels,
-            methods: methods.map_err(|_| row("methods"))?,
+            methods: methods.map_err(|_| unknown("methods"))?,
             targets: team.targets,
             runner_groups: groups,
             max_runners: team.max_runners,
             requests_per_minute: team.requests_per_minute,
             name: team.name,
-        });
-    }
-    for member in tables.role_members {
-        let entry = Member { issuer: member.issuer, claims: claims(member.claims)? };
-        match member.role.parse() {
-            Ok(Role::Admin) => document.admin.push(entry),
-            Ok(Role::Auditor) => document.auditor.push(entry),
-            Err(_) => return Err(row("role")),
-        }
-    }
-    Ok(document)
+        })
+    };
+    teams.into_iter().map(entry).collect()
+}
+
+pub(super) fn member(issuer: String, claims: Value) -> Result<Member, Error> {
+    Ok(Member { issuer, claims: serde_json::from_value(claims).map_err(|_| unknown("claims"))? })
+}
+
+fn unknown(what: &str) -> Error {
+    Error::Store(crate::store::Error::Row(what.to_owned()))
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::{Broker, Error};
 use crate::auth::Verified;
 use crate::model::{Identity, Role};
@@ -12,7 +14,19 @@ use crate::policy::{Membership, Memberships};
 pub struct Caller {
     pub identity: Identity,
     pub memberships: Arc<Memberships>,
+    /// What his token said, by which another policy may make something else of him.
+    pub claims: Arc<Claims>,
     pub origin: Origin,
+}
+
+/// The claims of a verified token. They are not for any log.
+#[derive(Clone, Default)]
+pub struct Claims(pub Map<String, Value>);
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claims").finish_non_exhaustive()
+    }
 }
 
 /// Where a request came from, for the audit log.
@@ -60,7 +74,12 @@ impl Broker {
     /// deactivated him.
     pub fn admit(self: &Arc<Self>, verified: Verified, origin: Origin) -> Result<Caller, Error> {
         let memberships = self.policy.load().rules.memberships(&verified.identity.issuer, &verified.claims);
-        let caller = Caller { identity: verified.identity, memberships: Arc::new(memberships), origin };
+        let caller = Caller {
+            identity: verified.identity,
+            memberships: Arc::new(memberships),
+            claims: Arc::new(Claims(verified.claims)),
+            origin,
+        };
         if self.is_inactive(&caller.identity) {
             self.note_refused_identity(&caller);
             return Err(Error::IdentityDeactivated);

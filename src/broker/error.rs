@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::policy::Denial;
+use crate::policy::{Denial, Fault};
 use crate::{github, store};
 
 /// Refusals (the caller's to mend) and failures (ours, GitHub's or Postgres').
@@ -46,6 +46,27 @@ pub enum Error {
     IdentityNotFound(uuid::Uuid),
     #[error("nobody can deactivate himself; another administrator can")]
     OwnIdentity,
+    #[error("there is no team '{0}'")]
+    TeamNotFound(String),
+    #[error("there is a team '{0}' already")]
+    TeamExists(String),
+    #[error("there is a team '{0}' already, which is deactivated: reactivate it")]
+    TeamExistsDeactivated(String),
+    #[error("team '{0}' is deactivated: reactivate it first")]
+    TeamDeactivated(String),
+    #[error("there is no such member")]
+    MemberNotFound,
+    #[error("send If-Match with the ETag of what you saw, so that nobody's change is overwritten unseen")]
+    PreconditionRequired,
+    #[error("it has changed since you saw it: read it again")]
+    PreconditionFailed,
+    #[error("POLICY_FILE manages the policy here: change that file")]
+    PolicyIsOfFile,
+    #[error("nobody can take the role of an administrator from himself; another administrator can")]
+    OwnRole,
+    /// What the caller wants of the policy has faults.
+    #[error("not acceptable: {}", .0.iter().map(|fault| fault.what.as_str()).collect::<Vec<_>>().join("; "))]
+    Faulty(Vec<Fault>),
     #[error("the database did not take the result in time; the runner was taken off GitHub again")]
     TooLate,
     #[error("GitHub did not answer whether it made the runner; what it made will be removed")]
@@ -104,6 +125,14 @@ impl Error {
             Error::IdentityDeactivated => "IDENTITY_DEACTIVATED",
             Error::IdentityNotFound(_) => "NOT_FOUND",
             Error::OwnIdentity => "OWN_IDENTITY",
+            Error::TeamNotFound(_) | Error::MemberNotFound => "NOT_FOUND",
+            Error::TeamExists(_) | Error::TeamExistsDeactivated(_) => "TEAM_EXISTS",
+            Error::TeamDeactivated(_) => "TEAM_DEACTIVATED",
+            Error::PreconditionRequired => "PRECONDITION_REQUIRED",
+            Error::PreconditionFailed => "PRECONDITION_FAILED",
+            Error::PolicyIsOfFile => "POLICY_IS_MANAGED_BY_FILE",
+            Error::OwnRole => "OWN_ADMIN_ROLE",
+            Error::Faulty(_) => "INVALID_REQUEST",
             Error::TooLate | Error::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
                 "DATABASE_UNAVAILABLE"
             }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::caller::Caller;
 use super::{Broker, Error, security};
+use crate::model::Comment;
 use crate::seal::TAMPERED;
 use crate::store::Conn;
 use crate::store::audit::{self, NewEvent};
@@ -31,6 +32,12 @@ pub enum Kind {
     UnmanagedRunnerDetected,
     UnmanagedRunnerRemoved,
     PolicyApplied,
+    TeamCreated,
+    TeamUpdated,
+    TeamDeactivated,
+    TeamReactivated,
+    RoleMembersChanged,
+    BatchExecuted,
     TokenRefused,
     CallerRefused,
     IdentityDeactivated,
@@ -67,6 +74,12 @@ impl Kind {
             Kind::UnmanagedRunnerDetected => "unmanaged_runner_detected",
             Kind::UnmanagedRunnerRemoved => "unmanaged_runner_removed",
             Kind::PolicyApplied => "policy_applied",
+            Kind::TeamCreated => "team_created",
+            Kind::TeamUpdated => "team_updated",
+            Kind::TeamDeactivated => "team_deactivated",
+            Kind::TeamReactivated => "team_reactivated",
+            Kind::RoleMembersChanged => "role_members_changed",
+            Kind::BatchExecuted => "batch_executed",
             Kind::TokenRefused => "token_refused",
             Kind::CallerRefused => "caller_refused",
             Kind::IdentityDeactivated => "identity_deactivated",
@@ -132,7 +145,26 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub enum Actor<'a> {
     Caller(&'a Caller),
+    /// An administrator, by one call for many things.
+    Batch(&'a Caller, &'a Batch),
     System(&'static str),
+}
+
+/// What the events of one batch have in common.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub id: Uuid,
+    pub comment: Comment,
+}
+
+impl<'a> Actor<'a> {
+    /// Who calls, if it is somebody.
+    pub(super) fn caller(self) -> Option<&'a Caller> {
+        match self {
+            Actor::Caller(caller) | Actor::Batch(caller, _) => Some(caller),
+            Actor::System(_) => None,
+        }
+    }
 }
 
 /// An event by `actor`, about nothing yet.
@@ -160,7 +192,7 @@ pub(super) fn event_at(timestamp: DateTime<Utc>, kind: Kind, actor: Actor<'_>) -
     };
     match actor {
         Actor::System(job) => event.user_identity = format!("system:{job}"),
-        Actor::Caller(caller) => {
+        Actor::Caller(caller) | Actor::Batch(caller, _) => {
             event.user_identity = caller.identity.display_name.clone();
             event.issuer = Some(caller.identity.issuer.clone());
             event.subject = Some(caller.identity.subject.clone());
@@ -168,6 +200,9 @@ pub(super) fn event_at(timestamp: DateTime<Utc>, kind: Kind, actor: Actor<'_>) -
             event.request_ip = caller.origin.address.clone();
             event.user_agent = caller.origin.user_agent.clone();
         }
+    }
+    if let Actor::Batch(_, batch) = actor {
+        event.event_data = json!({ "batch_id": batch.id, "comment": batch.comment });
     }
     event
 }
@@ -201,7 +236,10 @@ impl About for NewEvent {
     }
 
     fn with(mut self, data: Value) -> NewEvent {
-        self.event_data = data;
+        match (&mut self.event_data, data) {
+            (Value::Object(known), Value::Object(more)) => known.extend(more),
+            (known, data) => *known = data,
+        }
         self
     }
 

@@ -163,9 +163,29 @@ impl Broker {
         active: bool,
         comment: &str,
     ) -> Result<Identity, Error> {
+        let identity = self.write_active(admin, Actor::Caller(admin), id, active, comment).await?;
+        self.use_inactive().await;
+        Ok(identity)
+    }
+
+    /// It is decided; if it cannot be read back now, the next poll does that.
+    pub(super) async fn use_inactive(&self) {
+        if let Err(err) = self.refresh_inactive().await {
+            tracing::warn!(error = %err, "a changed identity takes effect here with the next poll");
+        }
+    }
+
+    /// Writes it with its event; `actor` is the admin, by himself or by a batch.
+    pub(super) async fn write_active(
+        &self,
+        admin: &Caller,
+        actor: Actor<'_>,
+        id: Uuid,
+        active: bool,
+        comment: &str,
+    ) -> Result<Identity, Error> {
         let own = &admin.identity;
-        let identity = self
-            .store
+        self.store
             .transaction::<_, Error, _>(async |conn| {
                 let (found, admin_row) = identities::lock(conn, id, &own.issuer, &own.subject).await?;
                 // By the table and not by what this replica knows: of two who deactivate each other at the
@@ -181,7 +201,7 @@ impl Broker {
                     return Err(Error::OwnIdentity);
                 }
                 let kind = if active { Kind::IdentityActivated } else { Kind::IdentityDeactivated };
-                let event = self.event(kind, Actor::Caller(admin)).with(json!({
+                let event = self.event(kind, actor).with(json!({
                     "identity_id": found.id,
                     "issuer": found.issuer,
                     "subject": found.subject,
@@ -192,12 +212,7 @@ impl Broker {
                 record(conn, event).await?;
                 Ok(identities::set_active(conn, id, active, comment, now).await?)
             })
-            .await?;
-        // It is decided; if it cannot be read back now, the next poll does that.
-        if let Err(err) = self.refresh_inactive().await {
-            tracing::warn!(error = %err, "a changed identity takes effect here with the next poll");
-        }
-        Ok(identity)
+            .await
     }
 }
 

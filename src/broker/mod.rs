@@ -1,11 +1,14 @@
 //! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
 
 pub mod administer;
+pub mod batch;
 pub mod caller;
+mod edit;
 mod error;
 pub mod events;
 pub mod explain;
 pub mod identities;
+pub mod if_match;
 mod intent;
 pub mod jobs;
 mod lost;
@@ -20,12 +23,15 @@ pub mod remove;
 mod remove_token;
 mod repeat;
 pub mod rights;
+pub mod role_members;
 pub mod seal;
 pub mod seal_export;
 pub mod seal_verify;
 pub mod security;
 pub mod sessions;
+pub mod stats;
 pub mod sync;
+pub mod teams;
 pub mod webhook;
 
 use std::sync::{Arc, OnceLock};
@@ -71,6 +77,9 @@ pub struct Broker {
     store: Store,
     github: GitHub,
     policy: ArcSwap<Policy>,
+    reading_policy: Mutex<()>,
+    /// Whether `POLICY_FILE` has the say about the policy.
+    policy_is_of_file: OnceLock<()>,
     refusals: refusals::Refusals,
     identities: identities::Identities,
     clock: Clock,
@@ -83,6 +92,7 @@ pub struct Broker {
     webhooks: webhook::Webhooks,
     /// What signs checkpoints of the audit log.
     signer: OnceLock<SigningKey>,
+    stats: stats::Computed,
 }
 
 impl Broker {
@@ -103,6 +113,8 @@ impl Broker {
             store,
             github,
             policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
+            reading_policy: Mutex::default(),
+            policy_is_of_file: OnceLock::new(),
             refusals: refusals::Refusals::default(),
             identities: identities::Identities::default(),
             clock,
@@ -112,6 +124,7 @@ impl Broker {
             sweeping: Mutex::new(()),
             webhooks: webhook::Webhooks::new(github_config),
             signer: OnceLock::new(),
+            stats: stats::Computed::default(),
         })
     }
 
@@ -132,6 +145,16 @@ impl Broker {
         if self.signer.set(key).is_err() {
             tracing::warn!("the audit log has its signing key already");
         }
+    }
+
+    /// From now on only `POLICY_FILE` changes the policy, and administrators do not.
+    pub fn follow_policy_file(&self) {
+        self.policy_is_of_file.get_or_init(|| ());
+    }
+
+    /// Whether administrators cannot change the policy here, since `POLICY_FILE` does.
+    pub fn policy_is_managed_by_file(&self) -> bool {
+        self.policy_is_of_file.get().is_some()
     }
 
     pub fn config(&self) -> &config::Broker {

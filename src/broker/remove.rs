@@ -86,10 +86,7 @@ impl Broker {
         let (id, name) = (runner.id, runner.name.clone());
         let mut seen = Some(runner);
         // What a caller asked for holds for the runner however it moves; a reason of our own may have vanished.
-        let looks = match by.actor {
-            Actor::Caller(_) => LOOKS,
-            Actor::System(_) => 1,
-        };
+        let looks = if by.actor.caller().is_some() { LOOKS } else { 1 };
         for _ in 0..looks {
             let Some(runner) = seen else { break };
             match self.try_to_remove(by, runner, if_busy).await {

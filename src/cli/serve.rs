@@ -154,6 +154,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     }
     if let Some(policy) = policy {
         policy.apply(&broker).await?;
+        broker.follow_policy_file();
     }
     broker.refresh_policy().await?;
     // In the background: an issuer that is down must not keep us from starting.

@@ -13,6 +13,9 @@ use crate::model::{GroupRef, Label, Role};
 /// What every runner has anyway: `self-hosted`, the system, the processor.
 const SYSTEM_LABELS: usize = 3;
 
+/// Of a team's description, in bytes.
+const LONGEST_DESCRIPTION: usize = 4_000;
+
 pub(super) fn compile(document: &Document, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
     let defaults = Arc::new(defaults.clone());
     let mut compiler = Compiler { lines: &document.lines, defaults, faults: Vec::new() };
@@ -30,7 +33,7 @@ struct Compiler<'a> {
 
 impl Compiler<'_> {
     fn fault(&mut self, place: &str, what: String) {
-        self.faults.push(Fault { line: self.lines.of(place), what });
+        self.faults.push(Fault { line: self.lines.of(place), place: place.to_owned(), what });
     }
 
     /// The value, or the fault at its place.
@@ -63,6 +66,13 @@ impl Compiler<'_> {
     fn team(&mut self, entry: &TeamEntry, place: &str, who: &str) -> Team {
         let name = named(&entry.name);
         self.or_fault(&format!("{place}.name"), who, name);
+        if entry.description.len() > LONGEST_DESCRIPTION || entry.description.chars().any(is_unprintable) {
+            let what = format!(
+                "{who}: description: at most {LONGEST_DESCRIPTION} bytes of text, without control characters but \
+                 line ends and tabs"
+            );
+            self.fault(&format!("{place}.description"), what);
+        }
         if entry.methods.is_empty() {
             self.fault(&format!("{place}.methods"), format!("{who}: methods is empty"));
         }
@@ -86,6 +96,7 @@ impl Compiler<'_> {
         }
         let allowed_labels = self.list(&entry.allowed_labels, place, who, "allowed_labels", |pattern| {
             match Pattern::ignoring_case(pattern) {
+                Ok(_) if pattern.contains(char::is_control) => Err("a control character".to_owned()),
                 Ok(_) if pattern.is_empty() => Err("an empty pattern matches no label".to_owned()),
                 Ok(compiled) => Ok(compiled),
                 Err(why) => Err(format!("bad pattern '{pattern}': {why}")),
@@ -102,6 +113,9 @@ impl Compiler<'_> {
             Some(groups) => self.some(groups, place, who, "runner_groups", |group| match group {
                 GroupRef::Id(id) if *id < 1 => Err(format!("{id} is no id of a runner group")),
                 GroupRef::Name(name) if name.trim().is_empty() => Err("a name is empty".to_owned()),
+                GroupRef::Name(name) if name.contains(char::is_control) => {
+                    Err("a name has a control character".to_owned())
+                }
                 group => Ok(group.clone()),
             }),
         };
@@ -169,6 +183,9 @@ impl Compiler<'_> {
                 Some(_) => who.to_owned(),
                 None => format!("{who} {}", n + 1),
             };
+            if member.issuer.contains(char::is_control) {
+                self.fault(&format!("{place}.issuer"), format!("{who}: issuer has a control character"));
+            }
             if member.issuer.is_empty() {
                 self.fault(&format!("{place}.issuer"), format!("{who}: issuer is empty"));
             }
@@ -178,7 +195,14 @@ impl Compiler<'_> {
                 self.fault(&format!("{place}.claims"), what);
             }
             let claims = member.claims.iter().filter_map(|(key, pattern)| {
-                let result = ClaimRule::compile(key, pattern).map_err(|why| format!("claims: {why}"));
+                let result = match (key, pattern) {
+                    (key, pattern) if key.contains('\0') || pattern.contains('\0') => {
+                        Err("claims: a NUL, which is in no claim".to_owned())
+                    }
+                    (key, pattern) => {
+                        ClaimRule::compile(key, pattern).map_err(|why| format!("claims: {why}"))
+                    }
+                };
                 self.or_fault(&format!("{place}.claims.{key}"), &who, result)
             });
             let claims = claims.collect();
@@ -188,11 +212,20 @@ impl Compiler<'_> {
     }
 }
 
-fn named(name: &str) -> Result<(), String> {
-    let well_formed = (1..=64).contains(&name.len())
+/// Neither Postgres nor a terminal likes these.
+fn is_unprintable(c: char) -> bool {
+    c.is_control() && !"\n\r\t".contains(c)
+}
+
+/// Whether a team may be called so.
+pub fn is_team_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._- ".contains(c))
-        && name.trim() == name;
-    match well_formed {
+        && name.trim() == name
+}
+
+fn named(name: &str) -> Result<(), String> {
+    match is_team_name(name) {
         true => Ok(()),
         false => Err("a team's name has 1 to 64 of A-Z a-z 0-9 . _ - and inner spaces".to_owned()),
     }

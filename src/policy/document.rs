@@ -113,6 +113,8 @@ impl PartialEq for Lines {
 pub struct Fault {
     /// From 1; `None`: the document was not read from text.
     pub line: Option<usize>,
+    /// Such as `team.0.allowed_labels.2`; empty: the whole document.
+    pub place: String,
     pub what: String,
 }
 

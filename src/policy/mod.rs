@@ -11,6 +11,7 @@ mod reserved;
 pub mod rules;
 mod targets;
 
+pub use compile::is_team_name;
 pub use decide::{Ask, Grant, Permit, Placed, Usage, consider, custom};
 pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};

@@ -23,7 +23,7 @@ pub(super) fn read(text: &str) -> (Document, Vec<Fault>) {
         Ok(table) => reader.document(table.get_ref()),
         Err(err) => {
             let line = err.span().map(|span| reader.line(span));
-            reader.faults.push(Fault { line, what: err.message().to_owned() });
+            reader.faults.push(Fault { line, place: String::new(), what: err.message().to_owned() });
             Document::default()
         }
     };
@@ -57,7 +57,7 @@ impl Reader {
     fn fault(&mut self, span: Range<usize>, who: &str, what: impl std::fmt::Display) {
         let line = Some(self.line(span));
         let what = if who.is_empty() { what.to_string() } else { format!("{who}: {what}") };
-        self.faults.push(Fault { line, what });
+        self.faults.push(Fault { line, place: String::new(), what });
     }
 
     fn document(&mut self, table: &DeTable<'_>) -> Document {

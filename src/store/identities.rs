@@ -42,6 +42,9 @@ pub struct Filter {
     /// Part of the subject or the display name, without case.
     pub q: Option<String>,
     pub active: Option<bool>,
+    pub issuer: Option<String>,
+    /// Those who were not seen since.
+    pub unseen_since: Option<DateTime<Utc>>,
 }
 
 pub(super) fn sha256(issuer: &str, subject: &str) -> String {
@@ -100,10 +103,21 @@ pub async fn page(
     if let Some(active) = filter.active {
         query = query.filter(identities::active.eq(active));
     }
+    if let Some(issuer) = &filter.issuer {
+        query = query.filter(identities::issuer.eq(issuer.clone()));
+    }
+    if let Some(since) = filter.unseen_since {
+        query = query.filter(identities::last_seen_at.lt(since));
+    }
     if let Some(before) = before {
         query = query.filter(identities::id.lt(before));
     }
     Ok(query.order(identities::id.desc()).limit(limit).select(Identity::as_select()).load(conn).await?)
+}
+
+/// Those of these who are known, in no order.
+pub async fn by_ids(conn: &mut Conn, ids: &[Uuid]) -> Result<Vec<Identity>, Error> {
+    Ok(identities::table.filter(identities::id.eq_any(ids)).select(Identity::as_select()).load(conn).await?)
 }
 
 /// The row with this id and that of (`issuer`, `subject`), locked until the transaction ends. Both in the order

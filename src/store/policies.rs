@@ -1,8 +1,12 @@
 //! The policy's tables: `teams`, `team_members`, `role_members`, `policy_versions`, `team_requests`.
 
+use std::collections::{HashMap, HashSet};
+
 use chrono::{DateTime, TimeDelta, Utc};
+use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::sql_types::{Array, Bool, Integer, Text};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
@@ -60,6 +64,14 @@ impl Tables {
         self.team_members.sort_by(|a, b| (&a.team, a.position).cmp(&(&b.team, b.position)));
         self.role_members.sort_by(|a, b| (&a.role, a.position).cmp(&(&b.role, b.position)));
     }
+
+    fn members_by_team(&self) -> HashMap<&str, Vec<&TeamMember>> {
+        let mut by_team: HashMap<&str, Vec<&TeamMember>> = HashMap::new();
+        for member in &self.team_members {
+            by_team.entry(&member.team).or_default().push(member);
+        }
+        by_team
+    }
 }
 
 /// The names of all teams there ever were, inactive ones too.
@@ -98,33 +110,54 @@ pub async fn was_applied(conn: &mut Conn, sha256: &str) -> Result<bool, Error> {
 
 /// The policy as it stands.
 pub async fn load(conn: &mut Conn) -> Result<Tables, Error> {
-    let teams = teams::table.filter(teams::active).order(teams::position).select(Team::as_select());
-    let members = team_members::table.select(TeamMember::as_select());
-    let roles = role_members::table.select(RoleMember::as_select());
-    let mut tables = Tables {
-        teams: teams.load(conn).await?,
-        team_members: members.load(conn).await?,
-        role_members: roles.load(conn).await?,
-    };
+    let roles = role_members::table.select(RoleMember::as_select()).load(conn).await?;
+    let mut tables = Tables { role_members: roles, ..load_teams(conn, true).await? };
     tables.sort();
     Ok(tables)
 }
 
-/// Makes the tables say `new`. Teams that are not in it are deactivated, never deleted.
+/// Teams that are deactivated, with the members that they had, and no roles.
+pub async fn load_inactive(conn: &mut Conn) -> Result<Tables, Error> {
+    let mut tables = load_teams(conn, false).await?;
+    tables.sort();
+    Ok(tables)
+}
+
+async fn load_teams(conn: &mut Conn, active: bool) -> Result<Tables, Error> {
+    let found = teams::table.filter(teams::active.eq(active)).order(teams::position);
+    let found: Vec<Team> = found.select(Team::as_select()).load(conn).await?;
+    let names: Vec<&str> = found.iter().map(|team| team.name.as_str()).collect();
+    let members = team_members::table.filter(team_members::team.eq_any(names));
+    let team_members = members.select(TeamMember::as_select()).load(conn).await?;
+    Ok(Tables { teams: found, team_members, role_members: Vec::new() })
+}
+
+/// Makes the tables, which say `old`, say `new`; only what differs is written. Teams that are not in it are
+/// deactivated, never deleted, and keep their members for the day on which they are wanted again.
 pub async fn replace(
     conn: &mut Conn,
+    old: &Tables,
     new: &Tables,
     sha256: &str,
     source: &str,
     now: DateTime<Utc>,
 ) -> Result<i64, Error> {
-    diesel::delete(team_members::table).execute(conn).await?;
-    diesel::delete(role_members::table).execute(conn).await?;
-    diesel::update(teams::table.filter(teams::active))
-        .set((teams::active.eq(false), teams::updated_at.eq(now)))
-        .execute(conn)
-        .await?;
+    let kept: HashMap<&str, &Team> = old.teams.iter().map(|team| (team.name.as_str(), team)).collect();
+    let (had, has) = (old.members_by_team(), new.members_by_team());
+    let mut remaining: HashSet<&str> = kept.keys().copied().collect();
+    let mut other_members = Vec::new();
     for team in &new.teams {
+        let name = team.name.as_str();
+        remaining.remove(name);
+        let was = kept.get(name);
+        let same_members = was.is_some() && had.get(name) == has.get(name);
+        if !same_members {
+            other_members.push(name);
+        }
+        if same_members && was.is_some_and(|was| Team { position: team.position, ..(*was).clone() } == *team)
+        {
+            continue;
+        }
         diesel::insert_into(teams::table)
             .values((team, teams::created_at.eq(now), teams::updated_at.eq(now)))
             .on_conflict(teams::name)
@@ -133,8 +166,20 @@ pub async fn replace(
             .execute(conn)
             .await?;
     }
-    diesel::insert_into(team_members::table).values(&new.team_members).execute(conn).await?;
-    diesel::insert_into(role_members::table).values(&new.role_members).execute(conn).await?;
+    diesel::update(teams::table.filter(teams::name.eq_any(remaining)))
+        .set((teams::active.eq(false), teams::updated_at.eq(now)))
+        .execute(conn)
+        .await?;
+    reorder(conn, &new.teams).await?;
+    let of_others = team_members::table.filter(team_members::team.eq_any(&other_members));
+    diesel::delete(of_others).execute(conn).await?;
+    let members: Vec<&TeamMember> =
+        other_members.iter().filter_map(|name| has.get(name)).flatten().copied().collect();
+    diesel::insert_into(team_members::table).values(members).execute(conn).await?;
+    if old.role_members != new.role_members {
+        diesel::delete(role_members::table).execute(conn).await?;
+        diesel::insert_into(role_members::table).values(&new.role_members).execute(conn).await?;
+    }
     Ok(diesel::insert_into(policy_versions::table)
         .values((
             policy_versions::sha256.eq(sha256),
@@ -144,6 +189,85 @@ pub async fn replace(
         .returning(policy_versions::id)
         .get_result(conn)
         .await?)
+}
+
+/// Where a team stands among the others is no change of the team.
+async fn reorder(conn: &mut Conn, ordered: &[Team]) -> Result<(), Error> {
+    diesel::sql_query(
+        "UPDATE teams SET position = wanted.position FROM unnest($1, $2) AS wanted (name, position)
+         WHERE teams.name = wanted.name AND teams.position <> wanted.position",
+    )
+    .bind::<Array<Text>, _>(ordered.iter().map(|team| team.name.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(ordered.iter().map(|team| team.position).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// A team with what the table knows of it beyond the document.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = teams, check_for_backend(Pg))]
+pub struct TeamRow {
+    #[diesel(embed)]
+    pub team: Team,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// Which teams to list; `None` filters nothing.
+#[derive(Clone, Debug, Default)]
+pub struct TeamFilter {
+    /// Part of the name or the description, without case.
+    pub q: Option<String>,
+    pub active: Option<bool>,
+}
+
+/// By name without case, those after `after`. There are few teams: they are not indexed in this order.
+pub async fn team_page(
+    conn: &mut Conn,
+    filter: &TeamFilter,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<TeamRow>, Error> {
+    const BY_NAME: &str = "lower(name) COLLATE \"C\"";
+    let mut query = teams::table.into_boxed();
+    if let Some(q) = &filter.q {
+        let holds = |column: &str| {
+            let within = format!(") in lower({column})) > 0");
+            sql::<Bool>("position(lower(").bind::<Text, _>(q.clone()).sql(&within)
+        };
+        query = query.filter(holds("name").or(holds("description")));
+    }
+    if let Some(active) = filter.active {
+        query = query.filter(teams::active.eq(active));
+    }
+    if let Some(after) = after {
+        let later = sql::<Bool>(BY_NAME).sql(" > lower(").bind::<Text, _>(after.to_owned()).sql(")");
+        query = query.filter(later);
+    }
+    Ok(query.order(sql::<Text>(BY_NAME)).limit(limit).select(TeamRow::as_select()).load(conn).await?)
+}
+
+/// The team of this name, without case.
+pub async fn team(conn: &mut Conn, name: &str) -> Result<Option<TeamRow>, Error> {
+    let named = sql::<Bool>("lower(name) = lower(").bind::<Text, _>(name.to_owned()).sql(")");
+    Ok(teams::table.filter(named).select(TeamRow::as_select()).first(conn).await.optional()?)
+}
+
+/// The members of these teams, each team's in their order.
+pub async fn members_of(conn: &mut Conn, names: &[String]) -> Result<Vec<TeamMember>, Error> {
+    let members = team_members::table.filter(team_members::team.eq_any(names));
+    Ok(members
+        .order((team_members::team, team_members::position))
+        .select(TeamMember::as_select())
+        .load(conn)
+        .await?)
+}
+
+/// Those who have a role, in their order.
+pub async fn with_role(conn: &mut Conn, role: &str) -> Result<Vec<RoleMember>, Error> {
+    let members = role_members::table.filter(role_members::role.eq(role));
+    Ok(members.order(role_members::position).select(RoleMember::as_select()).load(conn).await?)
 }
 
 /// Locks the team's row until the transaction ends, so that quota and rate are counted by one at a time.

@@ -399,5 +399,5 @@ pub async fn count_for_quota(conn: &mut Conn, team: &str, now: DateTime<Utc>) ->
 }
 
 /// As in the partial indexes, to the letter, so that Postgres uses them.
-const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
+pub(super) const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
 const WATCHED: &str = "status = 'failed' AND may_appear";

@@ -13,6 +13,7 @@ use crate::http::body::{Body, Query};
 use crate::http::caller::{Admin, Auditor};
 use crate::http::problem::{FieldError, Problem};
 use crate::http::query::Faults;
+use crate::model::Comment;
 use crate::store::identities;
 
 type Answer = Result<HttpResponse, Problem>;
@@ -35,7 +36,11 @@ pub struct IdentityQuery {
 impl IdentityQuery {
     fn parse(self) -> Result<(identities::Filter, Option<Uuid>, i64), Problem> {
         let mut faults = Faults::default();
-        let filter = identities::Filter { q: faults.text("q", self.q), active: self.active };
+        let filter = identities::Filter {
+            q: faults.text("q", self.q),
+            active: self.active,
+            ..identities::Filter::default()
+        };
         let before = faults.parse("cursor", self.cursor.as_deref(), |text| {
             text.parse().map_err(|_| "the next_cursor of another page")
         });
@@ -53,16 +58,8 @@ pub struct Reason {
 }
 
 impl Reason {
-    fn parse(self) -> Result<String, Problem> {
-        let comment = self.comment.trim();
-        let fits = (10..=500).contains(&comment.chars().count()) && !comment.chars().any(char::is_control);
-        match fits {
-            true => Ok(comment.to_owned()),
-            false => Err(Problem::invalid(vec![FieldError::new(
-                "comment",
-                "10 to 500 characters, none of them a control character",
-            )])),
-        }
+    pub fn parse(self) -> Result<Comment, Problem> {
+        self.comment.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))
     }
 }
 
@@ -93,7 +90,7 @@ pub async fn deactivate(
     state: Data<State>,
     Body(reason): Body<Reason>,
 ) -> Answer {
-    let identity = state.broker.deactivate(&admin, known(&id)?, &reason.parse()?).await?;
+    let identity = state.broker.deactivate(&admin, known(&id)?, reason.parse()?.as_str()).await?;
     Ok(HttpResponse::Ok().json(Identity::from(identity)))
 }
 
@@ -110,7 +107,7 @@ pub async fn activate(
     state: Data<State>,
     Body(reason): Body<Reason>,
 ) -> Answer {
-    let identity = state.broker.activate(&admin, known(&id)?, &reason.parse()?).await?;
+    let identity = state.broker.activate(&admin, known(&id)?, reason.parse()?.as_str()).await?;
     Ok(HttpResponse::Ok().json(Identity::from(identity)))
 }
 
