@@ -15,6 +15,7 @@ use crate::broker::sessions::Session;
 use crate::http::problem::{FieldError, Problem};
 
 /// The fields in the order of the form; a name may come often.
+#[derive(Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
