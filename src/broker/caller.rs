@@ -89,4 +89,10 @@ impl Broker {
         }
         Ok(caller)
     }
+
+    /// What this caller is by now: the policy may have changed, or somebody has deactivated him.
+    pub fn admit_again(self: &Arc<Self>, caller: &Caller) -> Result<Caller, Error> {
+        let (identity, claims) = (caller.identity.clone(), caller.claims.0.clone());
+        self.admit(Verified { identity, claims }, caller.origin.clone())
+    }
 }

@@ -18,10 +18,12 @@ mod moves;
 mod obtain;
 pub mod proof;
 pub mod provision;
+pub mod pulse;
 pub mod read;
 mod refresh;
 pub mod refusals;
 pub mod remove;
+mod remove_own;
 mod remove_token;
 mod repeat;
 pub mod rights;
@@ -58,7 +60,8 @@ use crate::policy::{Defaults, Rules};
 use crate::seal::key::SigningKey;
 use crate::store::Store;
 use crate::store::audit;
-use crate::store::runners::Scope;
+use crate::store::jobs::Job;
+use crate::store::runners::{Runner, Scope};
 use caller::Caller;
 
 /// The policy as this replica knows it. Never older than `POLICY_REFRESH`.
@@ -97,6 +100,7 @@ pub struct Broker {
     signer: OnceLock<SigningKey>,
     stats: stats::Computed,
     system: system::Kept,
+    pulse: pulse::Kept,
 }
 
 impl Broker {
@@ -130,6 +134,7 @@ impl Broker {
             webhooks: webhook::Webhooks::new(github_config),
             signer: OnceLock::new(),
             stats: stats::Computed::default(),
+            pulse: pulse::Kept::default(),
         })
     }
 
@@ -169,6 +174,20 @@ impl Broker {
     /// Where people see a target on GitHub.
     pub fn url_of(&self, target: &Target) -> String {
         format!("{}/{target}", self.github_url.as_str().trim_end_matches('/'))
+    }
+
+    /// Where people see a runner on GitHub, or the runners of its target.
+    pub fn settings_url_of(&self, runner: &Runner) -> String {
+        let kind = if matches!(runner.target, Target::Organization(_)) { "organizations/" } else { "" };
+        let base = self.github_url.as_str().trim_end_matches('/');
+        let one = runner.github_runner_id.map(|id| format!("/{id}")).unwrap_or_default();
+        format!("{base}/{kind}{}/settings/actions/runners{one}", runner.target)
+    }
+
+    /// Where people see a job on GitHub.
+    pub fn url_of_job(&self, job: &Job) -> String {
+        let base = self.github_url.as_str().trim_end_matches('/');
+        format!("{base}/{}/actions/runs/{}/job/{}", job.repository, job.run_id, job.id)
     }
 
     fn defaults(&self) -> Defaults {

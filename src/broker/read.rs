@@ -7,13 +7,17 @@ use super::{Broker, Error, audit_scope, runner_scope};
 use crate::store::Store;
 use crate::store::audit::{self, Event};
 use crate::store::detail;
-use crate::store::runners::{self, Filter, Runner};
+use crate::store::jobs::{self, Job};
+use crate::store::runners::{self, Filter, Runner, Scope};
 
 /// Where `total` stops counting.
 pub const MOST_COUNTED: i64 = 10_000;
 
 /// How many events a single runner shows.
 const EVENTS_SHOWN: i64 = 100;
+
+/// How many of its jobs.
+const JOBS_SHOWN: i64 = 5;
 
 /// One page of runners, newest first.
 #[derive(Debug)]
@@ -69,6 +73,29 @@ impl Broker {
         let runner = runners::find(&mut conn, id_or_name, &scope).await?.ok_or_else(not_found)?;
         let events = audit::of_runner(&mut conn, runner.id, EVENTS_SHOWN).await?;
         Ok((runner, events))
+    }
+
+    /// Those of these runners that the caller may see, newest first.
+    pub async fn some_runners(&self, caller: &Caller, ids: &[Uuid]) -> Result<Vec<Runner>, Error> {
+        let mut conn = self.store.conn().await?;
+        Ok(runners::some(&mut conn, &runner_scope(caller), ids).await?)
+    }
+
+    /// The newest jobs of a runner that the caller has been shown.
+    pub async fn jobs_of(&self, runner: &Runner) -> Result<Vec<Job>, Error> {
+        let Some(id) = runner.github_runner_id else { return Ok(Vec::new()) };
+        let mut conn = self.store.conn().await?;
+        Ok(jobs::of_runner(&mut conn, runner.target.owner(), id, JOBS_SHOWN).await?)
+    }
+
+    /// The teams whose runners a caller may ask for: his, or all that are active for admins and auditors.
+    pub fn teams_seen_by(&self, caller: &Caller) -> Vec<String> {
+        match runner_scope(caller) {
+            Scope::All => {
+                self.policy.load().rules.teams().iter().map(|team| team.name().to_owned()).collect()
+            }
+            Scope::Teams(teams) => teams,
+        }
     }
 
     pub async fn events(

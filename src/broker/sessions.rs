@@ -1,6 +1,7 @@
 //! Who is signed in to the console. A session holds what the provider said at sign-in; what that is worth is asked
 //! of the policy at every request, as for a token.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -63,14 +64,32 @@ impl Broker {
         token: &SecretString,
         origin: Origin,
     ) -> Result<Option<Session>, Error> {
+        self.find_session(token, origin, true).await
+    }
+
+    /// As `session`, for what a page asks by itself: that keeps nobody signed in.
+    pub async fn glance(
+        self: &Arc<Self>,
+        token: &SecretString,
+        origin: Origin,
+    ) -> Result<Option<Session>, Error> {
+        self.find_session(token, origin, false).await
+    }
+
+    async fn find_session(
+        self: &Arc<Self>,
+        token: &SecretString,
+        origin: Origin,
+        is_sign_of_life: bool,
+    ) -> Result<Option<Session>, Error> {
         let mut conn = self.store.conn().await?;
         let token_sha256 = sha256(token.expose_secret());
         let Some(row) = sessions::find(&mut conn, &token_sha256).await? else { return Ok(None) };
         let now = self.clock.now();
-        if now - row.created_at >= LONGEST || now - row.last_seen_at >= IDLE {
+        if !stands(&row, now) {
             return Ok(None);
         }
-        if now - row.last_seen_at >= TOUCHED_EVERY {
+        if is_sign_of_life && now - row.last_seen_at >= TOUCHED_EVERY {
             sessions::touch(&mut conn, &token_sha256, now).await?;
         }
         drop(conn);
@@ -86,6 +105,13 @@ impl Broker {
         }))
     }
 
+    /// Which of these sessions (by `key`) have not ended: one question for all who look on.
+    pub async fn standing(&self, keys: &[String]) -> Result<HashSet<String>, Error> {
+        let now = self.clock.now();
+        let rows = sessions::some(&mut *self.store.conn().await?, keys).await?;
+        Ok(rows.into_iter().filter(|row| stands(row, now)).map(|row| row.token_sha256).collect())
+    }
+
     /// Signs out; done again, it changes nothing.
     pub async fn end_session(&self, token: &SecretString) -> Result<(), Error> {
         let sha256 = sha256(token.expose_secret());
@@ -94,6 +120,15 @@ impl Broker {
             .await?;
         Ok(())
     }
+}
+
+fn stands(row: &sessions::Session, now: DateTime<Utc>) -> bool {
+    now - row.created_at < LONGEST && now - row.last_seen_at < IDLE
+}
+
+/// What a session is told from others by; nobody can sign in with it.
+pub fn key(token: &SecretString) -> String {
+    sha256(token.expose_secret())
 }
 
 fn sha256(text: &str) -> String {

@@ -7,7 +7,8 @@ use crate::model::Os;
 /// What registers a runner with a token.
 pub struct Registration<'a> {
     pub url: &'a str,
-    pub token: &'a str,
+    /// `None`: it comes from `ACTIONS_RUNNER_INPUT_TOKEN`.
+    pub token: Option<&'a str>,
     pub name: &'a str,
     /// Without the system's: `config.sh` adds those itself.
     pub labels: &'a [String],
@@ -23,7 +24,7 @@ pub fn configure(os: Os, what: &Registration<'_>) -> String {
     let labels = Some(labels.as_str()).filter(|labels| !labels.is_empty());
     let options = [
         ("--url", Some(what.url)),
-        ("--token", Some(what.token)),
+        ("--token", what.token),
         ("--name", Some(what.name)),
         ("--labels", labels),
         ("--runnergroup", what.group),
@@ -63,8 +64,16 @@ pub fn run(os: Os, jit_config: &str) -> String {
     }
 }
 
+/// Unregisters a runner, on its own machine.
+pub fn unregister(os: Os, token: &str) -> String {
+    match os {
+        Os::Windows => format!(".\\config.cmd remove --token {}", quote(os, token)),
+        Os::Linux | Os::MacOs => format!("./config.sh remove --token {}", quote(os, token)),
+    }
+}
+
 /// One argument for a POSIX shell, or for PowerShell.
-fn quote(os: Os, arg: &str) -> Cow<'_, str> {
+pub fn quote(os: Os, arg: &str) -> Cow<'_, str> {
     match os {
         // PowerShell takes four typographic quotes for the plain one, and doubles each of them to mean itself.
         Os::Windows => {
@@ -90,7 +99,7 @@ mod tests {
         let labels = ["a b".to_owned(), "$(reboot)".to_owned(), "it's".to_owned()];
         let what = Registration {
             url: "https://github.com/o",
-            token: "T",
+            token: Some("T"),
             name: "n",
             labels: &labels,
             group: Some("my group; rm -rf /"),

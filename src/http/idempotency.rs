@@ -22,6 +22,12 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
+    /// As a form of ours holds it.
+    pub fn given(key: Option<&str>) -> IdempotencyKey {
+        let fits = |key: &&str| (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+        IdempotencyKey { key: key.filter(fits).map(str::to_owned) }
+    }
+
     /// The key with the SHA-256 of what is asked, so that it cannot be used for something else.
     pub fn for_request(self, method: &str, request: &impl Serialize) -> Option<Key> {
         let key = self.key?;

@@ -59,6 +59,8 @@ pub struct State {
     pub public_url: Url,
     /// People reach us by TLS: cookies go no other way.
     pub secure_cookies: bool,
+    /// Who looks on.
+    live: console::Live,
 }
 
 /// How long a slow caller may take to send his request's head.
@@ -68,6 +70,8 @@ const SLOWEST_HEAD: Duration = Duration::from_secs(10);
 pub struct Server {
     pub address: SocketAddr,
     inner: actix_web::dev::Server,
+    /// Ends what would go on as long as its reader likes.
+    closing: CancellationToken,
 }
 
 impl Server {
@@ -79,6 +83,7 @@ impl Server {
             done = &mut serving => return done,
             () = stop.cancelled() => tracing::info!("stopping: finishing what has begun"),
         }
+        self.closing.cancel();
         let ((), done) = tokio::join!(handle.stop(true), serving);
         done
     }
@@ -101,12 +106,14 @@ pub fn listen(
 ) -> Result<Server, String> {
     let patience = broker.longest() + Duration::from_secs(5);
     let trusted_proxies = config.trusted_proxies.clone();
+    let closing = CancellationToken::new();
     let state = Data::new(State {
         broker,
         verifier,
         trusted_proxies,
         public_url: config.public_url.clone(),
         secure_cookies: config.public_url.scheme() == "https",
+        live: console::Live::until(closing.clone()),
     });
     let api = openapi();
     let known = Data::new(openapi::Known::of(&api));
@@ -132,7 +139,7 @@ pub fn listen(
         None => server.listen(listener),
         Some(tls) => server.listen_rustls_0_23(listener, tls),
     };
-    Ok(Server { address, inner: server.map_err(refused)?.run() })
+    Ok(Server { address, inner: server.map_err(refused)?.run(), closing })
 }
 
 /// Every route, for the server, the tests and the OpenAPI document alike.

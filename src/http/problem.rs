@@ -114,6 +114,14 @@ impl Problem {
         Problem::new(StatusCode::FORBIDDEN, "FORBIDDEN", "Form refused", detail)
     }
 
+    /// Of open pages that show what happens.
+    pub fn too_many_streams() -> Problem {
+        let detail =
+            "too many pages are open that update by themselves; this one can be loaded again instead";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Too many open pages", detail)
+            .retry_after(30)
+    }
+
     pub fn not_found(path: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Not found", format!("there is nothing at {path}"))
     }

@@ -22,7 +22,7 @@ use crate::model::RunnerName;
 
 /// What a runner is asked for by. What can be neither id nor name is not found, here already: Postgres would
 /// not take every text.
-pub struct IdOrName(String);
+pub struct IdOrName(pub String);
 
 impl FromRequest for IdOrName {
     type Error = Problem;

@@ -42,7 +42,7 @@ impl RegistrationRunner {
             os,
             &Registration {
                 url: &github_url,
-                token,
+                token: Some(token),
                 name: &made.runner.name,
                 labels: &custom,
                 group: made.group_name.as_deref(),

@@ -279,6 +279,11 @@ pub async fn of_runner(conn: &mut Conn, runner: Uuid, limit: i64) -> Result<Vec<
         .await?)
 }
 
+/// The id of the newest event: another one means that something happened.
+pub async fn newest(conn: &mut Conn) -> Result<Option<i64>, Error> {
+    Ok(audit_log::table.select(audit_log::id).order(audit_log::id.desc()).first(conn).await.optional()?)
+}
+
 /// Lets this connection take its time: an export reads more than any request may.
 pub async fn be_patient(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("SET statement_timeout = '10min'").execute(conn).await?;

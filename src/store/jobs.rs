@@ -215,6 +215,18 @@ pub async fn offers(
     .await?)
 }
 
+/// The newest jobs that a runner took, by its id at GitHub; `owner` is its target's.
+pub async fn of_runner(conn: &mut Conn, owner: &str, runner_id: i64, limit: i64) -> Result<Vec<Job>, Error> {
+    Ok(jobs::table
+        .filter(jobs::runner_id.eq(runner_id))
+        .filter(jobs::owner.eq(owner))
+        .order(jobs::id.desc())
+        .limit(limit)
+        .select(Job::as_select())
+        .load(conn)
+        .await?)
+}
+
 /// Marks queued jobs that are known since before `since` and that no live runner's labels fit, each once; at most
 /// `limit`, and none of a repository and labels that were marked after `lately`. One statement, whatever their
 /// number, which tests each repository and labels once.

@@ -56,6 +56,41 @@ pub async fn page(
     .await?)
 }
 
+/// How many security events of one type there were about a team.
+#[derive(Clone, Debug, PartialEq, QueryableByName)]
+pub struct Count {
+    #[diesel(sql_type = Text)]
+    pub security_type: String,
+    #[diesel(sql_type = Nullable<Text>)]
+    pub team: Option<String>,
+    #[diesel(sql_type = BigInt)]
+    pub count: i64,
+}
+
+/// Counts events since then by type and team; of each type the newest `most`, and no more.
+pub async fn counts(
+    conn: &mut Conn,
+    types: &[&'static str],
+    since: DateTime<Utc>,
+    most: i64,
+) -> Result<Vec<Count>, Error> {
+    Ok(diesel::sql_query(
+        r#"SELECT wanted.security_type, e.team, count(*) AS count
+           FROM unnest($1) AS wanted (security_type) CROSS JOIN LATERAL (
+               SELECT team FROM audit_log
+               WHERE audit_security_type(event_type, error_code) = wanted.security_type
+                   AND audit_security_type(event_type, error_code) IS NOT NULL
+                   AND "timestamp" >= $2
+               ORDER BY "timestamp" DESC, id DESC LIMIT $3) AS e
+           GROUP BY 1, 2"#,
+    )
+    .bind::<Array<Text>, _>(types)
+    .bind::<Timestamptz, _>(since)
+    .bind::<BigInt, _>(most)
+    .load(conn)
+    .await?)
+}
+
 /// When provisions are far more than usual.
 #[derive(Clone, Copy, Debug)]
 pub struct Unusual {

@@ -61,6 +61,12 @@ pub async fn find(conn: &mut Conn, token_sha256: &str) -> Result<Option<Session>
     Ok(session.first(conn).await.optional()?)
 }
 
+/// Those of these that there are.
+pub async fn some(conn: &mut Conn, token_sha256s: &[String]) -> Result<Vec<Session>, Error> {
+    let some = sessions::table.filter(sessions::token_sha256.eq_any(token_sha256s));
+    Ok(some.select(Session::as_select()).load(conn).await?)
+}
+
 /// Notes that a session is in use.
 pub async fn touch(conn: &mut Conn, token_sha256: &str, now: DateTime<Utc>) -> Result<(), Error> {
     let session = sessions::table.find(token_sha256).filter(sessions::last_seen_at.lt(now));

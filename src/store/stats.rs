@@ -97,6 +97,35 @@ pub async fn live_by_status(conn: &mut Conn) -> Result<Vec<(Status, i64)>, Error
         .collect()
 }
 
+/// How many live runners of a team are in one state.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    pub team: String,
+    pub status: Status,
+    pub count: i64,
+}
+
+/// As `live_by_status`, of each team.
+pub async fn live_by_team(conn: &mut Conn) -> Result<Vec<Live>, Error> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = Text)]
+        team: String,
+        #[diesel(sql_type = Text)]
+        status: String,
+        #[diesel(sql_type = BigInt)]
+        count: i64,
+    }
+    let query =
+        format!("SELECT team, status, count(*) AS count FROM runners WHERE {LIVE} GROUP BY team, status");
+    let rows: Vec<Row> = diesel::sql_query(query).load(conn).await?;
+    let live = |row: Row| {
+        let status = row.status.parse().map_err(|_| Error::Row("status".to_owned()))?;
+        Ok(Live { team: row.team, status, count: row.count })
+    };
+    rows.into_iter().map(live).collect()
+}
+
 /// How many provisions of one team ended in one way within one hour.
 #[derive(Clone, Debug, PartialEq, QueryableByName)]
 pub struct Ended {

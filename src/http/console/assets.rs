@@ -24,6 +24,20 @@ const ASSETS: &[Asset] = &[
     Asset { name: "event.js", content_type: JS, content: include_bytes!("assets/event.js") },
     Asset { name: "verify.js", content_type: JS, content: include_bytes!("assets/verify.js") },
     Asset { name: "console.js", content_type: JS, content: include_bytes!("assets/console.js") },
+    Asset { name: "live.js", content_type: JS, content: include_bytes!("assets/live.js") },
+    Asset { name: "chart.js", content_type: JS, content: include_bytes!("assets/chart.js") },
+    Asset { name: "new-runner.js", content_type: JS, content: include_bytes!("assets/new-runner.js") },
+    // uPlot 1.6.32 as npm has it; its licence lies beside it.
+    Asset {
+        name: "uPlot.esm.js",
+        content_type: JS,
+        content: include_bytes!("assets/vendor/uplot/uPlot.esm.js"),
+    },
+    Asset {
+        name: "uPlot.min.css",
+        content_type: CSS,
+        content: include_bytes!("assets/vendor/uplot/uPlot.min.css"),
+    },
 ];
 
 /// Names all of them: modules import one another, so a new one of any is a new address of all.

@@ -10,25 +10,36 @@ mod form;
 mod identities;
 mod jobs;
 mod layout;
+mod live;
+mod new_runner;
+mod new_runner_form;
+mod new_runner_ready;
+mod no_team;
 mod overview;
 mod page;
+mod recipes;
+mod removal;
 mod role_members;
 mod roles;
+mod runner;
+mod runners;
 mod security;
 mod session;
 mod system;
 mod team_edit;
 mod team_form;
 mod teams;
+mod timeline;
 mod ui;
 
 use actix_web::web::ServiceConfig;
+
+pub use live::Live;
 
 /// Every page; none is in the OpenAPI document.
 pub fn routes(config: &mut ServiceConfig) {
     config
         .service(assets::asset)
-        .service(overview::overview)
         .service(jobs::jobs)
         .service(audit::audit)
         // Before the event, whose id it is not.
@@ -49,5 +60,19 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(team_edit::ask_state)
         .service(team_edit::change_state)
         .service(role_members::show)
-        .service(role_members::change);
+        .service(role_members::change)
+        .service(live::events)
+        .service(overview::overview)
+        .service(runners::list)
+        .service(runners::rows)
+        .service(removal::check)
+        .service(removal::remove)
+        // Before a runner that may be called so: links to runners are by their ids.
+        .service(new_runner::form)
+        .service(new_runner::check)
+        .service(new_runner::make)
+        .service(runner::page)
+        .service(runner::refresh)
+        .service(runner::remove_token)
+        .service(removal::check_one);
 }

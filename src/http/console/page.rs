@@ -6,7 +6,8 @@ use actix_web::http::header::{CACHE_CONTROL, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError};
 use maud::{Markup, html};
 
-use super::layout;
+use super::{layout, no_team, ui};
+use crate::broker::sessions::Session;
 use crate::http::problem::Problem;
 use crate::{broker, github};
 
@@ -44,8 +45,19 @@ pub fn see(location: &str) -> HttpResponse {
 pub enum PageError {
     /// Nobody is signed in: sign in, then come back to this path and query.
     SignIn(String),
+    /// Somebody is signed in whom the policy knows nothing about: he is told what to ask for.
+    NoTeam(Stranger),
     /// What the API would have answered, for people.
     Problem(Box<Problem>),
+}
+
+/// His session; not for any log.
+pub struct Stranger(pub Box<Session>);
+
+impl std::fmt::Debug for Stranger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a stranger")
+    }
 }
 
 impl PageError {
@@ -78,6 +90,7 @@ impl std::fmt::Display for PageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             PageError::SignIn(_) => f.write_str("nobody is signed in"),
+            PageError::NoTeam(_) => f.write_str("neither a team nor a role"),
             PageError::Problem(problem) => problem.fmt(f),
         }
     }
@@ -87,6 +100,7 @@ impl ResponseError for PageError {
     fn status_code(&self) -> StatusCode {
         match self {
             PageError::SignIn(_) => StatusCode::SEE_OTHER,
+            PageError::NoTeam(_) => StatusCode::OK,
             PageError::Problem(problem) => problem.status_code(),
         }
     }
@@ -97,11 +111,13 @@ impl ResponseError for PageError {
                 let query = serde_urlencoded::to_string([("return_to", back)]).unwrap_or_default();
                 see(&format!("/sign-in?{query}"))
             }
+            PageError::NoTeam(Stranger(session)) => Page(no_team::page(session)).with_status(StatusCode::OK),
             PageError::Problem(problem) => Page(layout::bare(
                 problem.title(),
                 html! {
                     h1 { (problem.title()) }
                     p { (problem.detail()) }
+                    (ui::field_errors(problem.errors()))
                     p.hint { "Request " code { (problem.request_id()) } " · " code { (problem.error_code()) } }
                     p { a href="/" { "To the overview" } }
                 },

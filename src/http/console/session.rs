@@ -4,11 +4,12 @@ use std::pin::Pin;
 
 use actix_web::cookie::{Cookie, SameSite};
 use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT;
 use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::page::PageError;
+use super::page::{PageError, Stranger};
 use crate::broker::sessions::Session;
 use crate::http::State;
 use crate::http::caller::origin;
@@ -29,12 +30,26 @@ impl FromRequest for SignedIn {
             };
             let Some(token) = token(&req, state.secure_cookies) else { return Err(PageError::sign_in(&req)) };
             let origin = origin(&req, &state.trusted_proxies);
-            match state.broker.session(&token, origin).await? {
+            let session = match asks_by_itself(&req) {
+                true => state.broker.glance(&token, origin).await?,
+                false => state.broker.session(&token, origin).await?,
+            };
+            match session {
+                // Whatever he wants to see. What he sends is for the broker to refuse; signing out is for everybody.
+                Some(session) if session.caller.is_stranger() && req.method() == "GET" => {
+                    Err(PageError::NoTeam(Stranger(Box::new(session))))
+                }
                 Some(session) => Ok(SignedIn(session)),
                 None => Err(PageError::sign_in(&req)),
             }
         })
     }
+}
+
+/// A script of ours asks, and nobody has done anything.
+fn asks_by_itself(req: &HttpRequest) -> bool {
+    let accepts = req.headers().get(ACCEPT).is_some_and(|accepts| accepts == "text/event-stream");
+    accepts || req.headers().contains_key("x-by-itself")
 }
 
 /// `__Host-`: a browser takes it over TLS only, for this host alone, and from no neighbour.

@@ -3,6 +3,7 @@
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use maud::{Markup, html};
 
+use crate::http::problem::FieldError;
 use crate::model::Status;
 
 /// A moment, as people say it; the exact time is in its `datetime` and shows on pointing at it.
@@ -57,6 +58,11 @@ pub fn status(status: Status, busy: bool) -> Markup {
 /// How grave an event is: `info`, `warning` or `high`.
 pub fn severity(severity: &str) -> Markup {
     html! { span class={ "badge severity-" (severity) } { (severity) } }
+}
+
+/// A text as one step of a path.
+pub fn segment(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 /// Labels, each by itself.
@@ -127,6 +133,70 @@ pub fn select<'a>(
                 @for choice in choices {
                     option value=(choice) selected[chosen == Some(choice)] { (choice) }
                 }
+            }
+        }
+    }
+}
+
+/// As `select`, where the value is not what people read: value, name.
+pub fn choose<'a>(
+    name: &str,
+    label: &str,
+    any: Option<&str>,
+    choices: impl IntoIterator<Item = (&'a str, &'a str)>,
+    chosen: Option<&str>,
+) -> Markup {
+    html! {
+        label.field {
+            span { (label) }
+            select name=(name) {
+                @if let Some(any) = any { option value="" { (any) } }
+                @for (value, text) in choices {
+                    option value=(value) selected[chosen == Some(value)] { (text) }
+                }
+            }
+        }
+    }
+}
+
+/// What is wrong with the fields of a form, by their names.
+pub fn field_errors(errors: &[FieldError]) -> Markup {
+    html! {
+        @if !errors.is_empty() {
+            ul { @for error in errors { li { strong { (error.field) } ": " (error.message) } } }
+        }
+    }
+}
+
+/// A line of text in a form that may be sent back, with what is wrong with it.
+pub struct Input<'a> {
+    pub name: &'a str,
+    pub label: &'a str,
+    pub value: Option<&'a str>,
+    pub hint: &'a str,
+    /// The API's names for it, besides its own.
+    pub also: &'a [&'a str],
+}
+
+impl Input<'_> {
+    pub fn render(&self, errors: &[FieldError]) -> Markup {
+        let own = |error: &&FieldError| {
+            let field = error.field.split(['[', '.']).next().unwrap_or_default();
+            field == self.name || self.also.contains(&field)
+        };
+        let faults: Vec<&FieldError> = errors.iter().filter(own).collect();
+        let (hint, fault) = (format!("{}-hint", self.name), format!("{}-fault", self.name));
+        let described = if faults.is_empty() { hint.clone() } else { format!("{fault} {hint}") };
+        html! {
+            div.field.long {
+                label for=(self.name) { (self.label) }
+                input type="text" id=(self.name) name=(self.name) value=(self.value.unwrap_or_default())
+                    autocomplete="off" spellcheck="false" aria-describedby=(described)
+                    aria-invalid=[(!faults.is_empty()).then_some("true")];
+                @if !faults.is_empty() {
+                    span.faulty id=(fault) { @for fault in &faults { (fault.message) " " } }
+                }
+                span.hint id=(hint) { (self.hint) }
             }
         }
     }

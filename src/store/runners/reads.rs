@@ -50,6 +50,13 @@ pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
     Ok(runners::table.find(id).select(Runner::as_select()).first(conn).await.optional()?)
 }
 
+/// Rows by their ids, newest first; those that are not there, or not in the scope, are left out.
+pub async fn some(conn: &mut Conn, scope: &Scope, ids: &[Uuid]) -> Result<Vec<Runner>, Error> {
+    let rows = runners::table.filter(runners::id.eq_any(ids)).order(runners::id.desc());
+    let rows: Vec<Runner> = rows.select(Runner::as_select()).load(conn).await?;
+    Ok(rows.into_iter().filter(|runner| scope.has(runner)).collect())
+}
+
 /// As `by_id`; nobody else changes the row until the transaction ends.
 pub async fn lock(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
     let row = runners::table.find(id).select(Runner::as_select()).for_no_key_update();
