@@ -58,6 +58,10 @@ pub const VARIABLES: &[Variable] = &[
         "more issuers: [{\"issuer\":\"https://…\",\"audience\":\"…\",\"jwks_url\":\"https://…\"}]",
     ),
     defaulted("OIDC_LEEWAY_SECONDS", "60", "clock skew allowed on exp, nbf and iat"),
+    optional(
+        "LOGIN_PROVIDERS",
+        "where people sign in: [{\"id\":\"gitlab\",\"kind\":\"gitlab\",\"client_id\":\"…\",\"client_secret_file\":\"…\"}]",
+    ),
     optional("POLICY_FILE", "the policy document (TOML), applied at start"),
     defaulted("DEFAULT_RUNNER_GROUP_ID", "1", "runner group of teams that name none"),
     defaulted("JIT_START_DEADLINE_SECONDS", "3600", "a JIT runner that has not connected by then is removed"),

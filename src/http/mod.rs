@@ -33,10 +33,12 @@ use actix_web::{App, HttpServer};
 use ipnet::IpNet;
 use rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::auth::Verifier;
+use crate::auth::login::Logins;
 use crate::broker::Broker;
 use crate::config;
 
@@ -51,7 +53,11 @@ pub struct State {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
     pub trusted_proxies: Vec<IpNet>,
-    /// People reach us by TLS: cookies go no other way.
+    /// Where people sign in.
+    pub logins: Logins,
+    /// How people reach us.
+    pub public_url: Url,
+    /// They do so by TLS: cookies go no other way.
     pub secure_cookies: bool,
 }
 
@@ -92,6 +98,7 @@ pub fn listen(
     tls: Option<ServerConfig>,
     broker: Arc<Broker>,
     verifier: Verifier,
+    logins: Logins,
 ) -> Result<Server, String> {
     let patience = broker.longest() + Duration::from_secs(5);
     let trusted_proxies = config.trusted_proxies.clone();
@@ -99,6 +106,8 @@ pub fn listen(
         broker,
         verifier,
         trusted_proxies,
+        logins,
+        public_url: config.public_url.clone(),
         secure_cookies: config.public_url.scheme() == "https",
     });
     let api = openapi();

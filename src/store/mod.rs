@@ -24,6 +24,7 @@ pub mod runners;
 mod schema;
 pub mod security;
 pub mod sessions;
+pub mod sign_in_attempts;
 pub mod sync_targets;
 mod tls;
 pub mod unmanaged;

@@ -322,3 +322,12 @@ diesel::table! {
         last_seen_at -> Timestamptz,
     }
 }
+
+diesel::table! {
+    sign_in_attempts (network, step) {
+        network -> Text,
+        step -> Text,
+        count -> Int4,
+        began_at -> Timestamptz,
+    }
+}

@@ -6,12 +6,20 @@ mod form;
 mod layout;
 mod overview;
 mod page;
+mod return_to;
 mod session;
+mod sign_in;
 mod ui;
 
 use actix_web::web::ServiceConfig;
 
 /// Every page; none is in the OpenAPI document.
 pub fn routes(config: &mut ServiceConfig) {
-    config.service(assets::asset).service(overview::overview);
+    config
+        .service(assets::asset)
+        .service(overview::overview)
+        .service(sign_in::choose)
+        .service(sign_in::begin)
+        .service(sign_in::finish)
+        .service(sign_in::sign_out);
 }
