@@ -1,5 +1,6 @@
 //! All configuration, read once and checked at once. Plain values; knows none of the layers that use them.
 
+mod login;
 mod reader;
 mod shown;
 mod variables;
@@ -15,6 +16,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
+pub use login::{Login, LoginKind};
 pub use reader::Faults;
 pub use shown::{Setting, Shown};
 pub use variables::{VARIABLES, Variable, env_example};
@@ -29,6 +31,8 @@ pub struct Config {
     pub database_url: SecretString,
     pub github: GitHub,
     pub oidc: Oidc,
+    /// Where people sign in to the console.
+    pub logins: Vec<Login>,
     pub broker: Broker,
     pub policy_file: Option<PathBuf>,
 }
@@ -153,6 +157,7 @@ impl Config {
             database_url: reader.database_url(),
             github: GitHub::read(reader),
             oidc: Oidc::read(reader),
+            logins: login::read(reader, "LOGIN_PROVIDERS"),
             broker: Broker::read(reader),
             policy_file: reader.get("POLICY_FILE").map(PathBuf::from),
         }

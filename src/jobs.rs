@@ -26,6 +26,9 @@ const REFUSALS: Duration = Duration::from_secs(60);
 /// How often those who were seen are written down.
 const IDENTITIES: Duration = Duration::from_secs(2);
 
+/// How often sessions that have ended are forgotten.
+const SESSIONS: Duration = Duration::from_secs(600);
+
 /// How often it is looked for alerts to post, and for bursts of provisions.
 const ALERTS: Duration = Duration::from_secs(1);
 const BURSTS: Duration = Duration::from_secs(60);
@@ -65,6 +68,13 @@ pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToke
         move || {
             let broker = broker.clone();
             async move { report("writing identities", broker.flush_identities().await) }
+        }
+    }));
+    loops.spawn(every(SESSIONS, stop.clone(), {
+        let broker = broker.clone();
+        move || {
+            let broker = broker.clone();
+            async move { report("forgetting sessions", broker.purge_sessions().await) }
         }
     }));
     loops.spawn(post(broker.clone(), stop.clone()));

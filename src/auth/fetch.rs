@@ -1,17 +1,21 @@
-//! Asks an issuer for its keys: discovery, then the key set, within limits of time and size.
+//! Asks providers: for keys by discovery, for tokens, for what they say of a user; within limits of time and size.
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use openidconnect::{IssuerUrl, JsonWebKeySetUrl};
 use reqwest::header::ACCEPT;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::keys::Keys;
 use crate::config::{self, is_secure};
 
 /// For discovery and key set together.
-const TIME_LIMIT: Duration = Duration::from_secs(5);
+pub const TIME_LIMIT: Duration = Duration::from_secs(5);
 /// For one document, in bytes. GitHub's and Google's key sets have fewer than 8,000.
 const SIZE_LIMIT: usize = 256 * 1024;
 const DISCOVERY: &str = ".well-known/openid-configuration";
@@ -86,42 +90,102 @@ impl Client {
     }
 
     async fn discover(&self, issuer: &str) -> Result<Url, Error> {
-        let issuer = IssuerUrl::new(issuer.to_owned())?;
-        let url = issuer.join(DISCOVERY)?;
-        let body = self.get(&url).await?;
-        let found: Discovered = serde_json::from_slice(&body)
-            .map_err(|source| Error::Malformed { url: url.to_string(), source })?;
-        if found.issuer != issuer.as_str() {
+        let found: Discovered = self.discovery(issuer).await?;
+        if found.issuer != issuer {
             return Err(Error::OtherIssuer(found.issuer.chars().take(256).collect()));
         }
         let jwks_uri = found.jwks_uri.url();
-        match is_downgrade(&url, jwks_uri) {
-            false => Ok(jwks_uri.clone()),
-            true => Err(Error::Insecure(jwks_uri.to_string())),
+        refuse_downgrade(&Url::parse(issuer)?, jwks_uri)?;
+        Ok(jwks_uri.clone())
+    }
+
+    /// An issuer's discovery document, or what matters of it; whose it says it is is for the caller to check.
+    pub async fn discovery<T: DeserializeOwned>(&self, issuer: &str) -> Result<T, Error> {
+        let url = IssuerUrl::new(issuer.to_owned())?.join(DISCOVERY)?;
+        parsed(&url, &self.get(&url).await?)
+    }
+
+    /// What is shown there to whoever has this access token.
+    pub async fn get_as<T: DeserializeOwned>(&self, url: &Url, access: &SecretString) -> Result<T, Error> {
+        let request = self.0.get(url.clone()).header(ACCEPT, "application/json");
+        let answer = read(url, request.bearer_auth(access.expose_secret())).await?;
+        match answer.status {
+            200 => parsed(url, &answer.body),
+            403 if answer.is_limited => Err(Error::Status { url: url.to_string(), status: 429 }),
+            status => Err(Error::Status { url: url.to_string(), status }),
         }
     }
 
+    /// Sends a request of `oauth2`'s. What is neither a success nor a refusal is an error.
+    async fn carry(&self, request: oauth2::HttpRequest) -> Result<oauth2::HttpResponse, Error> {
+        let url = Url::parse(&request.uri().to_string())?;
+        let (head, body) = request.into_parts();
+        let sent = self.0.request(head.method, url.clone()).headers(head.headers).body(body);
+        let Answer { status, body, .. } = read(&url, sent).await?;
+        let mut answer = oauth2::HttpResponse::new(body);
+        match reqwest::StatusCode::from_u16(status) {
+            Ok(code) if code.is_success() || code.is_client_error() => *answer.status_mut() = code,
+            _ => return Err(Error::Status { url: url.to_string(), status }),
+        }
+        Ok(answer)
+    }
+
     async fn get(&self, url: &Url) -> Result<Vec<u8>, Error> {
-        if !is_secure(url) {
-            return Err(Error::Insecure(url.to_string()));
-        }
-        let unreachable = |source: reqwest::Error| Error::Unreachable {
-            url: url.to_string(),
-            source: source.without_url(),
-        };
         let request = self.0.get(url.clone()).header(ACCEPT, "application/json");
-        let mut answer = request.send().await.map_err(unreachable)?;
-        if answer.status() != reqwest::StatusCode::OK {
-            return Err(Error::Status { url: url.to_string(), status: answer.status().as_u16() });
+        match read(url, request).await? {
+            Answer { status: 200, body, .. } => Ok(body),
+            Answer { status, .. } => Err(Error::Status { url: url.to_string(), status }),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > SIZE_LIMIT {
-                return Err(Error::TooLarge { url: url.to_string() });
-            }
-            body.extend_from_slice(&chunk);
+    }
+}
+
+impl<'c> oauth2::AsyncHttpClient<'c> for Client {
+    type Error = Error;
+    type Future = BoxFuture<'c, Result<oauth2::HttpResponse, Error>>;
+
+    fn call(&'c self, request: oauth2::HttpRequest) -> Self::Future {
+        self.carry(request).boxed()
+    }
+}
+
+struct Answer {
+    status: u16,
+    /// GitHub says 403 for this as well.
+    is_limited: bool,
+    body: Vec<u8>,
+}
+
+/// The answer, whatever its status is.
+async fn read(url: &Url, request: reqwest::RequestBuilder) -> Result<Answer, Error> {
+    if !is_secure(url) {
+        return Err(Error::Insecure(url.to_string()));
+    }
+    let unreachable =
+        |source: reqwest::Error| Error::Unreachable { url: url.to_string(), source: source.without_url() };
+    let mut answer = request.send().await.map_err(unreachable)?;
+    let status = answer.status().as_u16();
+    let header = |name: &str| answer.headers().get(name);
+    let is_limited = header("retry-after").is_some()
+        || header("x-ratelimit-remaining").is_some_and(|remaining| remaining == "0");
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > SIZE_LIMIT {
+            return Err(Error::TooLarge { url: url.to_string() });
         }
-        Ok(body)
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer { status, is_limited, body })
+}
+
+fn parsed<T: DeserializeOwned>(url: &Url, body: &[u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|source| Error::Malformed { url: url.to_string(), source })
+}
+
+/// Whether what an issuer names is as safe to ask as the issuer itself.
+pub fn refuse_downgrade(issuer: &Url, named: &Url) -> Result<(), Error> {
+    match is_downgrade(issuer, named) || !is_secure(named) {
+        false => Ok(()),
+        true => Err(Error::Insecure(named.to_string())),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod fetch;
 mod keys;
+pub mod login;
 mod provider;
 mod token;
 mod verifier;

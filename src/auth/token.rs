@@ -102,26 +102,6 @@ impl<'a> Unverified<'a> {
         }
     }
 
-    /// Whom the token is about; for a token that was checked and found genuine.
-    pub fn identity(&self) -> Identity {
-        let text = |name| self.claims.get(name).and_then(Value::as_str);
-        let subject = text("sub").unwrap_or_default();
-        // Some issuers write the boolean as text.
-        let unverified = match self.claims.get("email_verified") {
-            Some(Value::Bool(verified)) => !verified,
-            Some(Value::String(verified)) => verified.eq_ignore_ascii_case("false"),
-            _ => false,
-        };
-        let email = text("email").filter(|_| !unverified);
-        let names = [email, text("preferred_username")];
-        let display_name = names.into_iter().flatten().map(printable).find(|name| !name.is_empty());
-        Identity {
-            issuer: self.issuer().unwrap_or_default().to_owned(),
-            subject: subject.to_owned(),
-            display_name: display_name.unwrap_or_else(|| printable(subject)),
-        }
-    }
-
     /// Seconds since 1970, which need not be whole (RFC 7519, 2: NumericDate).
     fn time(&self, claim: &str) -> Result<Option<f64>, Why> {
         match self.claims.get(claim) {
@@ -129,6 +109,26 @@ impl<'a> Unverified<'a> {
             Some(Value::Number(time)) => Ok(time.as_f64()),
             Some(_) => Err("exp, nbf or iat is not a number"),
         }
+    }
+}
+
+/// Whom claims are about that were checked and found genuine.
+pub fn identity(claims: &Map<String, Value>) -> Identity {
+    let text = |name| claims.get(name).and_then(Value::as_str);
+    let subject = text("sub").unwrap_or_default();
+    // Some issuers write the boolean as text.
+    let unverified = match claims.get("email_verified") {
+        Some(Value::Bool(verified)) => !verified,
+        Some(Value::String(verified)) => verified.eq_ignore_ascii_case("false"),
+        _ => false,
+    };
+    let email = text("email").filter(|_| !unverified);
+    let names = [email, text("preferred_username")];
+    let display_name = names.into_iter().flatten().map(printable).find(|name| !name.is_empty());
+    Identity {
+        issuer: text("iss").unwrap_or_default().to_owned(),
+        subject: subject.to_owned(),
+        display_name: display_name.unwrap_or_else(|| printable(subject)),
     }
 }
 

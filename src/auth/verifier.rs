@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 
 use super::fetch::Client;
 use super::provider::Provider;
-use super::token::Unverified;
+use super::token::{self, Unverified};
 use super::{Error, IssuerStatus, Verified};
 use crate::clock::Clock;
 use crate::config;
@@ -55,7 +55,7 @@ impl Verifier {
             .check(&provider.config.audience, self.clock.now(), self.leeway)
             .map_err(|why| provider.invalid(why))?;
         provider.authenticate(&unverified).await?;
-        Ok(Verified { identity: unverified.identity(), claims: unverified.claims })
+        Ok(Verified { identity: token::identity(&unverified.claims), claims: unverified.claims })
     }
 
     /// Whether tokens of any issuer can be verified.

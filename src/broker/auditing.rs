@@ -102,15 +102,16 @@ impl Broker {
     /// The next events of an export; empty at its end. Those who may see the whole log get each event's leaf with it.
     /// A connection is held only while this reads.
     pub async fn export(&self, export: &mut Export) -> Result<Vec<Exported>, Error> {
-        let limit = AT_ONCE.min(export.left as i64);
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
         let scope = audit_scope(&export.caller);
         let mut conn = self.store.conn().await?;
-        let events = audit::page(&mut conn, &scope, &export.filter, export.before, limit).await?;
-        export.left = if (events.len() as i64) < limit { 0 } else { export.left - events.len() };
-        export.before = events.last().map(|event| event.id);
+        let mut events = Vec::new();
+        // A page may have found nothing yet, and yet not be the last.
+        while events.is_empty() && export.left > 0 {
+            let limit = AT_ONCE.min(export.left as i64);
+            let (found, next) = audit::page(&mut conn, &scope, &export.filter, export.before, limit).await?;
+            export.left = if next.is_none() { 0 } else { export.left - found.len() };
+            (export.before, events) = (next, found);
+        }
         let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
         let records = audit_sealing::records(&mut conn, &ids).await?;
         let mut records: HashMap<i64, Record> = records.into_iter().collect();

@@ -12,6 +12,8 @@ pub enum Error {
     Denied(#[source] Denial),
     #[error("the team has used its provisions of this minute")]
     TooManyRequests { until: DateTime<Utc> },
+    #[error("too many attempts to sign in from your address; try again later")]
+    TooManySignIns { until: DateTime<Utc> },
     #[error("runner '{0}' is live already")]
     NameTaken(String),
     #[error("there is no runner '{0}', or it is not one of yours")]
@@ -110,7 +112,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Denied(denial) => denial.code(),
-            Error::TooManyRequests { .. } => "RATE_LIMITED",
+            Error::TooManyRequests { .. } | Error::TooManySignIns { .. } => "RATE_LIMITED",
             Error::NameTaken(_) => "RUNNER_NAME_TAKEN",
             Error::RunnerNotFound(_) => "RUNNER_NOT_FOUND",
             Error::RunnerBusy(_) | Error::RunnerInFlight(_) => "RUNNER_BUSY",

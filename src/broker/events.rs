@@ -43,6 +43,9 @@ pub enum Kind {
     IdentityDeactivated,
     IdentityActivated,
     IdentityRefused,
+    SignedIn,
+    SignedOut,
+    SignInRefused,
     InvalidTokenBurst,
     ProvisionBurst,
     WebhookSignatureInvalid,
@@ -85,6 +88,9 @@ impl Kind {
             Kind::IdentityDeactivated => "identity_deactivated",
             Kind::IdentityActivated => "identity_activated",
             Kind::IdentityRefused => "identity_refused",
+            Kind::SignedIn => "signed_in",
+            Kind::SignedOut => "signed_out",
+            Kind::SignInRefused => "sign_in_refused",
             Kind::InvalidTokenBurst => "invalid_token_burst",
             Kind::ProvisionBurst => "provision_burst",
             Kind::WebhookSignatureInvalid => "webhook_signature_invalid",
@@ -110,6 +116,7 @@ impl Kind {
             | Kind::UnmanagedRunnerRemoved
             | Kind::TokenRefused
             | Kind::CallerRefused
+            | Kind::SignInRefused
             | Kind::WebhookSignatureInvalid
             | Kind::WebhookDeliverySetAside
             | Kind::AuditLogMoved
@@ -119,7 +126,7 @@ impl Kind {
         }
     }
 
-    fn success(self) -> bool {
+    pub(super) fn success(self) -> bool {
         !matches!(
             self,
             Kind::ProvisionRefused
@@ -131,6 +138,7 @@ impl Kind {
                 | Kind::TokenRefused
                 | Kind::CallerRefused
                 | Kind::IdentityRefused
+                | Kind::SignInRefused
                 | Kind::InvalidTokenBurst
                 | Kind::WebhookSignatureInvalid
                 | Kind::WebhookDeliverySetAside

@@ -14,6 +14,7 @@ use super::events::{About, Actor, Kind, record};
 use super::{Broker, Error};
 use crate::model;
 use crate::store::identities::{self, Filter, Identity, Sighting};
+use crate::store::sessions;
 
 /// How long somebody who was written down is not written down again.
 const REST: TimeDelta = TimeDelta::minutes(5);
@@ -212,6 +213,10 @@ impl Broker {
                 }));
                 let now = event.timestamp;
                 record(conn, event).await?;
+                if !active {
+                    // Not to come back with him, should he be let in again.
+                    sessions::remove_all_of(conn, &found.issuer, &found.subject).await?;
+                }
                 Ok(identities::set_active(conn, id, active, comment, now).await?)
             })
             .await

@@ -33,6 +33,7 @@ pub mod seal_export;
 pub mod seal_verify;
 pub mod security;
 pub mod sessions;
+pub mod sign_in;
 pub mod stats;
 pub mod sync;
 pub mod system;

@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::caller::{Caller, Origin};
 use super::events::{About, Actor, Kind, record};
+use super::sign_in::count as count_sign_in;
 use super::{Broker, Error};
 use crate::store::audit::NewEvent;
 
@@ -157,6 +158,41 @@ impl Broker {
         }
     }
 
+    /// Notes that nobody was signed in by this provider; as `note_refused_token`. `provider` is configured, so that
+    /// nobody can make more buckets.
+    pub fn note_refused_sign_in(
+        self: &Arc<Self>,
+        provider: &str,
+        issuer: &str,
+        code: &'static str,
+        why: String,
+        origin: &Origin,
+    ) {
+        count_sign_in(provider, code);
+        let kind = Kind::SignInRefused;
+        let bucket = Bucket { kind, issuer: Some(issuer.to_owned()), subject: None, code };
+        if self.refusals.note(&bucket, self.clock.now()) != Place::First {
+            return;
+        }
+        let mut event = self.event(kind, Actor::System("sign-in")).with(json!({ "provider": provider }));
+        event.issuer = bucket.issuer.clone();
+        event.request_id = Some(origin.request_id.clone());
+        event.request_ip = origin.address.clone();
+        event.user_agent = origin.user_agent.clone();
+        event.error_code = Some(code.into());
+        event.error_message = Some(why);
+        self.write_refusal(bucket, event);
+    }
+
+    /// Notes what somebody did who has neither team nor role, and may; as `note_refused_token`.
+    pub(super) fn note_stranger(self: &Arc<Self>, kind: Kind, caller: &Caller) {
+        let issuer = Some(caller.identity.issuer.clone());
+        let bucket = Bucket { kind, issuer, subject: None, code: "NO_TEAM" };
+        if self.refusals.note(&bucket, self.clock.now()) == Place::First {
+            self.write_refusal(bucket, self.event(kind, Actor::Caller(caller)));
+        }
+    }
+
     /// Notes a webhook without a good signature; as `note_refused_token`.
     pub fn note_unsigned_webhook(self: &Arc<Self>, why: &'static str, origin: &Origin) {
         counter!("webhook_deliveries_total", "event" => "other", "outcome" => "unsigned").increment(1);
@@ -209,12 +245,13 @@ impl Broker {
         for (bucket, count) in self.refusals.drain() {
             let actor = match bucket.kind {
                 Kind::WebhookSignatureInvalid => Actor::System("webhooks"),
+                Kind::SignedIn | Kind::SignedOut | Kind::SignInRefused => Actor::System("sign-in"),
                 _ => Actor::System("authentication"),
             };
             let mut event = self.event(bucket.kind, actor).with(json!({ "further": count }));
             event.issuer = bucket.issuer.clone();
             event.subject = bucket.subject.clone();
-            event.error_code = Some(bucket.code.into());
+            event.error_code = (!bucket.kind.success()).then(|| bucket.code.into());
             let written = self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await;
             if written.is_err() {
                 self.refusals.put_back(&bucket, count, self.clock.now());

@@ -9,18 +9,23 @@ use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::caller::{Caller, Origin};
+use super::events::{About, Actor, Kind, record};
+use super::sign_in::{ATTEMPTS_WITHIN, count, network};
 use super::{Broker, Error};
 use crate::auth::Verified;
 use crate::model::Identity;
 use crate::store::sessions::{self, SignedIn};
+use crate::store::{identities, sign_in_attempts};
 
 /// How long somebody who does nothing stays signed in.
 pub const IDLE: TimeDelta = TimeDelta::hours(1);
 /// How long anybody stays signed in: what his provider said of him is no older than this.
 pub const LONGEST: TimeDelta = TimeDelta::hours(8);
+/// As many may somebody have at a time; the oldest ones end for newer ones.
+pub const MOST: i64 = 10;
 /// A page more or less does not write.
 const TOUCHED_EVERY: TimeDelta = TimeDelta::minutes(1);
 
@@ -34,27 +39,68 @@ pub struct Session {
     /// What each of his forms must bring along.
     pub csrf_token: String,
     pub signed_in_at: DateTime<Utc>,
+    token_sha256: String,
 }
 
 impl Broker {
     /// Signs somebody in whom a provider has vouched for; what the browser is to keep. Always a new one: what
-    /// the browser had before is worth nothing.
+    /// the browser had before (`replaced`) is worth nothing from then on.
     pub async fn begin_session(
         self: &Arc<Self>,
         provider: &str,
         verified: Verified,
+        replaced: Option<&SecretString>,
+        origin: Origin,
+    ) -> Result<SecretString, Error> {
+        let begun = self.sign_in(provider, verified, replaced, origin).await;
+        count(provider, begun.as_ref().map_or_else(Error::code, |_| "signed_in"));
+        begun
+    }
+
+    async fn sign_in(
+        self: &Arc<Self>,
+        provider: &str,
+        verified: Verified,
+        replaced: Option<&SecretString>,
         origin: Origin,
     ) -> Result<SecretString, Error> {
         let claims = Value::Object(verified.claims.clone());
         let caller = self.admit(verified, origin)?;
         let token = SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
-        let Identity { issuer, subject, display_name } = caller.identity;
+        let Identity { issuer, subject, display_name } = caller.identity.clone();
+        let event = self.event(Kind::SignedIn, Actor::Caller(&caller)).with(json!({ "provider": provider }));
         let who = SignedIn { provider: provider.to_owned(), issuer, subject, display_name, claims };
-        let now = self.clock.now();
-        let sha256 = sha256(token.expose_secret());
-        self.store
-            .transaction::<_, Error, _>(async |conn| Ok(sessions::add(conn, sha256, who, now).await?))
+        let now = event.timestamp;
+        let new = sha256(token.expose_secret());
+        let old = replaced.map(|token| sha256(token.expose_secret()));
+        let network = network(&caller.origin);
+        let begun = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                // By the table and not by what this replica knows: whoever is deactivated at this moment has
+                // either no session yet, or this one is ended with the others.
+                if !identities::is_active(conn, &who.issuer, &who.subject).await? {
+                    return Ok(Err(Error::IdentityDeactivated));
+                }
+                if let Some(old) = &old {
+                    sessions::remove(conn, old).await?;
+                }
+                sessions::keep_newest(conn, &who.issuer, &who.subject, MOST - 1).await?;
+                sessions::add(conn, new, who, now).await?;
+                sign_in_attempts::take_back(conn, &network).await?;
+                if !caller.is_stranger() {
+                    record(conn, event).await?;
+                }
+                Ok(Ok(()))
+            })
             .await?;
+        if let Err(refusal) = begun {
+            self.note_refused_identity(&caller);
+            return Err(refusal);
+        }
+        if caller.is_stranger() {
+            self.note_stranger(Kind::SignedIn, &caller);
+        }
         Ok(token)
     }
 
@@ -102,6 +148,7 @@ impl Broker {
             provider: row.provider,
             csrf_token: csrf_token(token),
             signed_in_at: row.created_at,
+            token_sha256,
         }))
     }
 
@@ -113,12 +160,36 @@ impl Broker {
     }
 
     /// Signs out; done again, it changes nothing.
-    pub async fn end_session(&self, token: &SecretString) -> Result<(), Error> {
-        let sha256 = sha256(token.expose_secret());
-        self.store
-            .transaction::<_, Error, _>(async |conn| Ok(sessions::remove(conn, &sha256).await?))
+    pub async fn end_session(self: &Arc<Self>, session: &Session) -> Result<(), Error> {
+        let caller = &session.caller;
+        let event =
+            self.event(Kind::SignedOut, Actor::Caller(caller)).with(json!({ "provider": session.provider }));
+        let ended = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                let ended = sessions::remove(conn, &session.token_sha256).await?;
+                if ended && !caller.is_stranger() {
+                    record(conn, event).await?;
+                }
+                Ok(ended)
+            })
             .await?;
+        if ended && caller.is_stranger() {
+            self.note_stranger(Kind::SignedOut, caller);
+        }
         Ok(())
+    }
+
+    /// Forgets sessions that have ended, and how often was tried to begin some; any replica may.
+    pub async fn purge_sessions(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        self.store
+            .transaction::<_, Error, _>(async |conn| {
+                sessions::purge(conn, now - LONGEST, now - IDLE).await?;
+                sign_in_attempts::purge(conn, now - ATTEMPTS_WITHIN).await?;
+                Ok(())
+            })
+            .await
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::reload::Reloads;
 use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
+use crate::auth::login::Logins;
 use crate::broker::{Broker, administer, rights};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -153,6 +154,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     let signer = config.broker.audit_signing_key.as_deref().map(signing_key).transpose()?;
     let verifier =
         Verifier::new(&config.oidc, clock.clone()).map_err(|err| Failure::Failed(with_causes(&err)))?;
+    let logins = Logins::new(&config.logins, &config.http.public_url, config.oidc.leeway, &clock)
+        .map_err(|err| Failure::Failed(with_causes(&err)))?;
     let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
     wait_for(&store, DATABASE_PATIENCE).await?;
     check_schema(&store).await?;
@@ -173,7 +176,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     });
     let tls = certificate.as_ref().map(http::Certificate::server_config);
     let server =
-        http::listen(&config.http, tls, broker.clone(), verifier.clone()).map_err(Failure::Failed)?;
+        http::listen(&config.http, tls, broker.clone(), verifier.clone(), logins).map_err(Failure::Failed)?;
     let reloads = Reloads {
         broker: broker.clone(),
         certificate,

@@ -61,6 +61,11 @@ impl Reader {
         self.faults.push(format!("{name}: found {}, wanted {wanted}", shown(found)));
     }
 
+    /// A fault whose value may be, or hold, a secret.
+    pub fn unshown_fault(&mut self, name: &str, what: &str) {
+        self.faults.push(format!("{name}: {what}"));
+    }
+
     pub fn required(&mut self, name: &str) -> Option<String> {
         let value = self.get(name);
         if value.is_none() {
@@ -236,7 +241,7 @@ fn shown(found: &str) -> String {
 }
 
 /// An https URL, or http on loopback; no user, no query, no fragment.
-fn trusted_url(text: &str) -> Option<Url> {
+pub fn trusted_url(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let plain = url.username().is_empty()
         && url.password().is_none()

@@ -59,6 +59,10 @@ pub const VARIABLES: &[Variable] = &[
     ),
     defaulted("OIDC_LEEWAY_SECONDS", "60", "clock skew allowed on exp, nbf and iat"),
     optional(
+        "LOGIN_PROVIDERS",
+        "where people sign in: [{\"id\":\"gitlab\",\"kind\":\"gitlab\",\"client_id\":\"…\",\"client_secret_file\":\"…\"}]",
+    ),
+    optional(
         "POLICY_FILE",
         "the policy document (TOML), applied at start; admins do not change the policy then",
     ),

@@ -104,6 +104,7 @@ impl Dev {
         .map_err(|err| failed(&format!("GitHub cannot listen on port {}", self.port + 2), &err))?;
         github.add_org(ORG);
         github.add_repo(REPO);
+        github::Person::some().into_iter().for_each(|person| github.add_person(person));
 
         let (postgres, database_url) = self.postgres().await?;
         // Until here a signal simply ends the process, and Postgres with it: nobody waits for a download.
@@ -117,7 +118,7 @@ impl Dev {
             started = start(config, clock) => started?,
             () = stop.cancelled() => return Ok(()),
         };
-        let document = Document::parse(&sample_policy(issuer.url()))
+        let document = Document::parse(&sample_policy(issuer.url(), github.url()))
             .map_err(|faults| Failure::Failed(administer::listed(&faults)))?;
         started.broker.apply_policy(&document, SOURCE, true).await?;
         let webhook = format!("http://127.0.0.1:{}/api/v1/webhooks/github", self.port);
@@ -204,6 +205,7 @@ fn config_for(
             }],
             leeway: Duration::from_secs(60),
         },
+        logins: logins(issuer, &url(github.url())?),
         broker: config::Broker {
             default_runner_group_id: 1,
             jit_start_deadline: Duration::from_secs(3600),
@@ -221,11 +223,32 @@ fn config_for(
     })
 }
 
+/// The two that come with `dev`.
+fn logins(issuer: &str, github: &Url) -> Vec<config::Login> {
+    let (url, api_url) = (github.clone(), github.clone());
+    let login = |id: &str, name: &str, kind, client: (&str, &str), scopes: &[&str]| config::Login {
+        id: id.into(),
+        name: name.into(),
+        kind,
+        client_id: client.0.into(),
+        client_secret: Some(client.1.into()),
+        scopes: scopes.iter().map(|&scope| scope.into()).collect(),
+        audience: None,
+    };
+    let openid = config::LoginKind::OpenId { issuer: issuer.into() };
+    let own = (issuer::CLIENT_ID, issuer::CLIENT_SECRET);
+    let hub = (github::CLIENT_ID, github::CLIENT_SECRET);
+    vec![
+        login("dev", "dev's OpenID provider", openid, own, &["openid", "profile", "email"]),
+        login("github", "dev's GitHub", config::LoginKind::GitHub { url, api_url }, hub, &["read:org"]),
+    ]
+}
+
 /// What webhooks are signed with here.
 const WEBHOOK_SECRET: &str = "dev-webhook-secret";
 
 /// Two teams, an admin and an auditor.
-fn sample_policy(issuer: &str) -> String {
+fn sample_policy(issuer: &str, github: &str) -> String {
     format!(
         r#"[[team]]
 name = "blue"
@@ -239,6 +262,10 @@ max_runners = 10
 [[team.member]]
 issuer = "{issuer}"
 claims = {{ team = "blue" }}
+
+[[team.member]]
+issuer = "{github}"
+claims = {{ teams = "{ORG}/blue" }}
 
 [[team]]
 name = "ml"
@@ -254,6 +281,10 @@ claims = {{ team = "ml" }}
 [[admin]]
 issuer = "{issuer}"
 claims = {{ groups = "admins" }}
+
+[[admin]]
+issuer = "{github}"
+claims = {{ teams = "{ORG}/admins" }}
 
 [[auditor]]
 issuer = "{issuer}"
@@ -271,6 +302,7 @@ fn welcome(port: u16, issuer: &Issuer, github: &GitHub, kept: bool) -> String {
         r#"
 runner-broker is up. Ctrl-C ends it; {fate}.
 
+  console  http://127.0.0.1:{port}/       sign in as alice of team blue, or as carol, an admin
   broker   http://127.0.0.1:{port}        API page: http://127.0.0.1:{port}/docs/
   issuer   {issuer_url}
   GitHub   {github_url}        its runners: curl {github_url}/_dev/runners?target={ORG}

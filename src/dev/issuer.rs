@@ -1,6 +1,7 @@
 //! An OpenID provider for development and tests: publishes keys, signs what it is told to, fails on command.
 
 mod keys;
+mod people;
 mod server;
 mod token;
 
@@ -17,6 +18,7 @@ use crate::clock::Clock;
 use keys::Keys;
 
 pub use keys::Alg;
+pub use people::{AUTHORIZE, CLIENT_ID, CLIENT_SECRET, USERINFO};
 pub use server::Fault;
 pub use token::Token;
 
@@ -24,7 +26,8 @@ pub use token::Token;
 pub const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// Where the keys are.
 pub const KEYS: &str = "/keys";
-/// Where anybody gets any token signed by POST: `sub`, `audience`, `claims`, as JSON or as a form.
+/// Where codes are exchanged and, without one, anybody gets any token signed by POST: `sub`, `audience`, `claims`,
+/// as JSON or as a form.
 pub const TOKEN: &str = "/token";
 
 /// How the issuer begins.
@@ -70,6 +73,7 @@ struct State {
     faults: HashMap<String, Fault>,
     calls: HashMap<String, usize>,
     issued: Vec<String>,
+    people: people::People,
 }
 
 /// The RSA key that all strangers of the process share; no issuer rotates this often.
@@ -101,8 +105,15 @@ impl Issuer {
         json!({
             "issuer": self.url,
             "jwks_uri": format!("{}{KEYS}", self.url),
+            "authorization_endpoint": format!("{}{AUTHORIZE}", self.url),
             "token_endpoint": format!("{}{TOKEN}", self.url),
-            "response_types_supported": ["id_token"],
+            "userinfo_endpoint": format!("{}{USERINFO}", self.url),
+            "response_types_supported": ["code", "id_token"],
+            "grant_types_supported": ["authorization_code"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": true,
+            "scopes_supported": ["openid", "profile", "email"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256", "ES256", "ES384", "EdDSA"],
         })

@@ -40,6 +40,7 @@ use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::auth::Verifier;
+use crate::auth::login::Logins;
 use crate::broker::Broker;
 use crate::config;
 
@@ -55,9 +56,11 @@ pub struct State {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
     pub trusted_proxies: Vec<IpNet>,
+    /// Where people sign in.
+    pub logins: Logins,
     /// How people reach us.
     pub public_url: Url,
-    /// People reach us by TLS: cookies go no other way.
+    /// They do so by TLS: cookies go no other way.
     pub secure_cookies: bool,
     /// Who looks on.
     live: console::Live,
@@ -103,6 +106,7 @@ pub fn listen(
     tls: Option<ServerConfig>,
     broker: Arc<Broker>,
     verifier: Verifier,
+    logins: Logins,
 ) -> Result<Server, String> {
     let patience = broker.longest() + Duration::from_secs(5);
     let trusted_proxies = config.trusted_proxies.clone();
@@ -111,6 +115,7 @@ pub fn listen(
         broker,
         verifier,
         trusted_proxies,
+        logins,
         public_url: config.public_url.clone(),
         secure_cookies: config.public_url.scheme() == "https",
         live: console::Live::until(closing.clone()),

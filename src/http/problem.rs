@@ -12,6 +12,7 @@ use serde::Serialize;
 use utoipa::openapi::{Content, Ref, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::auth::login;
 use crate::{auth, broker, github, store};
 
 tokio::task_local! {
@@ -122,6 +123,28 @@ impl Problem {
             .retry_after(30)
     }
 
+    /// A browser that comes back from a provider without having been sent there, or too late.
+    pub fn not_begun() -> Problem {
+        let detail = "this sign-in was not begun in this browser, or too long ago: begin it anew";
+        Problem::new(StatusCode::BAD_REQUEST, "SIGN_IN_NOT_BEGUN", "Sign-in not begun here", detail)
+    }
+
+    /// What a provider says instead of who somebody is (RFC 6749, 4.1.2.1); `why` is its code.
+    pub fn from_provider(provider: &str, why: &str) -> Problem {
+        let (refused, detail) = (StatusCode::FORBIDDEN, format!("{provider} says: {why}"));
+        match why {
+            "temporarily_unavailable" | "server_error" => {
+                let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "Identity provider unavailable");
+                Problem::new(status, "ISSUER_UNAVAILABLE", title, detail).retry_after(A_WHILE)
+            }
+            "access_denied" => Problem::new(refused, "SIGN_IN_REFUSED", "Not signed in", detail),
+            _ => {
+                tracing::warn!(provider, why, "a login provider refuses");
+                Problem::new(refused, "SIGN_IN_REFUSED", "Not signed in", detail)
+            }
+        }
+    }
+
     pub fn not_found(path: &str) -> Problem {
         Problem::new(StatusCode::NOT_FOUND, "NOT_FOUND", "Not found", format!("there is nothing at {path}"))
     }
@@ -156,6 +179,11 @@ impl Problem {
     /// Code and detail, for an answer of which this is only a part.
     pub fn into_parts(self) -> (&'static str, String) {
         (self.error_code, self.detail)
+    }
+
+    /// How many seconds to wait, if that helps.
+    pub fn wait(&self) -> Option<u64> {
+        self.retry_after
     }
 
     pub fn with_header(mut self, name: header::HeaderName, value: String) -> Problem {
@@ -240,6 +268,29 @@ impl From<auth::Error> for Problem {
     }
 }
 
+impl From<login::Error> for Problem {
+    fn from(err: login::Error) -> Problem {
+        let because = |status| Problem::new(status, "SIGN_IN_REFUSED", "Not signed in", err.to_string());
+        match &err {
+            // Anybody can have a provider asked that is down: a warning, as for tokens.
+            login::Error::Unavailable { source, .. } => {
+                tracing::warn!(error = %err, cause = %source, "nobody could be signed in");
+                let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "Identity provider unavailable");
+                Problem::new(status, "ISSUER_UNAVAILABLE", title, err.to_string()).retry_after(A_WHILE)
+            }
+            login::Error::Refused { .. } => because(StatusCode::FORBIDDEN),
+            login::Error::Unproven { .. } => {
+                tracing::warn!(error = %err, "nobody was signed in");
+                because(StatusCode::FORBIDDEN)
+            }
+            login::Error::Unfit { .. } => {
+                let title = "Sign-in is not set up";
+                logged(&err, StatusCode::BAD_GATEWAY, "SIGN_IN_UNFIT", title, err.to_string())
+            }
+        }
+    }
+}
+
 impl From<broker::Error> for Problem {
     fn from(err: broker::Error) -> Problem {
         use StatusCode as S;
@@ -253,7 +304,9 @@ impl From<broker::Error> for Problem {
                 because(S::TOO_MANY_REQUESTS, "Too many requests").retry_after(A_WHILE)
             }
             Denied(_) => because(S::FORBIDDEN, "Refused by policy"),
-            TooManyRequests { until } => because(S::TOO_MANY_REQUESTS, "Too many requests").retry_at(*until),
+            TooManyRequests { until } | TooManySignIns { until } => {
+                because(S::TOO_MANY_REQUESTS, "Too many requests").retry_at(*until)
+            }
             NameTaken(_) => because(S::CONFLICT, "Name in use"),
             RunnerNotFound(_) => because(S::NOT_FOUND, "Runner not found"),
             RunnerBusy(_) => because(S::CONFLICT, "Runner busy"),

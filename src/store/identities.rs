@@ -85,6 +85,13 @@ pub async fn inactive(conn: &mut Conn) -> Result<Vec<(String, String)>, Error> {
     Ok(rows.select((identities::issuer, identities::subject)).load(conn).await?)
 }
 
+/// Whether he may be let in, as it stands until this transaction ends; whom nobody knows may.
+pub async fn is_active(conn: &mut Conn, issuer: &str, subject: &str) -> Result<bool, Error> {
+    let row = identities::table.filter(identities::sha256.eq(sha256(issuer, subject)));
+    let active = row.select(identities::active).for_share().first(conn).await.optional()?;
+    Ok(active.unwrap_or(true))
+}
+
 /// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
 /// which see `walk::Page`.
 pub async fn page(

@@ -25,6 +25,7 @@ pub mod runners;
 mod schema;
 pub mod security;
 pub mod sessions;
+pub mod sign_in_attempts;
 pub mod stats;
 pub mod sync_targets;
 mod tls;

@@ -338,3 +338,12 @@ diesel::table! {
         last_seen_at -> Timestamptz,
     }
 }
+
+diesel::table! {
+    sign_in_attempts (network, step) {
+        network -> Text,
+        step -> Text,
+        count -> Int4,
+        began_at -> Timestamptz,
+    }
+}

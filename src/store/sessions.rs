@@ -79,6 +79,26 @@ pub async fn remove(conn: &mut Conn, token_sha256: &str) -> Result<bool, Error> 
     Ok(diesel::delete(sessions::table.find(token_sha256)).execute(conn).await? > 0)
 }
 
+/// Ends all but so many of somebody's sessions, the oldest first. Two who sign in as him at once take turns until
+/// their transactions end.
+pub async fn keep_newest(conn: &mut Conn, issuer: &str, subject: &str, most: i64) -> Result<(), Error> {
+    let key = sha256(issuer, subject);
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))")
+        .bind::<diesel::sql_types::Text, _>(&key)
+        .execute(conn)
+        .await?;
+    let kept = sessions::table
+        .filter(sessions::identity_sha256.eq(&key))
+        .order((sessions::created_at.desc(), sessions::token_sha256))
+        .limit(most)
+        .select(sessions::token_sha256)
+        .load::<String>(conn)
+        .await?;
+    let others = sessions::identity_sha256.eq(&key).and(sessions::token_sha256.ne_all(kept));
+    diesel::delete(sessions::table.filter(others)).execute(conn).await?;
+    Ok(())
+}
+
 /// Ends all sessions of somebody.
 pub async fn remove_all_of(conn: &mut Conn, issuer: &str, subject: &str) -> Result<usize, Error> {
     let all = sessions::table.filter(sessions::identity_sha256.eq(sha256(issuer, subject)));

@@ -23,7 +23,7 @@ impl World {
     pub async fn signed_in_as(&self, claims: Value) -> Browser<'_> {
         let verified = self.verifier.verify(&self.issuer.mint(claims)).await.expect("a good token");
         let session =
-            self.broker.begin_session("test", verified, Origin::default()).await.expect("a session");
+            self.broker.begin_session("test", verified, None, Origin::default()).await.expect("a session");
         Browser::with(self, &format!("runner-broker={}", session.expose_secret()))
     }
 }

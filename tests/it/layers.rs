@@ -34,6 +34,7 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     // GitHub wants a JWT of the App's.
     ("jsonwebtoken", &["auth", "github"]),
     ("openidconnect", &["auth"]),
+    ("oauth2", &["auth"]),
     // Keys come by it, alerts and spans go by it.
     ("reqwest", &["auth", "alerts", "telemetry"]),
     ("opentelemetry", &["telemetry"]),

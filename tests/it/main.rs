@@ -57,6 +57,7 @@ mod schema;
 mod schema_columns;
 mod seal;
 mod security_events;
+mod sign_in;
 mod start;
 mod support;
 mod sweep;

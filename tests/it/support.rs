@@ -356,6 +356,7 @@ pub fn config(database_url: &str, issuer: &str, github: &GitHub) -> Config {
             }],
             leeway: Duration::from_secs(60),
         },
+        logins: logins(issuer, github),
         broker: config::Broker {
             default_runner_group_id: 1,
             jit_start_deadline: Duration::from_secs(3600),
@@ -371,4 +372,24 @@ pub fn config(database_url: &str, issuer: &str, github: &GitHub) -> Config {
         },
         policy_file: None,
     }
+}
+
+/// Where people sign in: this issuer as `dev`, this GitHub as `github`.
+fn logins(issuer: &str, github: &GitHub) -> Vec<config::Login> {
+    let url = Url::parse(github.url()).expect("a URL");
+    let login = |id: &str, kind, client_id: &str, secret: &str, scope: &str| config::Login {
+        id: id.into(),
+        name: format!("the {id} provider"),
+        kind,
+        client_id: client_id.into(),
+        client_secret: Some(secret.into()),
+        scopes: scope.split(' ').map(str::to_owned).collect(),
+        audience: None,
+    };
+    let openid = config::LoginKind::OpenId { issuer: issuer.into() };
+    let hub = config::LoginKind::GitHub { url: url.clone(), api_url: url };
+    vec![
+        login("dev", openid, issuer::CLIENT_ID, issuer::CLIENT_SECRET, "openid profile email"),
+        login("github", hub, github::CLIENT_ID, github::CLIENT_SECRET, "read:org"),
+    ]
 }

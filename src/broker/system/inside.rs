@@ -161,8 +161,8 @@ impl Broker {
         });
         let event_type = Some(Kind::WebhookDeliverySetAside.as_str().to_owned());
         let filter = Filter { event_type, ..Filter::default() };
-        let set_aside = audit::page(conn, &Scope::All, &filter, None, 1).await?.pop();
-        checks.push(match set_aside {
+        let (mut set_aside, _) = audit::page(conn, &Scope::All, &filter, None, 1).await?;
+        checks.push(match set_aside.pop() {
             Some(event) if now - event.timestamp < TimeDelta::days(1) => {
                 let why = event.error_message.unwrap_or_else(|| event.event_data.to_string());
                 Check::warning(area, "Set aside", format!("within the last day, event {}: {why}", event.id))
@@ -195,16 +195,16 @@ impl Broker {
 
     async fn alerting(&self, conn: &mut Conn) -> Result<Vec<Check>, store::Error> {
         let (area, what) = (Area::Alerts, "Waiting");
-        let waiting = alerts::waiting(conn).await?;
-        let detail = format!("{waiting} alerts are yet to be posted");
-        Ok(vec![match (&self.config.alerts, waiting) {
+        let (posts, events) = alerts::waiting(conn).await?;
+        let detail = format!("{posts} posts wait, and {events} events that no post tells of yet");
+        Ok(vec![match (&self.config.alerts, posts) {
             (None, 0) => {
                 Check::ok(area, what, "ALERT_WEBHOOK_URL is not set: security events are in the log alone")
             }
             (None, _) => {
                 Check::warning(area, what, detail).advise("ALERT_WEBHOOK_URL is not set on this replica")
             }
-            (Some(_), waiting) if waiting > 20 => Check::warning(area, what, detail)
+            (Some(_), posts) if posts > 20 => Check::warning(area, what, detail)
                 .advise("check that ALERT_WEBHOOK_URL takes them: the log says why not"),
             (Some(_), _) => Check::ok(area, what, detail),
         }])

@@ -12,6 +12,8 @@ pub(super) struct Request<'a> {
     pub bearer: Option<&'a str>,
     pub if_none_match: Option<&'a str>,
     pub has_user_agent: bool,
+    /// Whether JSON is asked for by name.
+    pub wants_json: bool,
     pub body: &'a [u8],
     /// How the caller reached us, prefix included: what `Link` begins with.
     pub base: &'a str,

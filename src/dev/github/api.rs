@@ -10,7 +10,7 @@ use super::answer::{Answer, Request};
 use super::limits::{CORE, REGISTRATION};
 use super::runners::{self, Level};
 use super::state::{State, Token};
-use super::{hooks, keys, shapes};
+use super::{hooks, keys, people, shapes};
 use crate::model::Target;
 
 /// The bucket that a call is counted in.
@@ -29,6 +29,9 @@ pub(super) fn who(state: &State, bearer: Option<&str>) -> u64 {
 
 /// What GitHub answers, limits, budget headers and ETag included.
 pub(super) fn answer(state: &mut State, request: &Request) -> Answer {
+    if let Some(page) = people::page(state, request) {
+        return page;
+    }
     if !request.has_user_agent {
         let rules = "Request forbidden by administrative rules. Please make sure your request has a \
                      User-Agent header.";
@@ -97,6 +100,7 @@ fn route(state: &mut State, request: &Request) -> Result<Answer, Answer> {
             let found = target.and_then(|_| state.installation(owner)).ok_or_else(Answer::not_found)?;
             Ok(Answer::json(200, &shapes::installation(state, found, request.base)))
         }
+        ("GET", ["user", rest @ ..]) => people::user(state, request, rest),
         (_, ["orgs", _, "actions", rest @ ..]) | (_, ["repos", _, _, "actions", rest @ ..]) => {
             let target = target(&segments).ok_or_else(Answer::not_found)?;
             runners::route(state, request, &target, rest)

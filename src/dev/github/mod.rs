@@ -26,6 +26,7 @@ mod hooks;
 mod keys;
 mod life;
 mod limits;
+mod people;
 mod runners;
 mod server;
 mod shapes;
@@ -41,6 +42,7 @@ pub use hooks::{JobState, signature};
 pub use keys::{private_key_pem, rotated_private_key_pem};
 pub use life::{RUNNER_VERSION, Refused};
 pub use limits::Limits;
+pub use people::{CLIENT_ID, CLIENT_SECRET, Person};
 pub use state::{Call, RunnerState};
 
 use crate::clock::Clock;
@@ -141,6 +143,16 @@ impl GitHub {
         let mut state = self.shared.state();
         state.account(owner, false);
         state.scope(target, repo);
+    }
+
+    /// Somebody who can sign in.
+    pub fn add_person(&self, person: Person) {
+        self.shared.state().people.known.push(person);
+    }
+
+    /// What a user's token is good for from now on; `read:org` shows memberships.
+    pub fn set_granted_scope(&self, scope: &str) {
+        self.shared.state().people.granted = scope.to_owned();
     }
 
     /// Adds a runner group to an organisation; `None`: no such organisation.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use actix_web::body::SizedStream;
 use actix_web::dev::ServerHandle;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, IF_NONE_MATCH, USER_AGENT};
+use actix_web::http::header::{ACCEPT, AUTHORIZATION, HOST, HeaderMap, IF_NONE_MATCH, USER_AGENT};
 use actix_web::rt::{System, time::sleep};
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
@@ -167,6 +167,7 @@ struct Held {
     bearer: Option<String>,
     if_none_match: Option<String>,
     has_user_agent: bool,
+    wants_json: bool,
     traceparent: Option<String>,
     body: Bytes,
 }
@@ -191,6 +192,7 @@ impl Held {
             bearer,
             if_none_match: text(headers, IF_NONE_MATCH).map(str::to_owned),
             has_user_agent: headers.contains_key(USER_AGENT),
+            wants_json: text(headers, ACCEPT).is_some_and(|accept| accept.contains("application/json")),
             traceparent: text(headers, "traceparent").map(str::to_owned),
             body,
         }
@@ -204,6 +206,7 @@ impl Held {
             bearer: self.bearer.as_deref(),
             if_none_match: self.if_none_match.as_deref(),
             has_user_agent: self.has_user_agent,
+            wants_json: self.wants_json,
             body: &self.body,
             base: &self.base,
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::fault::Faults;
 use super::hooks::Hooks;
 use super::limits::Meter;
+use super::people::People;
 use crate::clock::Clock;
 use crate::model::Target;
 
@@ -155,6 +156,7 @@ pub(super) struct State {
     issued: VecDeque<String>,
     next_id: u64,
     pub hooks: Hooks,
+    pub people: People,
 }
 
 impl State {
@@ -179,6 +181,7 @@ impl State {
             issued: VecDeque::new(),
             next_id: 1_000,
             hooks: Hooks::default(),
+            people: People::default(),
         }
     }
 

@@ -8,15 +8,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::http::StatusCode;
 use actix_web::http::header::LOCATION;
-use actix_web::web::{self, Bytes, Data, Either, Form, Json};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::{self, Bytes, Data};
+use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{DISCOVERY, Issuer, KEYS, TOKEN};
+use super::{AUTHORIZE, DISCOVERY, Issuer, KEYS, TOKEN, USERINFO, people};
 
 /// How a path fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,12 +55,8 @@ pub fn start(issuer: Arc<Issuer>, listener: TcpListener) -> io::Result<Server> {
     let thread = std::thread::Builder::new().name("dev-issuer".into()).spawn(move || {
         actix_web::rt::System::new().block_on(async move {
             let issuer = Data::from(issuer);
-            let server = HttpServer::new(move || {
-                App::new()
-                    .app_data(issuer.clone())
-                    .default_service(web::to(answer))
-                    .service(web::resource(TOKEN).route(web::post().to(token)))
-            });
+            let server =
+                HttpServer::new(move || App::new().app_data(issuer.clone()).default_service(web::to(answer)));
             let server = server.workers(1).disable_signals().listen(listener)?.run();
             let _ = started.send(server.handle());
             server.await
@@ -74,7 +70,7 @@ pub fn start(issuer: Arc<Issuer>, listener: TcpListener) -> io::Result<Server> {
     }
 }
 
-async fn answer(request: HttpRequest, issuer: Data<Issuer>) -> HttpResponse {
+async fn answer(request: HttpRequest, body: Bytes, issuer: Data<Issuer>) -> HttpResponse {
     let path = request.path();
     issuer.state.send_modify(|state| *state.calls.entry(path.into()).or_default() += 1);
     let fault = issuer.state.borrow().faults.get(path).cloned();
@@ -97,9 +93,14 @@ async fn answer(request: HttpRequest, issuer: Data<Issuer>) -> HttpResponse {
         }
         Some(Fault::Redirect(to)) => return HttpResponse::Found().insert_header((LOCATION, to)).finish(),
     }
-    match path {
-        DISCOVERY => HttpResponse::Ok().json(issuer.discovery()),
-        KEYS => HttpResponse::Ok().json(issuer.keys()),
+    match (path, request.method() == Method::POST) {
+        (DISCOVERY, _) => HttpResponse::Ok().json(issuer.discovery()),
+        (KEYS, _) => HttpResponse::Ok().json(issuer.keys()),
+        (AUTHORIZE, false) => people::choose(&issuer, request.query_string()),
+        (AUTHORIZE, true) => people::chosen(&issuer, &body),
+        (USERINFO, _) => people::userinfo(&issuer, &request),
+        (TOKEN, true) if people::is_exchange(&body) => people::exchange(&issuer, &request, &body),
+        (TOKEN, true) => token(&issuer, &request, &body),
         _ => HttpResponse::NotFound().finish(),
     }
 }
@@ -113,9 +114,14 @@ struct Ask {
 }
 
 /// Signs whatever is asked for: a toy for development, the opposite of an identity provider.
-async fn token(issuer: Data<Issuer>, ask: Either<Json<Ask>, Form<Ask>>) -> HttpResponse {
-    let ask = match ask {
-        Either::Left(Json(ask)) | Either::Right(Form(ask)) => ask,
+fn token(issuer: &Issuer, request: &HttpRequest, body: &[u8]) -> HttpResponse {
+    let ask: Option<Ask> = match request.content_type() {
+        "application/json" => serde_json::from_slice(body).ok(),
+        _ => serde_urlencoded::from_bytes(body).ok(),
+    };
+    let Some(ask) = ask else {
+        return HttpResponse::BadRequest().json(json!({ "error": "invalid_request",
+            "error_description": "sub, audience, claims, as JSON or as a form" }));
     };
     let claims = match ask.claims {
         None => json!({}),

@@ -4,7 +4,8 @@ use std::future::{Ready, ready};
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::web::Bytes;
+use actix_web::http::header::HOST;
+use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::de::DeserializeOwned;
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::page::PageError;
 use super::session::SignedIn;
 use crate::broker::sessions::Session;
+use crate::http::State;
 use crate::http::problem::{FieldError, Problem};
 
 /// The fields in the order of the form; a name may come often.
@@ -98,9 +100,13 @@ impl FromRequest for Sent {
     type Future = Pin<Box<dyn Future<Output = Result<Sent, PageError>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let foreign = is_foreign(req);
         let signed_in = SignedIn::from_request(req, payload);
         let body = Bytes::from_request(req, payload);
         Box::pin(async move {
+            if foreign {
+                return Err(Problem::foreign_form().into());
+            }
             let SignedIn(session) = signed_in.await?;
             let body = body.await.map_err(|err| unreadable("body", &err))?;
             let fields = Fields(serde_urlencoded::from_bytes(&body).map_err(|err| unreadable("body", &err))?);
@@ -111,4 +117,20 @@ impl FromRequest for Sent {
             }
         })
     }
+}
+
+/// Whether the browser itself says that a page of another site sends this; the token is asked for in any case.
+///
+/// «null» says nothing: a browser sends it for our own forms, since no page of ours may name itself to others
+/// (`Referrer-Policy: no-referrer`).
+fn is_foreign(req: &HttpRequest) -> bool {
+    let header = |name: &str| req.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_ours = |origin: &str| {
+        let public =
+            req.app_data::<Data<State>>().map(|state| state.public_url.origin().ascii_serialization());
+        let host = origin.split_once("://").map(|(_, host)| host);
+        public.as_deref() == Some(origin) || (host.is_some() && host == header(HOST.as_str()))
+    };
+    let from_elsewhere = header("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    from_elsewhere || header("origin").is_some_and(|origin| origin != "null" && !is_ours(origin))
 }

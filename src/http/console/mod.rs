@@ -19,12 +19,14 @@ mod overview;
 mod page;
 mod recipes;
 mod removal;
+mod return_to;
 mod role_members;
 mod roles;
 mod runner;
 mod runners;
 mod security;
 mod session;
+mod sign_in;
 mod system;
 mod team_edit;
 mod team_form;
@@ -74,5 +76,9 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(runner::page)
         .service(runner::refresh)
         .service(runner::remove_token)
-        .service(removal::check_one);
+        .service(removal::check_one)
+        .service(sign_in::choose)
+        .service(sign_in::begin)
+        .service(sign_in::finish)
+        .service(sign_in::sign_out);
 }

@@ -2,11 +2,11 @@
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, LOCATION};
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue, LOCATION, RETRY_AFTER};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError};
 use maud::{Markup, html};
 
-use super::{layout, no_team, ui};
+use super::{layout, no_team, return_to, ui};
 use crate::broker::sessions::Session;
 use crate::http::problem::Problem;
 use crate::{broker, github};
@@ -107,22 +107,28 @@ impl ResponseError for PageError {
 
     fn error_response(&self) -> HttpResponse {
         match self {
-            PageError::SignIn(back) => {
-                let query = serde_urlencoded::to_string([("return_to", back)]).unwrap_or_default();
-                see(&format!("/sign-in?{query}"))
-            }
+            PageError::SignIn(back) => see(&return_to::with("/sign-in", back)),
             PageError::NoTeam(Stranger(session)) => Page(no_team::page(session)).with_status(StatusCode::OK),
-            PageError::Problem(problem) => Page(layout::bare(
-                problem.title(),
-                html! {
-                    h1 { (problem.title()) }
-                    p { (problem.detail()) }
-                    (ui::field_errors(problem.errors()))
-                    p.hint { "Request " code { (problem.request_id()) } " · " code { (problem.error_code()) } }
-                    p { a href="/" { "To the overview" } }
-                },
-            ))
-            .with_status(problem.status_code()),
+            PageError::Problem(problem) => why(problem, html! { a href="/" { "To the overview" } }),
         }
     }
+}
+
+/// The page that says why there is no other, and where to go on.
+pub fn why(problem: &Problem, onward: Markup) -> HttpResponse {
+    let page = Page(layout::bare(
+        problem.title(),
+        html! {
+            h1 { (problem.title()) }
+            p { (problem.detail()) }
+            (ui::field_errors(problem.errors()))
+            p.hint { "Request " code { (problem.request_id()) } " · " code { (problem.error_code()) } }
+            p { (onward) }
+        },
+    ));
+    let mut answer = page.with_status(problem.status_code());
+    if let Some(seconds) = problem.wait() {
+        answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    answer
 }

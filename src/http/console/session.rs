@@ -71,3 +71,10 @@ pub fn cookie(token: &SecretString, secure: bool) -> Cookie<'static> {
         .same_site(SameSite::Lax)
         .finish()
 }
+
+/// What makes the browser forget it.
+pub fn forgotten(secure: bool) -> Cookie<'static> {
+    let mut cookie = cookie(&SecretString::default(), secure);
+    cookie.make_removal();
+    cookie
+}
