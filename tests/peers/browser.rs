@@ -147,6 +147,7 @@ async fn browse(tasks: &[&str]) {
     let shown = Shown::new(&node).await;
     let settings = json!({
         "url": shown.replica.url, "chromium": chromium, "images": images(), "tasks": tasks,
+        "token": shown.site.token("blue"),
     });
     let mut browser = Command::new(node);
     browser.arg(here("browser.mjs")).arg(settings.to_string());
