@@ -26,10 +26,11 @@ const browser = await chromium.launch({
 /** A browser of somebody's own, watched for errors and for requests to elsewhere. */
 async function visitor(who, options = {}) {
   const context = await browser.newContext({ viewport: WIDTHS.desk, ...options });
-  const hosts = ["127.0.0.1"];
-  context.on("request", (request) => {
-    const url = new URL(request.url());
-    expect(url.protocol === "data:" || hosts.includes(url.hostname), `${who}: a request to ${url.href}`);
+  // What the provider's own pages would load from elsewhere is nobody's business here.
+  await context.route((url) => url.hostname !== "127.0.0.1" && url.protocol.startsWith("http"), (route) => {
+    const from = route.request().frame().url();
+    expect(!from.startsWith(settings.url), `${who}: ${from} asks for ${route.request().url()}`);
+    return route.abort();
   });
   const page = await context.newPage();
   page.setDefaultTimeout(20_000);
@@ -37,7 +38,8 @@ async function visitor(who, options = {}) {
   page.on("console", (message) => {
     // What a page answers with 4xx is reported as an error by the browser itself.
     const expected = page.allowed && message.text().includes("Failed to load resource");
-    if (message.type() === "error" && !expected) faults.push(`${who}: ${page.url()}: console: ${message.text()}`);
+    const ours = message.location().url.startsWith(settings.url);
+    if (message.type() === "error" && ours && !expected) faults.push(`${who}: ${page.url()}: console: ${message.text()}`);
   });
   return page;
 }
@@ -105,7 +107,14 @@ async function tabThrough(page, who, path) {
 
 for (const task of settings.tasks) {
   const { default: run } = await import(`./browser/${task}.mjs`);
-  await run({ settings, visitor, signIn, look, tabThrough, expect });
+  try {
+    await run({ settings, visitor, signIn, look, tabThrough, expect });
+  } catch (error) {
+    faults.push(error.stack);
+    for (const page of browser.contexts().flatMap((context) => context.pages())) {
+      faults.push(`the page was ${page.url()}: ${(await page.locator("body").innerText()).slice(0, 2000)}`);
+    }
+  }
 }
 
 await browser.close();

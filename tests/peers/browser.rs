@@ -7,8 +7,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::process::{Replica, Site, until};
 use crate::support::{ORG, REPO, answer};
@@ -22,6 +22,8 @@ const WEBHOOK_SECRET: &str = "of-the-browser-test";
 struct LoginProvider {
     issuer: String,
     _process: Child,
+    /// It says more there, and would end if nobody could hear it.
+    _output: Lines<BufReader<ChildStdout>>,
 }
 
 impl LoginProvider {
@@ -46,7 +48,8 @@ impl LoginProvider {
         let line = tokio::time::timeout(START, lines.next_line()).await.expect("an issuer in time");
         let line = line.expect("its output").expect("an issuer, not the end");
         let started: Value = serde_json::from_str(&line).expect("a line of JSON");
-        LoginProvider { issuer: started["issuer"].as_str().expect("an issuer").to_owned(), _process: process }
+        let issuer = started["issuer"].as_str().expect("an issuer").to_owned();
+        LoginProvider { issuer, _process: process, _output: lines }
     }
 }
 

@@ -24,6 +24,7 @@ const ASSETS: &[Asset] = &[
     Asset { name: "event.js", content_type: JS, content: include_bytes!("assets/event.js") },
     Asset { name: "verify.js", content_type: JS, content: include_bytes!("assets/verify.js") },
     Asset { name: "console.js", content_type: JS, content: include_bytes!("assets/console.js") },
+    Asset { name: "icon.svg", content_type: "image/svg+xml", content: include_bytes!("assets/icon.svg") },
     Asset { name: "live.js", content_type: JS, content: include_bytes!("assets/live.js") },
     Asset { name: "chart.js", content_type: JS, content: include_bytes!("assets/chart.js") },
     Asset { name: "new-runner.js", content_type: JS, content: include_bytes!("assets/new-runner.js") },
