@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::schema::identities;
-use super::walk::{Condition, Walk, when};
+use super::walk::{Condition, Source, Value, Walk, at, when};
 use super::{Conn, Error};
 
 /// A row.
@@ -82,6 +82,28 @@ pub async fn inactive(conn: &mut Conn) -> Result<Vec<(String, String)>, Error> {
     Ok(rows.select((identities::issuer, identities::subject)).load(conn).await?)
 }
 
+fn walk(filter: &Filter) -> Walk {
+    let source = match filter.active {
+        Some(false) => at("active", Value::Bool(false)).of(when("NOT active")),
+        _ => Source::All,
+    };
+    let mut filters: Vec<Condition> =
+        filter.active.filter(|is| *is).map(|_| when("active")).into_iter().collect();
+    filters.extend(filter.q.as_ref().map(|q| {
+        when("strpos(lower(subject), lower(?)) > 0 OR strpos(lower(display_name), lower(?)) > 0")
+            .text(q)
+            .text(q)
+    }));
+    Walk { table: "identities", sources: vec![source], lowest: None, filters }
+}
+
+/// The newest `most` that fit, however many rows have to be looked at for that.
+pub async fn up_to(conn: &mut Conn, filter: &Filter, most: i64) -> Result<Vec<Identity>, Error> {
+    let ids: Vec<Uuid> = walk(filter).up_to(conn, most).await?;
+    let rows = identities::table.filter(identities::id.eq_any(&ids)).order(identities::id.desc());
+    Ok(rows.select(Identity::as_select()).load(conn).await?)
+}
+
 /// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
 /// which see `walk::Page`.
 pub async fn page(
@@ -90,16 +112,7 @@ pub async fn page(
     before: Option<Uuid>,
     limit: i64,
 ) -> Result<(Vec<Identity>, Option<Uuid>), Error> {
-    let source = if filter.active == Some(false) { when("NOT active") } else { when("true") };
-    let mut filters: Vec<Condition> =
-        filter.active.filter(|is| *is).map(|_| when("active")).into_iter().collect();
-    filters.extend(filter.q.as_ref().map(|q| {
-        when("strpos(lower(subject), lower(?)) > 0 OR strpos(lower(display_name), lower(?)) > 0")
-            .text(q)
-            .text(q)
-    }));
-    let walk = Walk { table: "identities", sources: vec![source], within: Vec::new(), filters };
-    let page = walk.page(conn, before, limit).await?;
+    let page = walk(filter).page(conn, before, limit).await?;
     let rows = identities::table.filter(identities::id.eq_any(&page.ids)).order(identities::id.desc());
     Ok((rows.select(Identity::as_select()).load(conn).await?, page.next))
 }
