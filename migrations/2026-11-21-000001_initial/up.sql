@@ -94,7 +94,7 @@ CREATE TABLE runners (
 -- A live runner owns its name on its target; GitHub compares names without case.
 CREATE UNIQUE INDEX runners_live_name ON runners (target, lower(name))
     WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting');
-CREATE INDEX runners_live_team ON runners (team)
+CREATE INDEX runners_live_team ON runners (team, id)
     WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting');
 -- Tokens that GitHub cannot take back count in the quota until they end.
 CREATE INDEX runners_token_team ON runners (team, expires_at) WHERE method = 'registration_token';

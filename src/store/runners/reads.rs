@@ -68,7 +68,7 @@ pub struct Filter {
 }
 
 /// The runners of this scope that fit. There is an index for what has one state, for a team's, for those of a team that
-/// failed, and for those that last; whatever else is asked for is looked at row by row.
+/// live or failed, and for those that last; whatever else is asked for is looked at row by row.
 fn walk(scope: &Scope, filter: &Filter) -> Walk {
     let teams = match (scope, &filter.team) {
         (Scope::All, team) => team.clone().map(|team| vec![team]),
@@ -78,10 +78,10 @@ fn walk(scope: &Scope, filter: &Filter) -> Walk {
     let mut filters = Vec::new();
     let sources = match (teams, filter.status) {
         (Some(teams), _) if teams.is_empty() => Vec::new(),
-        // Few, in whichever team.
+        // A team has few.
         (Some(teams), Some(live)) if live.is_live() => {
-            filters.push(when("team = ANY(?)").with(Value::Texts(teams)));
-            vec![at_text("status", live.as_str())]
+            filters.push(when("status = ?").text(live.as_str()));
+            teams.into_iter().map(|team| at_text("team", team).of(when(LIVE))).collect()
         }
         (Some(teams), Some(Status::Failed)) => {
             teams.into_iter().map(|team| at_text("team", team).of(when("status = 'failed'"))).collect()
