@@ -94,19 +94,17 @@ CREATE TABLE runners (
 -- A live runner owns its name on its target; GitHub compares names without case.
 CREATE UNIQUE INDEX runners_live_name ON runners (target, lower(name))
     WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting');
-CREATE INDEX runners_live_team ON runners (team)
+CREATE INDEX runners_live_team ON runners (team, id)
     WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting');
 -- Tokens that GitHub cannot take back count in the quota until they end.
 CREATE INDEX runners_token_team ON runners (team, expires_at) WHERE method = 'registration_token';
 CREATE INDEX runners_team ON runners (team, id);
 CREATE INDEX runners_name ON runners (lower(name), id);
 CREATE INDEX runners_github_id ON runners (target, github_runner_id) WHERE github_runner_id IS NOT NULL;
-CREATE INDEX runners_live_status ON runners (status, id)
-    WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting');
+CREATE INDEX runners_status ON runners (status, id);
 -- Lists of the few among many.
-CREATE INDEX runners_failures ON runners (id) WHERE status = 'failed';
-CREATE INDEX runners_failures_team ON runners (team, id) WHERE status = 'failed';
-CREATE INDEX runners_lasting ON runners (id) WHERE NOT ephemeral;
+CREATE INDEX runners_failures ON runners (team, id) WHERE status = 'failed';
+CREATE INDEX runners_lasting ON runners (ephemeral, id) WHERE NOT ephemeral;
 -- The names of JIT runners that failed without GitHub's refusal stay watched for an hour.
 CREATE INDEX runners_failed ON runners (updated_at) WHERE status = 'failed' AND may_appear;
 
@@ -169,7 +167,7 @@ CREATE INDEX audit_log_event_type ON audit_log (event_type, id);
 CREATE INDEX audit_log_timestamp ON audit_log ("timestamp", id);
 CREATE INDEX audit_log_user ON audit_log (user_identity, id);
 CREATE INDEX audit_log_name ON audit_log (lower(runner_name), id) WHERE runner_name IS NOT NULL;
-CREATE INDEX audit_log_failures ON audit_log (id) WHERE NOT success;
+CREATE INDEX audit_log_failures ON audit_log (success, id) WHERE NOT success;
 
 CREATE FUNCTION audit_log_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

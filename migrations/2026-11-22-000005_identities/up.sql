@@ -14,7 +14,7 @@ CREATE TABLE identities (
     comment        text
 );
 -- What every replica reads every two seconds.
-CREATE INDEX identities_inactive ON identities (id) WHERE NOT active;
+CREATE INDEX identities_inactive ON identities (active, id) WHERE NOT active;
 
 -- Security events that nobody was told of yet. What is posted is read from the log itself.
 CREATE TABLE alerts (

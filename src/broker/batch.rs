@@ -181,14 +181,9 @@ impl Broker {
         let mut found = Vec::new();
         for status in statuses {
             let filter = runners::Filter { status: Some(status), ..filter.clone() };
-            // A page may end before it is full.
-            let (mut before, mut goes_on) = (None, true);
-            while goes_on && found.len() <= MOST {
-                let most = (MOST + 1 - found.len()) as i64;
-                let (page, next) = runners::page(&mut conn, &Scope::All, &filter, before, most).await?;
-                found.extend(page.into_iter().map(|runner| (runner.id.to_string(), Some(runner.name))));
-                (before, goes_on) = (next, next.is_some());
-            }
+            let most = (MOST + 1 - found.len()) as i64;
+            let some = runners::up_to(&mut conn, &Scope::All, &filter, most).await?;
+            found.extend(some.into_iter().map(|runner| (runner.id.to_string(), Some(runner.name))));
         }
         Ok(Chosen::found(found, criteria))
     }
@@ -253,16 +248,9 @@ impl Broker {
         };
         let criteria = json!({ "q": filter.q, "issuer": filter.issuer, "unseen_since": filter.unseen_since });
         let mut conn = self.store.conn().await?;
-        let mut found = Vec::new();
-        // A page may end before it is full.
-        let (mut before, mut goes_on) = (None, true);
-        while goes_on && found.len() <= MOST {
-            let most = (MOST + 1 - found.len()) as i64;
-            let (page, next) = identities::page(&mut conn, &filter, before, most).await?;
-            found.extend(page.into_iter().map(|one| (one.id.to_string(), Some(one.display_name))));
-            (before, goes_on) = (next, next.is_some());
-        }
-        Ok(Chosen::found(found, criteria))
+        let found = identities::up_to(&mut conn, &filter, MOST as i64 + 1).await?;
+        let things = found.into_iter().map(|one| (one.id.to_string(), Some(one.display_name))).collect();
+        Ok(Chosen::found(things, criteria))
     }
 
     async fn dry_identities(&self, admin: &Caller, chosen: Chosen) -> Result<Report, Error> {

@@ -169,7 +169,7 @@ impl RunnerDetail {
 #[derive(Serialize, ToSchema)]
 pub struct RunnerList {
     runners: Vec<Runner>,
-    /// Of all pages; counting stops at 10,000, and with `label` or `q` at the newest 10,000 runners.
+    /// Of all pages; counting stops at 10,000, and with `label` or `q` at what a page looks at.
     total: i64,
     /// There may be more than `total`.
     total_capped: bool,

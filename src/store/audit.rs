@@ -10,7 +10,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::schema::audit_log;
-use super::walk::{self, Condition, Walk, when};
+use super::walk::{self, Source, Walk, at, at_text, when};
 use super::{Conn, Error};
 
 /// An event to be.
@@ -158,30 +158,35 @@ pub async fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Even
 /// one that is off by more than minutes is let in nowhere, neither by GitHub nor by its own verification of tokens.
 const DISORDER: TimeDelta = TimeDelta::hours(1);
 
-/// The events of this scope that fit: down the index of what is most telling.
-async fn walk(conn: &mut Conn, scope: &Scope, filter: &Filter) -> Result<Walk, Error> {
-    let mut filters = Vec::new();
-    let mut sources = Vec::new();
+/// The events of this scope that fit, but for the bounds of time: down the index of what is most telling.
+fn walk(scope: &Scope, filter: &Filter) -> Walk {
+    let (mut sources, mut filters) = (Vec::new(), Vec::new());
     if let Some(runner) = &filter.runner {
         sources.push(match runner.parse::<Uuid>() {
-            Ok(id) => when("runner_id = ?").with(walk::Value::Uuid(id)),
-            Err(_) => when("runner_name IS NOT NULL AND lower(runner_name) = ?").text(runner.to_lowercase()),
+            Ok(id) => at("runner_id", id.into()),
+            Err(_) => {
+                let name = at_text("lower(runner_name)", runner.to_lowercase());
+                name.of(when("runner_name IS NOT NULL"))
+            }
         });
     }
     if let Some(user) = &filter.user {
         match sources.is_empty() {
-            true => sources.extend(["user_identity = ?", "subject = ?"].map(|is| when(is).text(user))),
+            true => sources.extend(["user_identity", "subject"].map(|column| at_text(column, user))),
             false => filters.push(when("user_identity = ? OR subject = ?").text(user).text(user)),
         }
     }
     if let Some(team) = &filter.team {
-        either(&mut sources, &mut filters, when("team = ?").text(team));
+        match sources.is_empty() {
+            true => sources.push(at_text("team", team)),
+            false => filters.push(when("team = ?").text(team)),
+        }
     }
     if let Scope::Own { issuer, subject, teams } = scope {
         match sources.is_empty() {
             true => {
-                sources.push(when("subject = ? AND issuer = ?").text(subject).text(issuer));
-                sources.extend(teams.iter().map(|team| when("team = ?").text(team)));
+                sources.push(at_text("subject", subject).of(when("issuer = ?").text(issuer)));
+                sources.extend(teams.iter().map(|team| at_text("team", team)));
             }
             false => filters.push(
                 when("(subject = ? AND issuer = ?) OR team = ANY(?)")
@@ -192,33 +197,25 @@ async fn walk(conn: &mut Conn, scope: &Scope, filter: &Filter) -> Result<Walk, E
         }
     }
     if let Some(event_type) = &filter.event_type {
-        either(&mut sources, &mut filters, when("event_type = ?").text(event_type));
+        match sources.is_empty() {
+            true => sources.push(at_text("event_type", event_type)),
+            false => filters.push(when("event_type = ?").text(event_type)),
+        }
     }
     match filter.success {
-        Some(false) => either(&mut sources, &mut filters, when("NOT success")),
+        Some(false) if sources.is_empty() => {
+            sources.push(at("success", walk::Value::Bool(false)).of(when("NOT success")));
+        }
+        Some(false) => filters.push(when("NOT success")),
         Some(true) => filters.push(when("success")),
         None => {}
     }
     if sources.is_empty() {
-        sources.push(when("true"));
-    }
-    let mut within = Vec::new();
-    if let Some(since) = filter.since {
-        let lowest = around(conn, since - DISORDER).await?.lowest;
-        within.extend(lowest.map(|id| when("id >= ?").with(walk::Value::BigInt(id))));
-    }
-    if let Some(until) = filter.until {
-        let highest = around(conn, until + DISORDER).await?.highest;
-        within.extend(highest.map(|id| when("id <= ?").with(walk::Value::BigInt(id))));
+        sources.push(Source::All);
     }
     filters.extend(filter.since.map(|since| when("\"timestamp\" >= ?").with(walk::Value::Time(since))));
     filters.extend(filter.until.map(|until| when("\"timestamp\" < ?").with(walk::Value::Time(until))));
-    Ok(Walk { table: "audit_log", sources, within, filters })
-}
-
-/// The first condition says where to walk, any further one only filters.
-fn either(sources: &mut Vec<Condition>, filters: &mut Vec<Condition>, condition: Condition) {
-    if sources.is_empty() { sources } else { filters }.push(condition);
+    Walk { table: "audit_log", sources, lowest: None, filters }
 }
 
 /// Ids of events of about a moment. `None`: there are no events.
@@ -252,7 +249,15 @@ pub async fn page(
     before: Option<i64>,
     limit: i64,
 ) -> Result<(Vec<Event>, Option<i64>), Error> {
-    let page = walk(conn, scope, filter).await?.page(conn, before, limit).await?;
+    let (mut walk, mut before) = (walk(scope, filter), before);
+    if let Some(since) = filter.since {
+        walk.lowest = around(conn, since - DISORDER).await?.lowest.map(walk::Value::BigInt);
+    }
+    if let Some(until) = filter.until {
+        let highest = around(conn, until + DISORDER).await?.highest;
+        before = before.into_iter().chain(highest.map(|id| id.saturating_add(1))).min();
+    }
+    let page = walk.page(conn, before, limit).await?;
     let rows = audit_log::table.filter(audit_log::id.eq_any(&page.ids)).order(audit_log::id.desc());
     Ok((rows.select(Event::as_select()).load(conn).await?, page.next))
 }

@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::schema::identities;
-use super::walk::{Condition, Value, Walk, when};
+use super::walk::{Condition, Source, Value, Walk, at, when};
 use super::{Conn, Error};
 
 /// A row.
@@ -92,15 +92,11 @@ pub async fn is_active(conn: &mut Conn, issuer: &str, subject: &str) -> Result<b
     Ok(active.unwrap_or(true))
 }
 
-/// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
-/// which see `walk::Page`.
-pub async fn page(
-    conn: &mut Conn,
-    filter: &Filter,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<(Vec<Identity>, Option<Uuid>), Error> {
-    let source = if filter.active == Some(false) { when("NOT active") } else { when("true") };
+fn walk(filter: &Filter) -> Walk {
+    let source = match filter.active {
+        Some(false) => at("active", Value::Bool(false)).of(when("NOT active")),
+        _ => Source::All,
+    };
     let mut filters: Vec<Condition> =
         filter.active.filter(|is| *is).map(|_| when("active")).into_iter().collect();
     filters.extend(filter.q.as_ref().map(|q| {
@@ -110,8 +106,25 @@ pub async fn page(
     }));
     filters.extend(filter.issuer.as_ref().map(|issuer| when("issuer = ?").text(issuer)));
     filters.extend(filter.unseen_since.map(|since| when("last_seen_at < ?").with(Value::Time(since))));
-    let walk = Walk { table: "identities", sources: vec![source], within: Vec::new(), filters };
-    let page = walk.page(conn, before, limit).await?;
+    Walk { table: "identities", sources: vec![source], lowest: None, filters }
+}
+
+/// The newest `most` that fit, however many rows have to be looked at for that.
+pub async fn up_to(conn: &mut Conn, filter: &Filter, most: i64) -> Result<Vec<Identity>, Error> {
+    let ids: Vec<Uuid> = walk(filter).up_to(conn, most).await?;
+    let rows = identities::table.filter(identities::id.eq_any(&ids)).order(identities::id.desc());
+    Ok(rows.select(Identity::as_select()).load(conn).await?)
+}
+
+/// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
+/// which see `walk::Page`.
+pub async fn page(
+    conn: &mut Conn,
+    filter: &Filter,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<(Vec<Identity>, Option<Uuid>), Error> {
+    let page = walk(filter).page(conn, before, limit).await?;
     let rows = identities::table.filter(identities::id.eq_any(&page.ids)).order(identities::id.desc());
     Ok((rows.select(Identity::as_select()).load(conn).await?, page.next))
 }

@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
 use super::schema::{job_violations, jobs};
-use super::walk::{Value, Walk, when};
+use super::walk::{Source, Value, Walk, at_text, when};
 use super::{Conn, Error};
 
 /// What one delivery says of a job.
@@ -131,30 +131,34 @@ pub struct Filter {
 fn walk(scope: &Scope, filter: &Filter) -> Walk {
     let (mut sources, mut filters) = (Vec::new(), Vec::new());
     if let Some(repository) = &filter.repository {
-        sources.push(when("repository = ?").text(repository));
+        sources.push(at_text("repository", repository));
     }
-    // Nearly all jobs are completed.
     if let Some(state) = &filter.state {
-        let is = when("state = ?").text(state);
-        if sources.is_empty() && state != "completed" { &mut sources } else { &mut filters }.push(is);
-    }
-    if let Scope::Of { teams, repositories } = scope {
-        if sources.is_empty() {
-            sources.extend(teams.iter().map(|team| when("team = ?").text(team)));
-            if !repositories.is_empty() {
-                sources.push(when("team IS NULL"));
-            }
+        // Nearly all jobs are completed: that tells less than whose they are.
+        match sources.is_empty() && (state != "completed" || matches!(scope, Scope::All)) {
+            true => sources.push(at_text("state", state)),
+            false => filters.push(when("state = ?").text(state)),
         }
-        filters.push(
-            when("team = ANY(?) OR (team IS NULL AND repository LIKE ANY(?))")
-                .with(Value::Texts(teams.clone()))
-                .with(Value::Texts(repositories.clone())),
-        );
-    } else if sources.is_empty() {
-        sources.push(when("true"));
+    }
+    match scope {
+        Scope::All if sources.is_empty() => sources.push(Source::All),
+        Scope::All => {}
+        Scope::Of { teams, repositories } => {
+            if sources.is_empty() {
+                sources.extend(teams.iter().map(|team| at_text("team", team)));
+                if !repositories.is_empty() {
+                    sources.push(Source::Without { column: "team" });
+                }
+            }
+            filters.push(
+                when("team = ANY(?) OR (team IS NULL AND repository LIKE ANY(?))")
+                    .with(Value::Texts(teams.clone()))
+                    .with(Value::Texts(repositories.clone())),
+            );
+        }
     }
     filters.extend(filter.label.as_ref().map(|label| when("labels @> ARRAY[?]").text(label)));
-    Walk { table: "jobs", sources, within: Vec::new(), filters }
+    Walk { table: "jobs", sources, lowest: None, filters }
 }
 
 /// Newest first (GitHub's ids grow), at most `limit` of those with a smaller id than `before`; and where the next page

@@ -1,5 +1,5 @@
 //! Long lists, newest first, a page at a time. A page walks down an index or a few of them, by the filters that one
-//! serves; what other filters leave of that is seen row by row, and no further than `FAR`. So no page reads more than
+//! serves; what other filters leave of that is seen row by row, and no further than some thousand rows (`FAR`). So no page reads more than
 //! that, whatever is asked for and whatever Postgres believes of the table. One that finds too little ends early, and
 //! says where to go on.
 
@@ -9,17 +9,20 @@ use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
 use diesel::pg::Pg;
 use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
-use diesel::sql_types::{Array, BigInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::{Conn, Error};
 
-/// How many rows a page looks at, if it has to look at each.
-pub const FAR: i64 = 10_000;
+/// How many rows a page looks at, if it has to look at each: down the whole table, where one lies beside the other.
+const FAR: i64 = 10_000;
+
+/// As `FAR`, down any other index, where each row may lie on a page of its own.
+const FAR_APART: i64 = 4_000;
 
 /// Of several indexes each gets its part, but not less than this.
-const LEAST: i64 = 500;
+const LEAST: i64 = 100;
 
 /// What stands for a `?`.
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ pub enum Value {
     BigInt(i64),
     Uuid(Uuid),
     Time(DateTime<Utc>),
+    Bool(bool),
 }
 
 impl From<i64> for Value {
@@ -56,10 +60,6 @@ pub fn when(sql: &'static str) -> Condition {
 }
 
 impl Condition {
-    pub fn is(&self, sql: &str) -> bool {
-        self.sql == sql
-    }
-
     pub fn with(mut self, value: Value) -> Condition {
         self.values.push(value);
         self
@@ -70,15 +70,56 @@ impl Condition {
     }
 }
 
+/// Where to walk.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// Whatever is in the table.
+    All,
+    /// Rows with this value, by the index on (column, id), which may be one of rows that fit a condition only.
+    At { column: &'static str, value: Value, of: Option<Condition> },
+    /// Rows without a value, by the same.
+    Without { column: &'static str },
+}
+
+/// Rows with this value in this column.
+pub fn at(column: &'static str, value: Value) -> Source {
+    Source::At { column, value, of: None }
+}
+
+/// As `at`, for a text.
+pub fn at_text(column: &'static str, text: impl Into<String>) -> Source {
+    at(column, Value::Text(text.into()))
+}
+
+impl Source {
+    pub fn of(mut self, condition: Condition) -> Source {
+        if let Source::At { of, .. } = &mut self {
+            *of = Some(condition);
+        }
+        self
+    }
+
+    /// Names the column beside the id, so that no other index gives this order: Postgres would rather walk down the
+    /// whole table if it believes that enough of it fits, and it may all be at the other end.
+    fn order(&self) -> String {
+        match self {
+            Source::All => " ORDER BY id DESC".into(),
+            Source::At { column, .. } | Source::Without { column } => {
+                format!(" ORDER BY {column} DESC, id DESC")
+            }
+        }
+    }
+}
+
 /// How a list is walked.
 #[derive(Clone, Debug)]
 pub struct Walk {
     pub table: &'static str,
-    /// A row of the list fits one of these, each of which has an index that ends in the id. None: the list is empty.
-    pub sources: Vec<Condition>,
-    /// All of these, too; they bound the id.
-    pub within: Vec<Condition>,
-    /// All of these, too, whether there is an index for them or not.
+    /// A row of the list comes from one of these. None: the list is empty.
+    pub sources: Vec<Source>,
+    /// And has no id below this.
+    pub lowest: Option<Value>,
+    /// All of these are true of it, too, whether there is an index for them or not.
     pub filters: Vec<Condition>,
 }
 
@@ -101,20 +142,55 @@ pub struct Total {
 impl Walk {
     /// How far each source is walked.
     fn far(&self) -> i64 {
-        (FAR / (self.sources.len() as i64).max(1)).max(LEAST)
+        match self.sources.as_slice() {
+            [Source::All] => FAR,
+            sources => (FAR_APART / (sources.len() as i64).max(1)).max(LEAST),
+        }
     }
 
-    /// The rows of `table` that a source has, beneath `before`.
-    fn rows(&self, to: &mut Statement, what: &'static str, source: &Condition, before: Option<&Value>) {
+    /// The rows of `table` that a source has, beneath `before`. An equation would make the column a constant, and the
+    /// order that of the ids alone; hence the two bounds, which are those of the index's part.
+    fn rows(&self, to: &mut Statement, what: &'static str, source: &Source, before: Option<&Value>) {
         to.push("SELECT ").push(what).push(" FROM ").push(self.table).push(" WHERE ");
-        to.condition(source);
-        for bound in &self.within {
-            to.push(" AND ").condition(bound);
+        match source {
+            Source::At { column, value, of } => {
+                for (bound, id, alone) in [(" >= ", &self.lowest, " >= "), (" < ", &before.cloned(), " <= ")]
+                {
+                    match id {
+                        Some(id) => {
+                            to.push("(")
+                                .push(column)
+                                .push(", id)")
+                                .push(bound)
+                                .push("(")
+                                .value(value.clone());
+                            to.push(", ").value(id.clone()).push(")");
+                        }
+                        None => {
+                            to.push(column).push(alone).value(value.clone());
+                        }
+                    }
+                    to.push(" AND ");
+                }
+                match of {
+                    Some(of) => to.condition(of),
+                    None => to.push("true"),
+                };
+            }
+            Source::All | Source::Without { .. } => {
+                match source {
+                    Source::Without { column } => to.push(column).push(" IS NULL"),
+                    _ => to.push("true"),
+                };
+                if let Some(lowest) = &self.lowest {
+                    to.push(" AND id >= ").value(lowest.clone());
+                }
+                if let Some(before) = before {
+                    to.push(" AND id < ").value(before.clone());
+                }
+            }
         }
-        if let Some(before) = before {
-            to.push(" AND id < ").value(before.clone());
-        }
-        to.push(" ORDER BY id DESC");
+        to.push(&source.order());
     }
 
     fn filters(&self, to: &mut Statement) {
@@ -149,6 +225,22 @@ impl Walk {
         Ok(Page { ids, next })
     }
 
+    /// The first `most` ids, as many pages as that takes: for what is to act on all that fit.
+    pub async fn up_to<Id>(&self, conn: &mut Conn, most: i64) -> Result<Vec<Id>, Error>
+    where
+        Id: Copy + Ord + FromStr + Into<Value>,
+    {
+        let (mut ids, mut before) = (Vec::new(), None);
+        loop {
+            let page: Page<Id> = self.page(conn, before, most - ids.len() as i64).await?;
+            ids.extend(page.ids);
+            before = page.next;
+            if before.is_none() || ids.len() as i64 >= most {
+                return Ok(ids);
+            }
+        }
+    }
+
     fn found(&self, before: Option<&Value>, limit: i64) -> Statement {
         let mut statement = Statement::default();
         statement.push("SELECT id::text AS key FROM (");
@@ -162,7 +254,7 @@ impl Walk {
                 self.rows(&mut statement, "*", source, before);
                 statement.push(" LIMIT ").value(Value::BigInt(self.far())).push(") AS walked WHERE");
                 self.filters(&mut statement);
-                statement.push(" ORDER BY id DESC");
+                statement.push(&source.order());
             }
             statement.push(" LIMIT ").value(Value::BigInt(limit)).push(")");
         }
@@ -258,6 +350,7 @@ impl Statement {
             Value::BigInt(number) => query.bind::<BigInt, _>(number),
             Value::Uuid(id) => query.bind::<SqlUuid, _>(id),
             Value::Time(at) => query.bind::<Timestamptz, _>(at),
+            Value::Bool(is) => query.bind::<Bool, _>(is),
         })
     }
 

@@ -1,11 +1,12 @@
 //! Lists of tables with more rows than a page looks at: together the pages are all that fits, in order and each once,
 //! and none of them reads the whole table.
 
+use runner_broker::store::runners;
 use serde_json::{Value, json};
 
 use crate::support::{World, eventually, team};
 
-/// More than twice of what a page looks at (`store::walk::FAR`).
+/// More than twice of what a page looks at (`store::walk`).
 const ROWS: i64 = 24_000;
 
 /// Three teams with a member each, somebody who is in two, and an auditor.
@@ -20,7 +21,7 @@ async fn world() -> World {
 }
 
 /// Runners of blue's, red's and green's in turns; red has few.
-async fn runners(world: &World) {
+async fn fill_runners(world: &World) {
     world
         .sql(&format!(
             "INSERT INTO runners (id, name, target, team, status, method, labels, ephemeral, runner_group_id,
@@ -37,7 +38,7 @@ async fn runners(world: &World) {
 }
 
 /// Events of an hour each ten minutes apart; blue's and red's, few of red's.
-async fn events(world: &World) {
+async fn fill_events(world: &World) {
     world
         .sql(&format!(
             "INSERT INTO audit_log (timestamp, event_type, severity, success, user_identity, issuer, subject, team,
@@ -73,7 +74,7 @@ async fn all(world: &World, path: &str, who: &str, list: &str, field: &str) -> (
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_of_runners_together_are_all_that_fit_in_order() {
     let world = world().await;
-    runners(&world).await;
+    fill_runners(&world).await;
     let own = "team IN ('blue', 'red')";
     for (who, query, condition) in [
         ("watch", "q=needle_", "name LIKE 'Needle%'"),
@@ -112,7 +113,7 @@ async fn the_pages_of_runners_together_are_all_that_fit_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_that_finds_little_ends_a_page_early_and_says_that_there_may_be_more() {
     let world = world().await;
-    runners(&world).await;
+    fill_runners(&world).await;
     let page = world.get("/api/v1/runners?q=needle", "watch").await.body;
     assert_eq!(page["runners"][0]["runner_name"], json!("Needle_23900"));
     let names = |page: &Value| page["runners"].as_array().unwrap().len();
@@ -120,6 +121,16 @@ async fn a_search_that_finds_little_ends_a_page_early_and_says_that_there_may_be
     let cursor = page["next_cursor"].as_str().expect("another page");
     let page = world.get(&format!("/api/v1/runners?q=needle&cursor={cursor}"), "watch").await.body;
     assert_eq!((names(&page), &page["runners"][0]["runner_name"]), (1, &json!("Needle_13000")));
+    // Whoever acts on all of them gets all of them.
+    let needles = runners::Filter { q: Some("needle".into()), ..runners::Filter::default() };
+    let mut conn = world.broker.store().conn().await.unwrap();
+    for (most, wanted) in
+        [(10, vec!["Needle_23900", "Needle_13000", "Needle_100"]), (2, vec!["Needle_23900", "Needle_13000"])]
+    {
+        let found = runners::up_to(&mut conn, &runners::Scope::All, &needles, most).await.unwrap();
+        assert_eq!(found.iter().map(|runner| runner.name.as_str()).collect::<Vec<_>>(), wanted);
+    }
+    drop(conn);
     // Of few rows all are seen at once.
     let page = world.get("/api/v1/runners?q=hay&team=red", "watch").await.body;
     let red = world.sql("SELECT count(*) FROM runners WHERE team = 'red'").await.remove(0);
@@ -132,7 +143,7 @@ async fn a_search_that_finds_little_ends_a_page_early_and_says_that_there_may_be
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pages_of_the_log_together_are_all_that_fit_in_order() {
     let world = world().await;
-    events(&world).await;
+    fill_events(&world).await;
     // What the world's own start has left.
     let before = world.sql("SELECT count(*) FROM audit_log WHERE timestamp > '2025-01-01'").await;
     assert_ne!(before, ["0"]);
@@ -210,8 +221,8 @@ async fn a_clock_that_is_minutes_off_hides_no_event_and_one_that_is_years_off_hi
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_reads_the_whole_table_whatever_is_asked_for() {
     let world = world().await;
-    runners(&world).await;
-    events(&world).await;
+    fill_runners(&world).await;
+    fill_events(&world).await;
     // Where Postgres believes that everything is recent and fits.
     world.sql("UPDATE runners SET status = 'deleted' WHERE status = 'active'").await;
     let scans = "SELECT sum(seq_scan) FROM pg_stat_user_tables WHERE relname IN ('runners', 'audit_log')";

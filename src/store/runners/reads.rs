@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{LIVE, Runner};
 use crate::model::Status;
 use crate::store::schema::runners;
-use crate::store::walk::{Condition, Total, Value, Walk, when};
+use crate::store::walk::{Source, Total, Value, Walk, at, at_text, when};
 use crate::store::{Conn, Error};
 
 /// Whose runners a caller may see.
@@ -74,58 +74,43 @@ pub struct Filter {
     pub q: Option<String>,
 }
 
-/// The runners of this scope that fit. What is live are few, and there are indexes for a team's, for those that failed
-/// and for those that last; whatever else is asked for is looked at row by row.
+/// The runners of this scope that fit. There is an index for what has one state, for a team's, for those of a team that
+/// live or failed, and for those that last; whatever else is asked for is looked at row by row.
 fn walk(scope: &Scope, filter: &Filter) -> Walk {
     let teams = match (scope, &filter.team) {
         (Scope::All, team) => team.clone().map(|team| vec![team]),
         (Scope::Teams(teams), Some(team)) => Some(teams.iter().filter(|own| *own == team).cloned().collect()),
         (Scope::Teams(teams), None) => Some(teams.clone()),
     };
-    let of_teams = |sql: &'static str| -> Vec<Condition> {
-        teams.iter().flatten().map(|team| when(sql).text(team)).collect()
-    };
     let mut filters = Vec::new();
-    let live = filter.status.and_then(live);
-    let sources = match (live, filter.status, &teams) {
-        (_, _, Some(none)) if none.is_empty() => Vec::new(),
-        (Some(live), _, _) => {
-            filters.extend(teams.clone().map(|teams| when("team = ANY(?)").with(Value::Texts(teams))));
-            vec![when(live)]
+    let sources = match (teams, filter.status) {
+        (Some(teams), _) if teams.is_empty() => Vec::new(),
+        // A team has few.
+        (Some(teams), Some(live)) if live.is_live() => {
+            filters.push(when("status = ?").text(live.as_str()));
+            teams.into_iter().map(|team| at_text("team", team).of(when(LIVE))).collect()
         }
-        (None, Some(Status::Failed), None) => vec![when("status = 'failed'")],
-        (None, Some(Status::Failed), Some(_)) => of_teams("status = 'failed' AND team = ?"),
-        (None, status, teams) => {
-            // Nearly all rows: those of the others are too few to be in its way.
-            filters.extend(status.map(|_| when("status = 'deleted'")));
-            match teams {
-                Some(_) => of_teams("team = ?"),
-                None if filter.ephemeral == Some(false) => vec![when("NOT ephemeral")],
-                None => vec![when("true")],
-            }
+        (Some(teams), Some(Status::Failed)) => {
+            teams.into_iter().map(|team| at_text("team", team).of(when("status = 'failed'"))).collect()
         }
+        (Some(teams), status) => {
+            filters.extend(status.map(|status| when("status = ?").text(status.as_str())));
+            teams.into_iter().map(|team| at_text("team", team)).collect()
+        }
+        (None, Some(status)) => vec![at_text("status", status.as_str())],
+        (None, None) if filter.ephemeral == Some(false) => {
+            vec![at("ephemeral", Value::Bool(false)).of(when("NOT ephemeral"))]
+        }
+        (None, None) => vec![Source::All],
     };
-    filters.extend(filter.ephemeral.map(|is| when(if is { "ephemeral" } else { "NOT ephemeral" })));
+    let by_index = matches!(sources.as_slice(), [Source::At { column: "ephemeral", .. }]);
+    let ephemeral = filter.ephemeral.filter(|_| !by_index);
+    filters.extend(ephemeral.map(|is| when(if is { "ephemeral" } else { "NOT ephemeral" })));
     let label = filter.label.as_ref().map(|label| label.to_ascii_lowercase());
     filters.extend(label.map(|label| when("labels @> ARRAY[?]").text(label)));
     filters
         .extend(filter.q.as_ref().map(|q| when("strpos(lower(name), ?) > 0").text(q.to_ascii_lowercase())));
-    if matches!(sources.as_slice(), [only] if only.is("NOT ephemeral")) {
-        filters.retain(|filter| !filter.is("NOT ephemeral"));
-    }
-    Walk { table: "runners", sources, within: Vec::new(), filters }
-}
-
-/// A live status, to the letter of the index of live rows.
-fn live(status: Status) -> Option<&'static str> {
-    match status {
-        Status::Requested => Some("status = 'requested'"),
-        Status::Pending => Some("status = 'pending'"),
-        Status::Active => Some("status = 'active'"),
-        Status::Offline => Some("status = 'offline'"),
-        Status::Deleting => Some("status = 'deleting'"),
-        Status::Deleted | Status::Failed => None,
-    }
+    Walk { table: "runners", sources, lowest: None, filters }
 }
 
 /// Newest first (ids are UUID v7), at most `limit` of those older than `before`; and where the next page begins, for
@@ -140,6 +125,13 @@ pub async fn page(
     let page = walk(scope, filter).page(conn, before, limit).await?;
     let rows = runners::table.filter(runners::id.eq_any(&page.ids)).order(runners::id.desc());
     Ok((rows.select(Runner::as_select()).load(conn).await?, page.next))
+}
+
+/// The newest `most` that fit, however many rows have to be looked at for that.
+pub async fn up_to(conn: &mut Conn, scope: &Scope, filter: &Filter, most: i64) -> Result<Vec<Runner>, Error> {
+    let ids: Vec<Uuid> = walk(scope, filter).up_to(conn, most).await?;
+    let rows = runners::table.filter(runners::id.eq_any(&ids)).order(runners::id.desc());
+    Ok(rows.select(Runner::as_select()).load(conn).await?)
 }
 
 /// How many there are on all pages, counted to `most`, and where filters need a look at each row among the newest
