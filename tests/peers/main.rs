@@ -2,6 +2,8 @@
 //! provider, generated clients, a fuzzer. A test says that it is skipped where its program is missing; with
 //! `REQUIRE_PEERS=1` that fails it.
 
+#[path = "../it/browser.rs"]
+mod browser;
 #[path = "../it/database.rs"]
 mod database;
 #[path = "../it/support.rs"]
@@ -15,6 +17,7 @@ mod model {
     pub mod told;
 }
 
+mod browser_proof;
 mod clients;
 mod crash;
 mod crash_step;

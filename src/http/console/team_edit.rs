@@ -35,7 +35,9 @@ pub async fn create(Sent { session, fields }: Sent, state: Data<State>) -> Resul
         whole(&state, &session, None, Form { fields: &fields, problem }, above)
     };
     let done = match entry_of(&fields) {
-        Ok(entry) if fields.has("save") => state.broker.create_team(&session.caller, entry).await.map(Done::Saved),
+        Ok(entry) if fields.has("save") => {
+            state.broker.create_team(&session.caller, entry).await.map(Done::Saved)
+        }
         Ok(entry) => state.broker.preview_team(&session.caller, entry).await.map(Done::Previewed),
         Err(problem) => return refused(problem, shown),
     };
@@ -131,11 +133,14 @@ fn overtaken(
     let mut both = now.entry.clone();
     patch.apply(&mut both);
     let (fields, theirs) = (fields_of(&both), changes(was, &now.entry));
-    let above = ui::notice(Notice::Warning, html! {
-        p { "Somebody else changed this team while you did; nothing of yours is saved yet. What he changed:" }
-        ul { @for line in &theirs { li { (line) } } @if theirs.is_empty() { li { "whether it is active" } } }
-        p { "The form shows his changes and yours together. Look at it, then preview and save again." }
-    });
+    let above = ui::notice(
+        Notice::Warning,
+        html! {
+            p { "Somebody else changed this team while you did; nothing of yours is saved yet. What he changed:" }
+            ul { @for line in &theirs { li { (line) } } @if theirs.is_empty() { li { "whether it is active" } } }
+            p { "The form shows his changes and yours together. Look at it, then preview and save again." }
+        },
+    );
     let form = Form { fields: &fields, problem: None };
     whole(state, session, Some(now), form, above).with_status(StatusCode::PRECONDITION_FAILED)
 }
@@ -229,7 +234,8 @@ pub async fn change_state(
         Ok(comment) => comment,
         Err(problem) => return refused(problem, shown),
     };
-    let (broker, caller, name, version) = (&state.broker, &session.caller, &team.entry.name, version(&fields));
+    let (broker, caller, name, version) =
+        (&state.broker, &session.caller, &team.entry.name, version(&fields));
     let done = match verb.as_str() {
         "deactivate" => broker.deactivate_team(caller, name, &version, &comment).await,
         _ => broker.reactivate_team(caller, name, &version, &comment).await,

@@ -84,10 +84,13 @@ pub fn managed(state: &State) -> Markup {
 }
 
 fn filters(form: Form<'_>) -> Markup {
-    form.get(PATH, html! {
-        (form.text("q", "Name or description", ""))
-        (form.choice("active", "State", "any", [("true", "active"), ("false", "deactivated")]))
-    })
+    form.get(
+        PATH,
+        html! {
+            (form.text("q", "Name or description", ""))
+            (form.choice("active", "State", "any", [("true", "active"), ("false", "deactivated")]))
+        },
+    )
 }
 
 fn all(fields: &Fields, page: &TeamPage) -> Markup {
@@ -224,8 +227,10 @@ fn head(state: &State, session: &Session, team: &Team) -> Markup {
 
 fn about(session: &Session, team: &Team, now: DateTime<Utc>) -> Markup {
     let entry = &team.entry;
-    let texts = |all: &[String], none: &str| html! {
-        @if all.is_empty() { span.none { (none) } } @else { (ui::labels(all)) }
+    let texts = |all: &[String], none: &str| {
+        html! {
+            @if all.is_empty() { span.none { (none) } } @else { (ui::labels(all)) }
+        }
     };
     let or_default = |all: Option<Vec<String>>| match all {
         None => html! { span.soft { "the default" } },
