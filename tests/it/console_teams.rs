@@ -82,7 +82,7 @@ async fn an_administrator_makes_a_team_after_seeing_what_that_changes() {
     escapes(&page);
     assert!(page.contains("gpu-.*") && page.contains("of 2"), "{page}");
     assert_eq!(
-        world.post("/api/v1/runners/jit", "red", serde_json::json!({ "labels": ["gpu-1"] })).await.status,
+        world.post("/api/v1/runners/jit", "red", serde_json::json!({ "runner_name": "r1", "labels": ["gpu-1"] })).await.status,
         201
     );
 }
