@@ -34,7 +34,7 @@ async fn jobs_are_shown_to_whom_the_api_shows_them() {
     let shown = async |who: &str| {
         let page = world.signed_in(who).await.get("/jobs").await;
         assert_eq!(page.status, 200, "{}", page.text);
-        (page.text.contains("octo-org/octo-repo</"), page.text.contains("octo-org/other"), page.text)
+        (page.text.contains("octo-org/octo-repo ·"), page.text.contains("octo-org/other"), page.text)
     };
     for all in ["ann", "aud", "blue"] {
         let (own, other, page) = shown(all).await;

@@ -20,6 +20,7 @@ mod console_audit;
 mod console_jobs;
 mod console_security;
 mod console_system;
+mod console_teams;
 mod database;
 mod database_away;
 mod database_hosts;

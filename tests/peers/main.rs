@@ -2,6 +2,8 @@
 //! provider, generated clients, a fuzzer. A test says that it is skipped where its program is missing; with
 //! `REQUIRE_PEERS=1` that fails it.
 
+#[path = "../it/browser.rs"]
+mod browser;
 #[path = "../it/database.rs"]
 mod database;
 #[path = "../it/support.rs"]
@@ -16,6 +18,7 @@ mod model {
 }
 
 mod browser;
+mod browser_proof;
 mod clients;
 mod crash;
 mod crash_step;

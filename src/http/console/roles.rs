@@ -29,15 +29,6 @@ pub fn admin(state: &State, session: &Session) -> Result<(), PageError> {
     Err(Error::Forbidden.into())
 }
 
-/// Refuses whoever is neither administrator nor auditor; it is noted like any refusal.
-pub fn auditor(state: &State, session: &Session) -> Result<(), PageError> {
-    if sees_all(session) {
-        return Ok(());
-    }
-    state.broker.note_forbidden(&session.caller);
-    Err(Error::Forbidden.into())
-}
-
 /// The page in the navigation that is not for this visitor, with what there is for him instead.
 pub fn not_for(session: &Session, here: &str, title: &str, instead: Markup) -> HttpResponse {
     let content = html! {
