@@ -39,6 +39,9 @@ const WISHES: Duration = Duration::from_secs(1);
 /// How long the sealer rests between two passes.
 const SEALING: Duration = Duration::from_secs(2);
 
+/// How often the numbers are counted though nobody asks, so that whoever does has them at once.
+const NUMBERS: Duration = Duration::from_secs(60);
+
 /// Runs every loop until `stop`; the lease is given up at the end.
 pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToken) {
     let mut loops = JoinSet::new();
@@ -68,6 +71,7 @@ pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToke
         }
     }));
     loops.spawn(post(broker.clone(), stop.clone()));
+    loops.spawn(count(broker.clone(), stop.clone()));
     loops.spawn(every(KEYS, stop, move || {
         let verifier = verifier.clone();
         async move { verifier.refresh().await }
@@ -75,6 +79,17 @@ pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToke
     while loops.join_next().await.is_some() {}
     report("writing refusals", broker.flush_refusals().await);
     report("writing identities", broker.flush_identities().await);
+}
+
+/// Counts what happened in the hours that are over.
+async fn count(broker: Arc<Broker>, stop: CancellationToken) {
+    every(NUMBERS, stop.clone(), || async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            done = broker.count_ahead() => report("counting ahead", done),
+        }
+    })
+    .await;
 }
 
 /// Posts security events, if somebody is to be told.

@@ -10,7 +10,7 @@ use super::if_match::{IfMatch, version};
 use super::{Broker, Error};
 use crate::model::{Comment, Role};
 use crate::policy::{Document, Fault, Member, Rules, TeamEntry};
-use crate::store::policies;
+use crate::store::{identities, policies};
 
 /// The policy while it is changed.
 #[derive(Debug)]
@@ -64,8 +64,12 @@ impl Broker {
                 let old_tables = policies::load(conn).await?;
                 let stored = policies::load_inactive(conn).await?;
                 let old = from_tables(old_tables.clone())?;
-                // By the table and not by what this replica knows: of two who take the role from each other at the
+                // By the tables and not by what this replica knows: of two who take the role from each other at the
                 // same moment one keeps it.
+                let own = &edit.admin.identity;
+                if identities::is_inactive(conn, &own.issuer, &own.subject).await? {
+                    return Err(Error::IdentityDeactivated);
+                }
                 let only_admins = Document { admin: old.admin.clone(), ..Document::default() };
                 if !Rules::compile(&only_admins, &defaults).is_ok_and(|rules| is_admin(&rules, edit.admin)) {
                     return Err(Error::Forbidden);

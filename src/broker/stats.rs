@@ -1,7 +1,7 @@
 //! What goes on, in numbers: runners by state, how provisions ended, GitHub's budgets, who asks most.
 //!
-//! The log has millions of events and never changes, so an hour that is over is counted once and remembered;
-//! whoever looks pays for the hour that is not over yet, and not more often than every 15 seconds.
+//! The log has millions of events and never changes, so an hour that is over is counted once and remembered. What
+//! is left to count is counted at most every 15 seconds, and while somebody reads what was counted before.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,15 @@ use crate::store::stats::{self, Asked, Ended};
 
 /// For how long an answer is good enough for the next who asks.
 const FRESH: TimeDelta = TimeDelta::seconds(15);
-/// An older answer than this is shown to nobody, even while a new one is being made.
+/// An answer that is older than this is shown to nobody. A loop makes one every minute.
 const OLDEST: TimeDelta = TimeDelta::minutes(2);
 /// An hour may still get events so long after its end: a transaction ends within seconds, clocks differ by some.
 const SETTLED: TimeDelta = TimeDelta::minutes(5);
 /// Up to this length a window is shown by the hour.
 const BY_HOUR: TimeDelta = TimeDelta::hours(48);
+/// How far back is counted before anybody asks, and how much of it at a time.
+const AHEAD: TimeDelta = TimeDelta::days(31);
+const PORTION: TimeDelta = TimeDelta::days(1);
 /// The longest window.
 pub const LONGEST: TimeDelta = TimeDelta::days(92);
 /// Callers are counted over this time.
@@ -163,21 +166,33 @@ fn floor(time: DateTime<Utc>, bucket: Bucket) -> DateTime<Utc> {
 }
 
 impl Broker {
-    /// Not older than 15 seconds, or some more while somebody else is at it.
-    pub async fn stats(&self, window: Window) -> Result<Arc<Stats>, Error> {
+    /// Not older than 15 seconds if somebody asked within two minutes before, for then the next answer is made
+    /// while this one is read; who asks first waits.
+    pub async fn stats(self: &Arc<Self>, window: Window) -> Result<Arc<Stats>, Error> {
         let now = self.clock.now();
         let key = key(window, now);
         if let Some(fresh) = self.stats.younger_than(&key, FRESH, now) {
             return Ok(fresh);
         }
-        let mut hours = match self.stats.hours.try_lock() {
-            Ok(hours) => hours,
-            // Somebody is at it.
-            Err(_) => match self.stats.younger_than(&key, OLDEST, now) {
-                Some(older) => return Ok(older),
-                None => self.stats.hours.lock().await,
-            },
+        let Some(older) = self.stats.younger_than(&key, OLDEST, now) else {
+            return self.computed(key).await;
         };
+        // Unless somebody is at it.
+        if self.stats.hours.try_lock().is_ok() {
+            let broker = self.clone();
+            let work = async move {
+                if let Err(err) = broker.computed(key).await {
+                    tracing::warn!(error = %err, "counting what goes on failed");
+                }
+            };
+            self.tasks.spawn_on(work, &self.runtime);
+        }
+        Ok(older)
+    }
+
+    /// A fresh answer, by whoever is first.
+    async fn computed(&self, key: Key) -> Result<Arc<Stats>, Error> {
+        let mut hours = self.stats.hours.lock().await;
         let now = self.clock.now();
         if let Some(fresh) = self.stats.younger_than(&key, FRESH, now) {
             return Ok(fresh);
@@ -185,6 +200,23 @@ impl Broker {
         let stats = Arc::new(self.compute(key, &mut hours, now).await?);
         self.stats.keep(key, stats.clone());
         Ok(stats)
+    }
+
+    /// Counts what the next who asks would wait for: the last day, and one day more of the last month.
+    pub async fn count_ahead(&self) -> Result<(), Error> {
+        let now = self.clock.now();
+        self.computed(key(Window::default(), now)).await?;
+        let mut hours = self.stats.hours.lock().await;
+        let mut known = hour_of(now - SETTLED);
+        while hours.provisions.contains_key(&(known - TimeDelta::hours(1))) {
+            known -= TimeDelta::hours(1);
+        }
+        let from = (known - PORTION).max(hour_of(now - AHEAD));
+        if from < known {
+            let ended = stats::provisions_by_hour(&mut *self.store.conn().await?, from, known).await?;
+            remember(&mut hours.provisions, ended, from, known, |ended| ended.hour);
+        }
+        Ok(())
     }
 
     async fn compute(
@@ -198,29 +230,28 @@ impl Broker {
         let open = hour_of(now - SETTLED);
         let callers_since = hour_of(now - CALLERS_OVER);
 
-        let from = first_unknown(&hours.provisions, since, until.min(open));
-        let ended = match from < until {
-            true => stats::provisions_by_hour(&mut conn, from, until).await?,
-            false => Vec::new(),
-        };
-        let callers_from = first_unknown(&hours.callers, callers_since, open);
-        let until_now = open + TimeDelta::hours(2);
-        let asked = stats::callers_by_hour(&mut conn, callers_from, until_now, CALLERS_KEPT).await?;
+        let mut unfinished = Vec::new();
+        for (from, to) in unknown(&hours.provisions, since, until, open) {
+            let ended = stats::provisions_by_hour(&mut conn, from, to).await?;
+            unfinished.extend(remember(&mut hours.provisions, ended, from, to.min(open), |ended| ended.hour));
+        }
+        let mut asking = Vec::new();
+        for (from, to) in unknown(&hours.callers, callers_since, open + TimeDelta::hours(2), open) {
+            let asked = stats::callers_by_hour(&mut conn, from, to, CALLERS_KEPT).await?;
+            asking.extend(remember(&mut hours.callers, asked, from, to.min(open), |asked| asked.hour));
+        }
         drop(conn);
 
         let mut provisions = every_bucket(since, until, bucket);
-        let known = hours.provisions.range(since..from.min(until)).flat_map(|(_, ended)| ended);
-        for ended in known.chain(&ended) {
+        let finished = hours.provisions.range(since..until).flat_map(|(_, ended)| ended);
+        for ended in finished.chain(&unfinished) {
             let in_bucket = provisions.entry(floor(ended.hour, bucket)).or_default();
             in_bucket.all.add(&ended.event_type, ended.count);
             in_bucket.by_team.entry(ended.team.clone()).or_default().add(&ended.event_type, ended.count);
         }
-        let known = hours.callers.range(callers_since..callers_from).flat_map(|(_, asked)| asked);
-        let top_callers = busiest(known.chain(&asked));
-
-        remember(&mut hours.provisions, ended, from, until.min(open), |ended| ended.hour);
+        let asked = hours.callers.range(callers_since..).flat_map(|(_, asked)| asked);
+        let top_callers = busiest(asked.chain(&asking));
         hours.provisions.retain(|hour, _| now - *hour <= LONGEST + TimeDelta::days(2));
-        remember(&mut hours.callers, asked, callers_from, open, |asked| asked.hour);
         hours.callers.retain(|hour, _| *hour >= callers_since);
 
         let count = |status: &Status| live.iter().find(|(of, _)| of == status).map_or(0, |(_, count)| *count);
@@ -246,39 +277,50 @@ fn key(window: Window, now: DateTime<Utc>) -> Key {
     (floor(since, bucket), last + bucket.length(), bucket)
 }
 
-/// The first hour from `since` on that is not remembered; `until` if all are.
-fn first_unknown<T>(
+/// The runs of hours between `since` and `until` that are not remembered. Those from `open` on never are.
+fn unknown<T>(
     known: &BTreeMap<DateTime<Utc>, T>,
     since: DateTime<Utc>,
     until: DateTime<Utc>,
-) -> DateTime<Utc> {
+    open: DateTime<Utc>,
+) -> Vec<(DateTime<Utc>, DateTime<Utc>)> {
+    let mut runs: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
     let mut hour = since;
-    while hour < until && known.contains_key(&hour) {
-        hour += TimeDelta::hours(1);
+    while hour < until {
+        let next = hour + TimeDelta::hours(1);
+        if hour >= open || !known.contains_key(&hour) {
+            match runs.last_mut().filter(|(_, end)| *end == hour) {
+                Some((_, end)) => *end = next,
+                None => runs.push((hour, next)),
+            }
+        }
+        hour = next;
     }
-    hour
+    runs
 }
 
-/// Remembers what was counted from `from` on of the hours that are over by `until`; an hour without anything
-/// is known as well.
+/// Remembers what was counted of the hours between `from` and `until`, which are over; an hour without anything is
+/// known as well. What is left is of other hours.
 fn remember<T>(
     known: &mut BTreeMap<DateTime<Utc>, Vec<T>>,
     counted: Vec<T>,
     from: DateTime<Utc>,
     until: DateTime<Utc>,
     hour_of: impl Fn(&T) -> DateTime<Utc>,
-) {
+) -> Vec<T> {
     let mut hour = from;
     while hour < until {
         known.insert(hour, Vec::new());
         hour += TimeDelta::hours(1);
     }
+    let mut rest = Vec::new();
     for one in counted {
-        let at = hour_of(&one);
-        if (from..until).contains(&at) {
-            known.entry(at).or_default().push(one);
+        match hour_of(&one) {
+            at if (from..until).contains(&at) => known.entry(at).or_default().push(one),
+            _ => rest.push(one),
         }
     }
+    rest
 }
 
 fn every_bucket(

@@ -15,7 +15,7 @@ use super::events::{Actor, Batch, Kind};
 use super::if_match::IfMatch;
 use super::{Broker, Error};
 use crate::model::{Comment, GroupRef, Method};
-use crate::policy::{Member, TeamEntry};
+use crate::policy::{Fault, Member, TeamEntry};
 use crate::store::policies::{self, TeamFilter, TeamRow};
 use crate::store::{Conn, stats};
 
@@ -124,6 +124,13 @@ impl Broker {
         found.into_iter().next().ok_or_else(|| Error::TeamNotFound(name.to_owned()))
     }
 
+    /// How the policy spells this name, which may be that of a deactivated team.
+    pub async fn team_name(&self, name: &str) -> Result<String, Error> {
+        let mut conn = self.store.conn().await?;
+        let found = policies::team(&mut conn, name).await?;
+        found.map(|row| row.team.name).ok_or_else(|| Error::TeamNotFound(name.to_owned()))
+    }
+
     pub async fn create_team(&self, admin: &Caller, entry: TeamEntry) -> Result<Team, Error> {
         self.change_team_by(Edit::by(admin, Kind::TeamCreated), &|draft| created(draft, &entry)).await
     }
@@ -221,7 +228,8 @@ impl Broker {
             }
             Ok(Some(team.name.clone()))
         };
-        self.change_team_by(Edit::by(admin, Kind::TeamUpdated), &change).await
+        let changed = self.change_team_by(Edit::by(admin, Kind::TeamUpdated), &change).await;
+        changed.map_err(in_words_of_a_member)
     }
 
     pub async fn remove_member(
@@ -248,6 +256,16 @@ impl Broker {
         self.use_policy().await;
         self.team(edited.team.as_deref().unwrap_or_default()).await
     }
+}
+
+/// `members[3].claims.x` is the field `claims.x` to whoever wrote that member alone.
+fn in_words_of_a_member(err: Error) -> Error {
+    let Error::Faulty(faults) = err else { return err };
+    let field = |place: String| match place.split_once("].") {
+        Some((list, field)) if list.starts_with("members[") => field.to_owned(),
+        _ => place,
+    };
+    Error::Faulty(faults.into_iter().map(|fault| Fault { place: field(fault.place), ..fault }).collect())
 }
 
 fn created(draft: &mut Draft, entry: &TeamEntry) -> Result<Option<String>, Error> {

@@ -58,7 +58,10 @@ pub const VARIABLES: &[Variable] = &[
         "more issuers: [{\"issuer\":\"https://…\",\"audience\":\"…\",\"jwks_url\":\"https://…\"}]",
     ),
     defaulted("OIDC_LEEWAY_SECONDS", "60", "clock skew allowed on exp, nbf and iat"),
-    optional("POLICY_FILE", "the policy document (TOML), applied at start"),
+    optional(
+        "POLICY_FILE",
+        "the policy document (TOML), applied at start; admins do not change the policy then",
+    ),
     defaulted("DEFAULT_RUNNER_GROUP_ID", "1", "runner group of teams that name none"),
     defaulted("JIT_START_DEADLINE_SECONDS", "3600", "a JIT runner that has not connected by then is removed"),
     defaulted(

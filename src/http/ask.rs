@@ -321,6 +321,6 @@ fn arch_schema() -> utoipa::openapi::Object {
     one_of(Arch::ALL.iter().map(|arch| arch.as_str()), Some("x64"))
 }
 
-fn method_schema() -> utoipa::openapi::Object {
+pub fn method_schema() -> utoipa::openapi::Object {
     one_of(Method::ALL.iter().map(|method| method.as_str()), None)
 }

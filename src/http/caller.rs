@@ -123,6 +123,9 @@ pub struct Admin(pub Caller);
 /// That the caller may read everything: he is an auditor, or an admin.
 pub struct Auditor;
 
+/// A caller who may read everything: an auditor, or an admin.
+pub struct Reader(pub Caller);
+
 /// The caller, if he has one of these roles. If not, that is noted like any refusal at the door.
 fn with_role(req: &HttpRequest, roles: &[Role]) -> Result<Caller, Problem> {
     let caller = req.extensions().get::<Caller>().cloned().ok_or_else(Problem::missing_token)?;
@@ -141,6 +144,15 @@ impl FromRequest for Admin {
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         ready(with_role(req, &[Role::Admin]).map(Admin))
+    }
+}
+
+impl FromRequest for Reader {
+    type Error = Problem;
+    type Future = Ready<Result<Reader, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(with_role(req, &[Role::Admin, Role::Auditor]).map(Reader))
     }
 }
 

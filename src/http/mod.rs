@@ -10,6 +10,7 @@ mod command;
 mod console;
 mod health;
 mod idempotency;
+mod if_match;
 mod jobs;
 mod me;
 mod observe;
@@ -169,6 +170,27 @@ fn routes(config: &mut ServiceConfig<'_>) {
                 .service(admin::identities::deactivate)
                 .service(admin::identities::activate)
                 .service(admin::security::list)
+                .service(admin::teams::list)
+                .service(admin::teams::create)
+                .service(admin::teams::get)
+                .service(admin::teams::change)
+                .service(admin::teams::deactivate)
+                .service(admin::teams::reactivate)
+                .service(admin::team_log::audit)
+                .service(admin::team_log::security_events)
+                .service(admin::members::list)
+                .service(admin::members::add)
+                .service(admin::members::remove)
+                .service(admin::roles::admins)
+                .service(admin::roles::add_admin)
+                .service(admin::roles::remove_admin)
+                .service(admin::roles::auditors)
+                .service(admin::roles::add_auditor)
+                .service(admin::roles::remove_auditor)
+                .service(admin::batch::delete_runners)
+                .service(admin::batch::deactivate_identities)
+                .service(admin::batch::deactivate_teams)
+                .service(admin::stats::get)
                 .default_service(actix_web::web::to(openapi::unknown)),
         );
 }

@@ -153,6 +153,11 @@ impl Problem {
         &self.errors
     }
 
+    /// Code and detail, for an answer of which this is only a part.
+    pub fn into_parts(self) -> (&'static str, String) {
+        (self.error_code, self.detail)
+    }
+
     pub fn with_header(mut self, name: header::HeaderName, value: String) -> Problem {
         self.headers.push((name, value));
         self

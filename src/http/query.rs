@@ -87,6 +87,21 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
+    /// As it is for one team's events.
+    pub fn of_team(query: TeamAuditQuery, team: String) -> AuditQuery {
+        AuditQuery {
+            event_type: query.event_type,
+            runner: query.runner,
+            team: Some(team),
+            user: query.user,
+            success: query.success,
+            since: query.since,
+            until: query.until,
+            limit: query.limit,
+            cursor: query.cursor,
+        }
+    }
+
     pub fn parse(self) -> Result<(audit::Filter, Option<i64>, i64), Problem> {
         let mut faults = Faults::default();
         let filter = audit::Filter {
@@ -104,6 +119,30 @@ impl AuditQuery {
         let limit = faults.limit(self.limit);
         faults.or((filter, before, limit))
     }
+}
+
+/// Which of a team's events to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct TeamAuditQuery {
+    #[param(example = "provisioned")]
+    event_type: Option<String>,
+    /// Id or name.
+    runner: Option<String>,
+    /// Display name or subject.
+    user: Option<String>,
+    success: Option<bool>,
+    /// A date, or a time (RFC 3339); from then on.
+    #[param(example = "2026-11-01")]
+    since: Option<String>,
+    /// A date, or a time (RFC 3339); before then.
+    until: Option<String>,
+    /// 1 to 200; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
 }
 
 /// Which jobs to list.

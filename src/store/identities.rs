@@ -115,6 +115,14 @@ pub async fn page(
     Ok(query.order(identities::id.desc()).limit(limit).select(Identity::as_select()).load(conn).await?)
 }
 
+/// Whether he is deactivated, by the table.
+pub async fn is_inactive(conn: &mut Conn, issuer: &str, subject: &str) -> Result<bool, Error> {
+    let found = identities::table
+        .filter(identities::sha256.eq(sha256(issuer, subject)))
+        .filter(diesel::dsl::not(identities::active));
+    Ok(diesel::select(diesel::dsl::exists(found)).get_result(conn).await?)
+}
+
 /// Those of these who are known, in no order.
 pub async fn by_ids(conn: &mut Conn, ids: &[Uuid]) -> Result<Vec<Identity>, Error> {
     Ok(identities::table.filter(identities::id.eq_any(ids)).select(Identity::as_select()).load(conn).await?)

@@ -196,6 +196,15 @@ fn the_data_of_a_given_folder_outlives_a_restart() {
     };
     let first = Dev::start(&["--data-dir", &kept]);
     let (made, _) = list(&first);
+    // Whoever tries out the calls for administrators can still come back.
+    let commands = first.commands();
+    let carol = commands.iter().find(|line| line.contains("--sub carol")).expect("an admin");
+    let create = format!(
+        "curl -sS http://127.0.0.1:{}/api/v1/admin/teams -H \"Authorization: Bearer $TOKEN\" \
+         -H 'Content-Type: application/json' -d '{{\"name\": \"tried out\"}}'",
+        first.port
+    );
+    assert_eq!(paste(carol, &create).0, 201);
     assert_eq!(first.stop().0, 0);
     let second = Dev::start(&["--data-dir", &kept]);
     let (_, listed) = list(&second);

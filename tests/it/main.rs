@@ -1,8 +1,15 @@
 //! Our own tests, in one binary: sentences about behaviour, against real Postgres, a real OpenID provider
 //! and the `dev` GitHub.
 
+mod admin_answers;
+mod admin_batch;
+mod admin_roles;
+mod admin_stats;
+mod admin_teams;
+mod admin_teams_life;
 mod alerts;
 mod audit;
+mod authorisation;
 mod bodies;
 mod browser;
 mod bursts;
@@ -10,6 +17,7 @@ mod cli;
 mod configuration;
 mod console;
 mod console_live;
+mod console_look;
 mod console_new_runner;
 mod console_no_team;
 mod console_overview;

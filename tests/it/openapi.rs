@@ -102,7 +102,7 @@ fn close(schemas: &mut Value) {
 }
 
 #[track_caller]
-fn fits(path: &str, method: &str, status: &str, body: &Value) {
+pub fn fits(path: &str, method: &str, status: &str, body: &Value) {
     let validator = validator(path, method, status);
     let faults: Vec<String> =
         validator.iter_errors(body).map(|err| format!("{}: {err}", err.instance_path)).collect();

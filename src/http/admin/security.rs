@@ -39,8 +39,44 @@ pub struct SecurityQuery {
     cursor: Option<String>,
 }
 
+/// Which of a team's security events to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct TeamSecurityQuery {
+    #[serde(rename = "type")]
+    #[param(example = "label_policy_violation")]
+    kind: Option<String>,
+    /// `info`, `warning` or `high`.
+    #[param(example = "high")]
+    severity: Option<String>,
+    /// A date, or a time (RFC 3339); from then on.
+    #[param(example = "2026-11-01")]
+    since: Option<String>,
+    /// A date, or a time (RFC 3339); before then.
+    until: Option<String>,
+    /// 1 to 200; 50 unless given.
+    #[param(minimum = 1, maximum = 200)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
 impl SecurityQuery {
-    fn parse(self) -> Result<(Wanted, Option<Place>, i64), Problem> {
+    /// As it is for one team's events.
+    pub fn of_team(query: TeamSecurityQuery, team: String) -> SecurityQuery {
+        SecurityQuery {
+            kind: query.kind,
+            severity: query.severity,
+            team: Some(team),
+            since: query.since,
+            until: query.until,
+            limit: query.limit,
+            cursor: query.cursor,
+        }
+    }
+
+    pub fn parse(self) -> Result<(Wanted, Option<Place>, i64), Problem> {
         let mut faults = Faults::default();
         let wanted = Wanted {
             kind: faults.parse("type", self.kind.as_deref(), str::parse),
