@@ -145,7 +145,7 @@ impl Kept {
 impl Broker {
     /// Not older than 3 seconds, or some more while somebody else is at it; numbers over time and the sweep not
     /// older than 15.
-    pub async fn pulse(&self) -> Result<Pulse, Error> {
+    pub async fn pulse(self: &Arc<Self>) -> Result<Pulse, Error> {
         if let Some(fresh) = self.pulse.younger_than(FRESH, self.clock.now()) {
             return Ok(fresh);
         }
@@ -175,7 +175,7 @@ impl Broker {
         Ok(pulse)
     }
 
-    async fn slow_pulse(&self, now: DateTime<Utc>) -> Result<Slow, Error> {
+    async fn slow_pulse(self: &Arc<Self>, now: DateTime<Utc>) -> Result<Slow, Error> {
         let stats = self.stats(Window::default()).await?;
         let sync = self.sync_status().await?;
         let types: Vec<&'static str> = Type::ALL.into_iter().map(Type::as_str).collect();

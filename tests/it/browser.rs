@@ -37,7 +37,12 @@ impl<'a> Browser<'a> {
     }
 
     pub async fn get(&self, path: &str) -> Answer {
-        answer(self.client.get(format!("{}{path}", self.world.url)).header(COOKIE, &self.cookie)).await
+        answer(self.ask(path)).await
+    }
+
+    /// A GET that is not sent yet.
+    pub fn ask(&self, path: &str) -> reqwest::RequestBuilder {
+        self.client.get(format!("{}{path}", self.world.url)).header(COOKIE, &self.cookie)
     }
 
     /// Sends a form without any token of its page.

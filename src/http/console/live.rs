@@ -25,10 +25,9 @@ use crate::broker::sessions;
 use crate::http::State;
 use crate::http::problem::Problem;
 
-/// How often a stream looks whether there is anything new.
+/// How often a stream looks whether there is anything new. It says something each time: only so is it noticed that the
+/// reader has gone, and nothing between us and him takes the stream for a dead one.
 const TICK: Duration = Duration::from_secs(3);
-/// What is between us and the reader must not take a quiet stream for a dead one.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// Open pages of one session, and of all.
 const MOST_OF_ONE: usize = 8;
 const MOST: usize = 500;
@@ -122,7 +121,7 @@ pub async fn events(
     let key =
         session::token(&req, state.secure_cookies).map(|token| sessions::key(&token)).unwrap_or_default();
     let place = state.live.enter(key).ok_or_else(Problem::too_many_streams)?;
-    let reader = Reader { state, caller: session.caller, place, shows, shown: None, said: None };
+    let reader = Reader { state, caller: session.caller, place, shows, shown: None, begun: false };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -150,40 +149,33 @@ struct Reader {
     shows: Shows,
     /// What he was shown last.
     shown: Option<u64>,
-    said: Option<Instant>,
+    begun: bool,
 }
 
 impl Reader {
-    /// What to say next, as soon as there is something to say. `None`: the end.
+    /// What to say next, once a tick. `None`: the end.
     async fn next(&mut self) -> Option<String> {
-        loop {
-            if self.said.is_some() {
-                tokio::select! {
-                    () = self.state.live.closing.cancelled() => return None,
-                    () = sleep(TICK) => {}
-                }
-            }
-            if self.state.live.closing.is_cancelled()
-                || !self.state.live.stands(&self.state, &self.place).await
-            {
-                return None;
-            }
-            // By the policy as it stands now.
-            self.caller = self.state.broker.admit_again(&self.caller).ok()?;
-            let news = match self.state.broker.pulse().await {
-                Ok(pulse) => self.news(&pulse),
-                Err(err) => {
-                    tracing::debug!(error = %err, "nothing to show to those who look on");
-                    None
-                }
-            };
-            let first = if self.said.is_none() { "retry: 5000\n\n" } else { "" };
-            let quiet = self.said.is_none_or(|said| said.elapsed() >= HEARTBEAT);
-            if news.is_some() || quiet {
-                self.said = Some(Instant::now());
-                return Some(format!("{first}{}", news.unwrap_or_else(|| ": still here\n\n".to_owned())));
+        if self.begun {
+            tokio::select! {
+                () = self.state.live.closing.cancelled() => {}
+                () = sleep(TICK) => {}
             }
         }
+        if self.state.live.closing.is_cancelled() || !self.state.live.stands(&self.state, &self.place).await {
+            return None;
+        }
+        // By the policy as it stands now.
+        self.caller = self.state.broker.admit_again(&self.caller).ok()?;
+        let news = match self.state.broker.pulse().await {
+            Ok(pulse) => self.news(&pulse),
+            Err(err) => {
+                tracing::debug!(error = %err, "nothing to show to those who look on");
+                None
+            }
+        };
+        let begun = std::mem::replace(&mut self.begun, true);
+        let first = if begun { "" } else { "retry: 5000\n\n" };
+        Some(format!("{first}{}", news.unwrap_or_else(|| ": still here\n\n".to_owned())))
     }
 
     fn news(&mut self, pulse: &Pulse) -> Option<String> {

@@ -91,7 +91,7 @@ export function watch(host) {
       // Signed out, or too many pages are open: no more tries of the browser's own.
       say("No updates: load the page again");
       close();
-      setTimeout(open, 60_000);
+      setTimeout(open, PAUSE);
     });
   }
 
