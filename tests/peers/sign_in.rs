@@ -47,7 +47,8 @@ impl<'a> Browser<'a> {
             None => self.client.get(&to),
             Some(fields) => self.client.post(&to).form(fields),
         };
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let answer = request.header(COOKIE, cookies.join("; ")).send().await.expect("an answer");
         for set in answer.headers().get_all(SET_COOKIE) {
             let (pair, _) = set.to_str().expect("a cookie").split_once(';').expect("attributes");
@@ -58,7 +59,8 @@ impl<'a> Browser<'a> {
             };
         }
         let base = url::Url::parse(url).expect("a URL");
-        let next = answer.headers().get(LOCATION).map(|to| base.join(to.to_str().expect("a URL")).expect("a URL"));
+        let next =
+            answer.headers().get(LOCATION).map(|to| base.join(to.to_str().expect("a URL")).expect("a URL"));
         Page {
             status: answer.status().as_u16(),
             url: url.to_owned(),
@@ -79,10 +81,9 @@ impl<'a> Browser<'a> {
     async fn callback(&mut self, login: &str) -> String {
         let begun = self.ask(&format!("{PUBLIC}sign-in/peer?return_to=/"), None).await;
         let mut page = self.follow(begun).await;
-        for fields in [
-            &[("prompt", "login"), ("login", login), ("password", "x")][..],
-            &[("prompt", "consent")],
-        ] {
+        for fields in
+            [&[("prompt", "login"), ("login", login), ("password", "x")][..], &[("prompt", "consent")]]
+        {
             assert_eq!(page.status, 200, "{}", page.text);
             let url = page.url.clone();
             let sent = self.ask(&url, Some(fields)).await;
@@ -125,7 +126,11 @@ async fn people_sign_in_at_a_real_provider_and_are_who_it_says() {
             let done = browser.ask(&back, None).await;
             assert_eq!((done.status, done.next.as_deref()), (303, Some(PUBLIC)), "{}", done.text);
             let page = browser.ask(PUBLIC, None).await;
-            assert!(page.status == 200 && page.text.contains(&format!("{login}@example.com")), "{}", page.text);
+            assert!(
+                page.status == 200 && page.text.contains(&format!("{login}@example.com")),
+                "{}",
+                page.text
+            );
             let token = browser.cookies[SESSION].clone().into();
             let session = world.broker.session(&token, Origin::default()).await.expect("a database");
             let caller = session.expect("a session").caller;
