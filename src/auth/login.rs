@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use serde_json::Value;
 use url::Url;
 
 use super::fetch::{self, Client};
@@ -182,7 +183,10 @@ impl Login {
             let why = "it comes from another provider";
             return Err(Error::Unproven { provider: self.name.clone(), why });
         }
-        self.in_time(self.provider.user(attempt, back)).await
+        let mut verified = self.in_time(self.provider.user(attempt, back)).await?;
+        // Postgres keeps no NUL; a claim without it would be another one, so it goes as a whole.
+        verified.claims.retain(|name, value| !name.contains('\0') && !has_nul(value));
+        Ok(verified)
     }
 
     async fn in_time<T>(&self, asking: BoxFuture<'_, Result<T, Fault>>) -> Result<T, Error> {
@@ -194,5 +198,14 @@ impl Login {
             Fault::Unfit(why) => Error::Unfit { provider, why },
             Fault::Unproven(why) => Error::Unproven { provider, why },
         })
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(has_nul),
+        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        _ => false,
     }
 }

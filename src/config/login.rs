@@ -240,3 +240,60 @@ fn is_id(text: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     (1..=32).contains(&text.len()) && text.bytes().all(is_plain)
 }
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    fn read_with(more: &[(&str, &str)], json: &str) -> Vec<Login> {
+        let all = [("PUBLIC_URL", "http://127.0.0.1:8000"), ("LOGIN_PROVIDERS", json)];
+        let vars = all.iter().chain(more).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let read = Reader::of(vars).finish(|reader| read(reader, "LOGIN_PROVIDERS"));
+        read.unwrap_or_else(|faults| panic!("{faults}"))
+    }
+
+    #[test]
+    fn what_is_not_said_is_what_most_mean() {
+        let logins = read_with(
+            &[],
+            r#"[{"id": "gitlab", "kind": "gitlab", "client_id": "c", "client_secret": " s\n"},
+                {"id": "hub", "kind": "github", "client_id": "c", "client_secret": "s"},
+                {"id": "sso", "kind": "openid", "issuer": "https://idp.example/", "client_id": "c",
+                 "scopes": "openid groups", "audience": "a", "name": "Company"}]"#,
+        );
+        let [gitlab, hub, sso] = &logins[..] else { panic!("{logins:?}") };
+        assert_eq!(gitlab.kind, LoginKind::GitLab { issuer: "https://gitlab.com".into() });
+        assert_eq!(
+            (gitlab.name.as_str(), gitlab.scopes.join(" ").as_str()),
+            ("GitLab", "openid profile email")
+        );
+        assert_eq!(gitlab.client_secret.as_ref().map(ExposeSecret::expose_secret), Some("s"));
+        let LoginKind::GitHub { url, api_url } = &hub.kind else { panic!("{hub:?}") };
+        assert_eq!((url.as_str(), api_url.as_str()), ("https://github.com/", "https://api.github.com/"));
+        assert_eq!(hub.scopes, ["read:org"]);
+        // To the last character, as it will be compared.
+        assert_eq!(sso.kind, LoginKind::OpenId { issuer: "https://idp.example/".into() });
+        assert_eq!((sso.name.as_str(), sso.scopes.len(), sso.audience.as_deref()), ("Company", 2, Some("a")));
+        assert!(sso.client_secret.is_none() && !format!("{logins:?}").contains("\"s\""));
+    }
+
+    #[test]
+    fn githubs_api_is_found_wherever_it_is() {
+        let server =
+            [("GITHUB_URL", "https://ghe.example"), ("GITHUB_API_URL", "https://ghe.example/api/v3")];
+        let api = |more: &[(&str, &str)], issuer: &str| {
+            let json = format!(
+                r#"[{{"id": "hub", "kind": "github", "client_id": "c", "client_secret": "s"{issuer}}}]"#
+            );
+            match read_with(more, &json).remove(0).kind {
+                LoginKind::GitHub { api_url, .. } => api_url.to_string(),
+                kind => panic!("{kind:?}"),
+            }
+        };
+        assert_eq!(api(&server, ""), "https://ghe.example/api/v3");
+        assert_eq!(api(&server, r#", "issuer": "https://github.com""#), "https://api.github.com/");
+        assert_eq!(api(&[], r#", "issuer": "https://other.example""#), "https://other.example/api/v3");
+    }
+}

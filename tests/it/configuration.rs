@@ -294,3 +294,83 @@ fn alerts_need_a_secret_and_a_safe_way() {
     assert_eq!(named(&faults(&ended)), ["ALERT_WEBHOOK_URL", "ALERT_WEBHOOK_SECRET"]);
     assert!(!ended.err.contains("hunter2"), "{}", ended.err);
 }
+
+#[test]
+fn login_providers_are_checked_field_by_field_and_no_value_is_shown() {
+    let public = ("PUBLIC_URL", "https://broker.example.com");
+    let faults_of = |json: &str| -> Vec<String> {
+        let ended = serve(&[public, ("LOGIN_PROVIDERS", json)]);
+        let faults: Vec<String> = faults(&ended).into_iter().map(str::to_owned).collect();
+        assert!(!ended.err.contains("hunter2"), "{}", ended.err);
+        assert!(faults.iter().all(|fault| fault.starts_with("LOGIN_PROVIDERS: ")), "{faults:?}");
+        faults
+    };
+    for (json, expected) in [
+        ("hunter2", "wanted a JSON list"),
+        (r#"{"client_secret": "hunter2"}"#, "wanted a JSON list"),
+        (r#"["hunter2"]"#, "wanted a JSON list"),
+        (
+            r#"[{"id": "A b", "kind": "github", "client_id": "c", "client_secret": "hunter2"}]"#,
+            "provider 1: id: wanted",
+        ),
+        (
+            r#"[{"id": "a", "kind": "saml", "client_id": "c"}]"#,
+            "'a': kind: wanted one of openid, gitlab, github",
+        ),
+        (r#"[{"id": "a", "kind": "openid", "client_id": "c"}]"#, "'a': issuer: missing"),
+        (
+            r#"[{"id": "a", "kind": "openid", "issuer": "http://idp.example", "client_id": "c"}]"#,
+            "'a': issuer: wanted an https URL",
+        ),
+        (r#"[{"id": "a", "kind": "gitlab", "client_secret": "hunter2"}]"#, "'a': client_id: missing"),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "client_secret": ["hunter2"]}]"#,
+            "'a': client_secret: wanted a text",
+        ),
+        (r#"[{"id": "a", "kind": "github", "client_id": "c"}]"#, "'a': client_secret: missing"),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "client_secret_file": "/nowhere"}]"#,
+            "'a': client_secret_file: the file cannot be read",
+        ),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "client_secret_file": "/dev/null"}]"#,
+            "'a': client_secret_file: the file is empty",
+        ),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "client_secret": "hunter2", "client_secret_file": "/dev/null"}]"#,
+            "wanted one of the two",
+        ),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "scopes": ["email"]}]"#,
+            "'a': scopes: wanted openid among them",
+        ),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "scopes": [1]}]"#,
+            "'a': scopes: wanted a list of texts",
+        ),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c", "secret": "hunter2"}]"#,
+            "'a': secret: not known",
+        ),
+        (
+            r#"[{"id": "a", "kind": "gitlab", "client_id": "c"}, {"id": "a", "kind": "gitlab", "client_id": "c"}]"#,
+            "'a': wanted each id once",
+        ),
+    ] {
+        let found = faults_of(json);
+        assert!(found.len() == 1 && found[0].contains(expected), "{json}: {found:?}");
+    }
+    let several = faults_of(r#"[{"id": "?", "kind": "github"}, {"id": "b", "kind": "openid", "x": 1}]"#);
+    assert_eq!(several.len(), 6, "{several:?}");
+}
+
+#[test]
+fn people_who_sign_in_need_an_address_to_come_back_to() {
+    let providers = ("LOGIN_PROVIDERS", r#"[{"id": "a", "kind": "gitlab", "client_id": "c"}]"#);
+    for public in ["", "http://broker.example.com"] {
+        one_fault(
+            &[("PUBLIC_URL", public), providers],
+            "PUBLIC_URL: with LOGIN_PROVIDERS wanted the https URL that browsers use (http only on loopback)",
+        );
+    }
+}

@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::cli::{command, runner_broker};
+use crate::sign_in::visitor::Visitor;
 
 /// A running `dev` with everything that it printed until it was up.
 struct Dev {
@@ -183,6 +184,29 @@ fn what_it_prints_can_be_pasted_and_nothing_stays_behind() {
     let (code, folder) = dev.stop();
     assert_eq!(code, 0);
     assert!(is_empty(folder.path()) && !somebody_uses(&temporary));
+}
+
+#[test]
+fn a_newcomer_opens_the_address_that_it_prints_and_clicks_himself_in() {
+    let dev = Dev::start(&[]);
+    let console = dev.printed.lines().find_map(|line| line.trim().strip_prefix("console "));
+    let console = console.and_then(|rest| rest.split_whitespace().next()).expect("the console's address");
+    let base = console.trim_end_matches('/').to_owned();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        for (provider, pressed) in [("dev", ("sub", "carol")), ("github", ("login", "alice"))] {
+            let visitor = Visitor::of(&base);
+            assert_eq!(visitor.get("/").await.header("location"), "/sign-in?return_to=%2F");
+            let authorize = visitor.begin(provider, "/").await;
+            let claims = ("claims", r#"{"groups": ["admins"]}"#);
+            let back = visitor.choose(&authorize, &[pressed, claims]).await;
+            let answer = visitor.get(&back).await;
+            assert_eq!((answer.status, answer.header("location")), (303, "/"), "{}", answer.text);
+            let page = visitor.get("/").await;
+            assert!(page.status == 200 && page.text.contains(pressed.1), "{}", page.text);
+        }
+    });
+    assert_eq!(dev.stop().0, 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod limits;
 mod providers;
 mod refused;
 mod sessions;
-mod visitor;
+pub mod visitor;
 
 use runner_broker::broker::caller::Origin;
 use serde_json::{Value, json};

@@ -33,5 +33,6 @@ mod reload;
 mod replica;
 mod secrets;
 mod shutdown;
+mod sign_in;
 mod tools;
 mod traces;

@@ -5,9 +5,13 @@
 //   POST /_control/withdraw  only the newest keys stay published
 //
 // Tokens: client_credentials, client `machine`, secret `secret`; `resource` says how they are signed.
+// People: clients `console` (RS256) and `console-es256`, secret `secret`; anybody may be anybody, carol is an admin.
 
 import { generateKeyPairSync, randomUUID, webcrypto } from "node:crypto";
 import http from "node:http";
+
+// Nobody reads its output after the first line.
+console.info = console.error;
 
 // What Node 18 lacks or keeps out of sight.
 globalThis.crypto ??= webcrypto;
@@ -35,6 +39,21 @@ function newKeys() {
   }));
 }
 
+const consoles = [
+  { client_id: "console", id_token_signed_response_alg: "RS256" },
+  {
+    client_id: "console-es256",
+    id_token_signed_response_alg: "ES256",
+    token_endpoint_auth_method: "client_secret_post",
+  },
+];
+
+function account(_ctx, id) {
+  const groups = [id === "carol" ? "admins" : "people"];
+  const claims = () => ({ sub: id, email: `${id}@example.com`, email_verified: true, groups });
+  return { accountId: id, claims };
+}
+
 function provider(issuer, keys) {
   return new Provider(issuer, {
     clients: [
@@ -45,12 +64,19 @@ function provider(issuer, keys) {
         redirect_uris: [],
         response_types: [],
       },
+      ...consoles.map((client) => ({
+        ...client,
+        client_secret: "secret",
+        redirect_uris: ["http://127.0.0.1/sign-in/peer/callback"],
+      })),
     ],
+    findAccount: account,
+    claims: { openid: ["sub"], email: ["email", "email_verified"], groups: ["groups"] },
     // The first key that fits signs.
     jwks: { keys },
     features: {
       clientCredentials: { enabled: true },
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: true },
       resourceIndicators: {
         enabled: true,
         getResourceServerInfo: (_ctx, resource) => ({

@@ -17,14 +17,14 @@ const SCRIPT: &str = "oidc-provider.mjs";
 const START: Duration = Duration::from_secs(30);
 
 /// The provider on its port; it ends with this.
-struct Provider {
-    issuer: String,
+pub struct Provider {
+    pub issuer: String,
     client: reqwest::Client,
     _process: Child,
 }
 
 impl Provider {
-    async fn start(node: &Path) -> Provider {
+    pub async fn start(node: &Path) -> Provider {
         let mut process = Command::new(node)
             .arg(here(SCRIPT))
             .stdin(Stdio::piped())

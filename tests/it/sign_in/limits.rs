@@ -12,7 +12,7 @@ async fn behind_a_proxy() -> World {
     World::with(|config| config.http.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]).await
 }
 
-fn from<'a>(world: &'a World, address: &str) -> Visitor<'a> {
+fn from(world: &World, address: &str) -> Visitor {
     world.visitor().with_header("x-forwarded-for", address)
 }
 

@@ -8,7 +8,7 @@ use crate::identities::{id_of, set};
 use crate::support::{Answer, World, eventually, team};
 
 /// That this is a page, of this status and code, and that nobody is signed in.
-async fn refused(visitor: &Visitor<'_>, answer: &Answer, status: u16, code: &str) {
+async fn refused(visitor: &Visitor, answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{}", answer.text);
     assert!(answer.header("content-type").starts_with("text/html"), "{:?}", answer.headers);
     assert!(answer.text.contains(&format!("<code>{code}</code>")), "{}", answer.text);

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::visitor::{SESSION, Visitor};
 use crate::support::World;
 
-async fn signed_in(world: &World) -> Visitor<'_> {
+async fn signed_in(world: &World) -> Visitor {
     let visitor = world.visitor();
     visitor.sign_in("alice", json!({ "team": "blue" })).await;
     visitor

@@ -10,8 +10,10 @@ use url::Url;
 
 use crate::support::{Answer, World, answer};
 
-pub struct Visitor<'a> {
-    world: &'a World,
+pub struct Visitor {
+    /// Where the broker listens, and where browsers believe it to be.
+    base: String,
+    public: String,
     client: reqwest::Client,
     cookies: Mutex<BTreeMap<String, String>>,
     /// Sent along to the broker.
@@ -22,19 +24,25 @@ pub const SESSION: &str = "runner-broker";
 pub const ATTEMPT: &str = "runner-broker-sign-in";
 
 impl World {
-    pub fn visitor(&self) -> Visitor<'_> {
+    pub fn visitor(&self) -> Visitor {
+        Visitor { public: self.config.http.public_url.to_string(), ..Visitor::of(&self.url) }
+    }
+}
+
+impl Visitor {
+    /// Of a broker that listens there.
+    pub fn of(base: &str) -> Visitor {
         let none = reqwest::redirect::Policy::none();
         let client = reqwest::Client::builder().redirect(none).user_agent("a browser").build();
         Visitor {
-            world: self,
+            base: base.to_owned(),
+            public: base.to_owned(),
             client: client.expect("a client"),
             cookies: Mutex::default(),
             headers: Vec::new(),
         }
     }
-}
 
-impl Visitor<'_> {
     pub fn with_header(mut self, name: &'static str, value: &str) -> Self {
         self.headers.push((name, value.to_owned()));
         self
@@ -77,17 +85,16 @@ impl Visitor<'_> {
 
     /// A page of the broker's, by its path or by the address that it has outside.
     pub async fn get(&self, place: &str) -> Answer {
-        self.ask(self.client.get(format!("{}{}", self.world.url, self.path(place)))).await
+        self.ask(self.client.get(format!("{}{}", self.base, self.path(place)))).await
     }
 
     pub async fn post(&self, path: &str, fields: &[(&str, &str)], headers: &[(&str, &str)]) -> Answer {
-        let request = self.client.post(format!("{}{path}", self.world.url)).form(fields);
+        let request = self.client.post(format!("{}{path}", self.base)).form(fields);
         self.ask(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))).await
     }
 
     fn path(&self, place: &str) -> String {
-        let base = self.world.config.http.public_url.as_str();
-        let path = place.strip_prefix(base.trim_end_matches('/')).unwrap_or(place);
+        let path = place.strip_prefix(self.public.trim_end_matches('/')).unwrap_or(place);
         assert!(path.starts_with('/'), "{place} is not of the broker's");
         path.to_owned()
     }
