@@ -17,7 +17,6 @@ mod model {
     pub mod told;
 }
 
-mod browser;
 mod browser_proof;
 mod clients;
 mod crash;
