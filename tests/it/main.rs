@@ -17,7 +17,6 @@ mod cli;
 mod configuration;
 mod console;
 mod console_live;
-mod console_look;
 mod console_new_runner;
 mod console_no_team;
 mod console_overview;
