@@ -72,6 +72,7 @@ async fn what_pages_load_is_ours_and_may_be_kept_for_ever() {
     let folder = styles.trim_end_matches("console.css");
     for (name, kind) in [
         ("console.css", "text/css"),
+        ("icon.svg", "image/svg+xml"),
         ("uPlot.min.css", "text/css"),
         ("console.js", "text/javascript"),
         ("live.js", "text/javascript"),

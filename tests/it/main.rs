@@ -22,7 +22,6 @@ mod console_security;
 mod console_system;
 mod console_teams;
 mod console_live;
-mod console_look;
 mod console_new_runner;
 mod console_no_team;
 mod console_overview;

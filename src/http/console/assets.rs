@@ -17,14 +17,15 @@ struct Asset {
 }
 
 const CSS: &str = "text/css; charset=utf-8";
+const SVG: &str = "image/svg+xml";
 const JS: &str = "text/javascript; charset=utf-8";
 
 const ASSETS: &[Asset] = &[
     Asset { name: "console.css", content_type: CSS, content: include_bytes!("assets/console.css") },
     Asset { name: "event.js", content_type: JS, content: include_bytes!("assets/event.js") },
     Asset { name: "verify.js", content_type: JS, content: include_bytes!("assets/verify.js") },
+    Asset { name: "icon.svg", content_type: SVG, content: include_bytes!("assets/icon.svg") },
     Asset { name: "console.js", content_type: JS, content: include_bytes!("assets/console.js") },
-    Asset { name: "icon.svg", content_type: "image/svg+xml", content: include_bytes!("assets/icon.svg") },
     Asset { name: "live.js", content_type: JS, content: include_bytes!("assets/live.js") },
     Asset { name: "chart.js", content_type: JS, content: include_bytes!("assets/chart.js") },
     Asset { name: "new-runner.js", content_type: JS, content: include_bytes!("assets/new-runner.js") },

@@ -221,7 +221,7 @@ fn sweep(sync: &SyncStatus, now: DateTime<Utc>) -> Markup {
                     None => { span.badge.fault { "no leader" } " Nobody sweeps at this moment." }
                 }
             }
-            li { "Last whole sweep: " (ui::maybe_time(newest, now)) ", of " (sync.targets.len()) " targets" }
+            li { "Last whole sweep: " (ui::maybe_time(newest, now)) ", of " (sync.targets.len()) @if sync.targets.len() == 1 { " target" } @else { " targets" } }
             @if !sync.unswept.is_empty() {
                 li {
                     span.badge.fault { "overdue" } " "

@@ -25,6 +25,9 @@ function stacked({ times, columns }) {
   return [times, ...sums.reverse()];
 }
 
+/** As in the table: UTC. */
+const clock = (at) => new Date(at * 1000).toISOString().slice(11, 16);
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 export function draw(box) {
@@ -42,8 +45,7 @@ export function draw(box) {
       says.textContent = `From bottom to top: ${columns.map(({ name }) => name.toLowerCase()).join(", ")}.`;
       return;
     }
-    const hour = new Date(times[at] * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    says.textContent = `From ${hour}: ${columns.map(({ name, values }) => `${values[at]} ${name.toLowerCase()}`).join(", ")}.`;
+    says.textContent = `From ${clock(times[at])}: ${columns.map(({ name, values }) => `${values[at]} ${name.toLowerCase()}`).join(", ")}.`;
   }
 
   function build() {
@@ -59,7 +61,8 @@ export function draw(box) {
       legend: { show: false },
       cursor: { y: false, drag: { setScale: false, x: false, y: false } },
       scales: { y: { range: (_, __, most) => [0, Math.max(4, Math.ceil((most ?? 0) * 1.1))] } },
-      axes: [axis, { ...axis, size: 52, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] }],
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
+      axes: [{ ...axis, values: (_, times) => times.map(clock) }, { ...axis, size: 52, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] }],
       series: [{}, ...series],
       hooks: { setCursor: [(of) => say(of.cursor.idx)] },
     }, stacked(shown), box);
