@@ -69,6 +69,8 @@ fn document(title: &str, body: Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) " · runner-broker" }
+                // Or browsers ask for /favicon.ico.
+                link rel="icon" href="data:,";
                 link rel="stylesheet" href=(assets::url("console.css"));
                 script type="module" src=(assets::url("console.js")) {}
             }
