@@ -126,7 +126,7 @@ fn choose(state: &State, asked: &Fields) -> Answer {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
-            head { meta charset="utf-8"; title { "Who are you? · dev's GitHub" } }
+            head { meta charset="utf-8"; link rel="icon" href="data:,"; title { "Who are you? · dev's GitHub" } }
             body style="font: 1rem/1.5 system-ui; max-width: 34rem; margin: 3rem auto; padding: 0 1rem" {
                 h1 { "Who are you?" }
                 p { "This stands in for GitHub. It believes everything." }

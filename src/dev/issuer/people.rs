@@ -144,6 +144,7 @@ pub fn choose(issuer: &Issuer, query: &str) -> HttpResponse {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                link rel="icon" href="data:,";
                 title { "Who are you? · runner-broker dev" }
             }
             body style="font: 1rem/1.5 system-ui; max-width: 34rem; margin: 3rem auto; padding: 0 1rem" {

@@ -120,7 +120,7 @@ pub fn why(problem: &Problem, onward: Markup) -> HttpResponse {
         problem.title(),
         html! {
             h1 { (problem.title()) }
-            p { (problem.detail()) }
+            p { (sentence(problem.detail())) }
             (ui::field_errors(problem.errors()))
             p.hint { "Request " code { (problem.request_id()) } " · " code { (problem.error_code()) } }
             p { (onward) }
@@ -131,4 +131,12 @@ pub fn why(problem: &Problem, onward: Markup) -> HttpResponse {
         answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     answer
+}
+
+/// What programs are told in lower case, as people write it.
+fn sentence(detail: &str) -> String {
+    let mut rest = detail.chars();
+    let first = rest.next().map(char::to_uppercase).into_iter().flatten();
+    let end = if detail.ends_with(['.', '?', '!']) { "" } else { "." };
+    first.chain(rest).collect::<String>() + end
 }

@@ -27,7 +27,7 @@ async fn attempts_that_come_to_nothing_are_limited_for_each_address() {
     assert_eq!(answer.status, 429, "{}", answer.text);
     let wait: u64 = answer.header("retry-after").parse().expect("seconds");
     assert!((1..=300).contains(&wait), "{wait}");
-    assert!(answer.text.contains("too many attempts to sign in"), "{}", answer.text);
+    assert!(answer.text.contains("Too many attempts to sign in"), "{}", answer.text);
     from(&world, "192.0.2.2").begin("dev", "/").await;
     assert_eq!(visitor.get("/sign-in").await.status, 200, "the page itself costs nothing");
     world.pass(301);
