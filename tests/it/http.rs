@@ -15,16 +15,9 @@ async fn call(world: &World, method: Method, path: &str) -> Answer {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_a_problem_in_and_out_of_the_api() {
     let world = World::new().await;
-    for path in [
-        "/",
-        "/nothing",
-        "/api",
-        "/api/v1",
-        "/api/v1/",
-        "/api/v1/nothing",
-        "/api/v1/runners/b1/no",
-        "/healthy",
-    ] {
+    for path in
+        ["/nothing", "/api", "/api/v1", "/api/v1/", "/api/v1/nothing", "/api/v1/runners/b1/no", "/healthy"]
+    {
         let answer = call(&world, Method::GET, path).await;
         assert_eq!(answer.refusal(), (404, "NOT_FOUND"), "{path}: {}", answer.text);
         assert_eq!(answer.header("content-type"), "application/problem+json");
