@@ -91,6 +91,7 @@ impl Config {
             "OIDC_JWKS_URL" => or_not(first.and_then(|one| one.jwks_url.as_ref())),
             "OIDC_EXTRA_ISSUERS" => list(more.iter().map(|one| &one.issuer)),
             "OIDC_LEEWAY_SECONDS" => seconds(oidc.leeway),
+            "LOGIN_PROVIDERS" => list(self.logins.iter().map(|login| &login.id)),
             "POLICY_FILE" => file(self.policy_file.as_deref()),
             "DEFAULT_RUNNER_GROUP_ID" => value(broker.default_runner_group_id),
             "JIT_START_DEADLINE_SECONDS" => seconds(broker.jit_start_deadline),

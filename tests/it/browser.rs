@@ -1,5 +1,7 @@
 //! Somebody who is signed in to the console, as his browser speaks for him.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use reqwest::header::COOKIE;
 use runner_broker::broker::caller::Origin;
 use secrecy::ExposeSecret;
@@ -51,13 +53,27 @@ impl<'a> Browser<'a> {
         answer(self.client.post(url).header(COOKIE, &self.cookie).form(fields)).await
     }
 
-    /// Sends a form with the token that the page at `from` holds.
-    pub async fn submit(&self, from: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+    /// What becomes of a request, whose answer may never end.
+    pub async fn status_of(&self, request: reqwest::RequestBuilder) -> u16 {
+        request.header(COOKIE, &self.cookie).send().await.expect("an answer").status().as_u16()
+    }
+
+    /// The token that the forms of his pages hold; empty if he gets none.
+    pub async fn csrf_token(&self, from: &str) -> String {
         let page = self.get(from).await;
         let token = page.text.split(r#"name="csrf_token" value=""#).nth(1).unwrap_or_default();
-        let token = token.split('"').next().unwrap_or_default();
-        assert!(!token.is_empty(), "{from} has no form: {}", page.text);
-        let fields: Vec<_> = fields.iter().copied().chain([("csrf_token", token)]).collect();
+        token.split('"').next().unwrap_or_default().to_owned()
+    }
+
+    pub fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Sends a form with the token that the page at `from` holds.
+    pub async fn submit(&self, from: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
+        let token = self.csrf_token(from).await;
+        assert!(!token.is_empty(), "{from} has no form");
+        let fields: Vec<_> = fields.iter().copied().chain([("csrf_token", token.as_str())]).collect();
         self.post_bare(path, &fields).await
     }
 }

@@ -37,17 +37,11 @@ async fn administrators_and_auditors_see_everything_but_secrets_and_others_wheth
             assert!(!page.text.contains(secret), "{secret}");
         }
     }
-    for who in ["blue", "nobody"] {
-        let page = world.signed_in(who).await.get("/system").await;
-        assert_eq!(page.status, 200, "{}", page.text);
-        assert!(
-            page.text.contains("Postgres") && page.text.contains(env!("CARGO_PKG_VERSION")),
-            "{}",
-            page.text
-        );
-        for text in ["GITHUB_", "octo-org", "installation", world.issuer.url()] {
-            assert!(!page.text.contains(text), "{text}: {}", page.text);
-        }
+    let page = world.signed_in("blue").await.get("/system").await;
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert!(page.text.contains("Postgres") && page.text.contains(env!("CARGO_PKG_VERSION")), "{}", page.text);
+    for text in ["GITHUB_", "octo-org", "installation", world.issuer.url()] {
+        assert!(!page.text.contains(text), "{text}: {}", page.text);
     }
 }
 

@@ -19,6 +19,7 @@ mod model {
 
 mod browser_proof;
 mod clients;
+mod console;
 mod crash;
 mod crash_step;
 mod frozen;
