@@ -36,10 +36,9 @@ async function visitor(who, options = {}) {
   page.setDefaultTimeout(20_000);
   page.on("pageerror", (error) => faults.push(`${who}: ${page.url()}: ${error}`));
   page.on("console", (message) => {
-    // What a page answers with 4xx is reported as an error by the browser itself.
-    const expected = page.allowed && message.text().includes("Failed to load resource");
     const ours = message.location().url.startsWith(settings.url);
-    if (message.type() === "error" && ours && !expected) faults.push(`${who}: ${page.url()}: console: ${message.text()}`);
+    // Whoever is kept out hears so from the browser itself.
+    if (message.type() === "error" && ours && !page.isKeptOut) faults.push(`${who}: ${page.url()}: console: ${message.text()}`);
   });
   return page;
 }
@@ -74,7 +73,8 @@ async function look(page, who, path, name) {
       expect(wider <= 0, `${here}: ${wider} px wider than the screen`);
       const title = await page.locator("h1").count();
       expect(title === 1, `${here}: ${title} first headings`);
-      if (settings.images && name) {
+      const isKept = colorScheme === (width === "desk" ? "light" : "dark");
+      if (settings.images && name && isKept) {
         await page.screenshot({ path: `${settings.images}/${name}-${width}-${colorScheme}.png`, fullPage: width === "desk" });
       }
     }

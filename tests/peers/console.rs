@@ -71,8 +71,12 @@ impl Shown {
             "id": "company", "kind": "openid", "name": "the company's account", "issuer": login.issuer,
             "client_id": "console", "client_secret": "console-secret",
         }]);
+        let key = site.file("audit.pem");
+        let made = site.command(&["audit-key", "generate"]).arg("--output").arg(&key).output().await;
+        assert!(made.expect("the binary").status.success());
         let replica = site
             .serve_with(&[
+                ("AUDIT_SIGNING_KEY_PATH", key.to_str().expect("a path")),
                 ("PORT", &port),
                 ("PUBLIC_URL", &url),
                 // The console may change what no file owns.

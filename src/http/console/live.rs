@@ -1,8 +1,9 @@
 //! What pages show while they stay open, as server-sent events: a stream for each open page, one look at Postgres
 //! for all of them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,16 +29,22 @@ use crate::http::problem::Problem;
 /// How often a stream looks whether there is anything new. It says something each time: only so is it noticed that the
 /// reader has gone, and nothing between us and him takes the stream for a dead one.
 const TICK: Duration = Duration::from_secs(3);
-/// Open pages of one session, and of all.
+/// Open pages of one session, and of all. One more of a session's ends its oldest: a browser opens no more than six
+/// at a time, so that one is most likely a page that was left a moment ago.
 const MOST_OF_ONE: usize = 8;
 const MOST: usize = 500;
 
 /// Who looks on.
 pub struct Live {
-    places: Arc<Mutex<HashMap<String, usize>>>,
+    places: Arc<Mutex<Places>>,
     standing: tokio::sync::Mutex<Standing>,
     closing: CancellationToken,
+    /// How many there ever were.
+    opened: AtomicU64,
 }
+
+/// By session: what ends each of its streams, the oldest first.
+type Places = HashMap<String, VecDeque<(u64, CancellationToken)>>;
 
 /// Which sessions have not ended, as of a moment.
 #[derive(Default)]
@@ -49,22 +56,31 @@ struct Standing {
 impl Live {
     /// Every stream ends when this is cancelled.
     pub fn until(closing: CancellationToken) -> Live {
-        Live { places: Arc::default(), standing: tokio::sync::Mutex::default(), closing }
+        Live {
+            places: Arc::default(),
+            standing: tokio::sync::Mutex::default(),
+            closing,
+            opened: AtomicU64::new(0),
+        }
     }
 
     /// `None`: too many look on already.
     fn enter(&self, key: String) -> Option<Place> {
         let mut places = lock(&self.places);
-        let all: usize = places.values().sum();
-        let own = places.entry(key.clone()).or_default();
-        if all >= MOST || *own >= MOST_OF_ONE {
-            if *own == 0 {
-                places.remove(&key);
-            }
+        let all: usize = places.values().map(VecDeque::len).sum();
+        let own = places.get(&key).map_or(0, VecDeque::len);
+        if all >= MOST && own < MOST_OF_ONE {
             return None;
         }
-        *own += 1;
-        Some(Place { places: self.places.clone(), key, since: Instant::now() })
+        let own = places.entry(key.clone()).or_default();
+        if own.len() >= MOST_OF_ONE
+            && let Some((_, oldest)) = own.pop_front()
+        {
+            oldest.cancel();
+        }
+        let (id, over) = (self.opened.fetch_add(1, Ordering::Relaxed), self.closing.child_token());
+        own.push_back((id, over.clone()));
+        Some(Place { places: self.places.clone(), key, id, over, since: Instant::now() })
     }
 
     /// Whether the session has not ended. Postgres is asked about all of them, once a tick.
@@ -85,14 +101,17 @@ impl Live {
     }
 }
 
-fn lock(places: &Mutex<HashMap<String, usize>>) -> MutexGuard<'_, HashMap<String, usize>> {
+fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// One open page's.
 struct Place {
-    places: Arc<Mutex<HashMap<String, usize>>>,
+    places: Arc<Mutex<Places>>,
     key: String,
+    id: u64,
+    /// Cancelled when the server closes, or a newer page needs the place.
+    over: CancellationToken,
     since: Instant,
 }
 
@@ -100,8 +119,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut places = lock(&self.places);
         if let Some(own) = places.get_mut(&self.key) {
-            *own -= 1;
-            if *own == 0 {
+            own.retain(|(id, _)| *id != self.id);
+            if own.is_empty() {
                 places.remove(&self.key);
             }
         }
@@ -157,11 +176,11 @@ impl Reader {
     async fn next(&mut self) -> Option<String> {
         if self.begun {
             tokio::select! {
-                () = self.state.live.closing.cancelled() => {}
+                () = self.place.over.cancelled() => {}
                 () = sleep(TICK) => {}
             }
         }
-        if self.state.live.closing.is_cancelled() || !self.state.live.stands(&self.state, &self.place).await {
+        if self.place.over.is_cancelled() || !self.state.live.stands(&self.state, &self.place).await {
             return None;
         }
         // By the policy as it stands now.

@@ -74,14 +74,16 @@ fn whole(
         @if page.runners.is_empty() && page.next.is_none() {
             (nothing(caller, is_filtered))
         } @else {
-            form method="post" action="/runners/remove/check" data-events="/events?of=runners" data-rows-from="/runners/rows" {
-                (layout::csrf(session))
+            @if may_remove {
+                form #remove method="post" action="/runners/remove/check" { (layout::csrf(session)) }
+            }
+            div data-events="/events?of=runners" data-rows-from="/runners/rows" {
                 div.title {
                     p.soft { (total(page)) }
                     @if may_remove {
                         div.actions {
                             label.check data-tick-all hidden { input type="checkbox"; "Tick all that is shown" }
-                            button.danger { "Remove what is ticked …" }
+                            button.danger form="remove" { "Remove what is ticked …" }
                         }
                     }
                 }
@@ -164,7 +166,7 @@ fn row(caller: &Caller, runner: &Runner, now: DateTime<Utc>) -> Markup {
         tr id={ "r-" (runner.id) } {
             td.tick {
                 @if may_change(caller, runner) && runner.status.is_live() {
-                    input type="checkbox" name="id" value=(runner.id) aria-label={ "Tick " (runner.name) };
+                    input type="checkbox" name="id" value=(runner.id) form="remove" aria-label={ "Tick " (runner.name) };
                 }
             }
             th scope="row" { a href={ "/runners/" (runner.id) } { (runner.name) } }

@@ -3,7 +3,7 @@
 const EVERYBODY = ["/", "/runners", "/runners/ci-004", "/jobs", "/teams", "/audit", "/system"];
 const MEMBERS = [...EVERYBODY, "/runners/new", "/teams/blue"];
 const ALL = [...EVERYBODY, "/security", "/identities", "/teams/blue"];
-const PAGES = { ada: [...ALL, "/runners/new", "/new-team", "/teams/blue/edit", "/roles"], max: MEMBERS, otto: ALL, tess: ["/", "/runners/new", "/teams"] };
+const PAGES = { ada: [...ALL.slice(1), "/runners/new", "/new-team", "/teams/blue/edit", "/roles", "/"], max: MEMBERS, otto: ALL, tess: ["/", "/runners/new", "/teams"] };
 
 /** What a picture of a page is called; those of the admin are for the documentation. */
 function nameOf(who, path) {

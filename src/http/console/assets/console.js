@@ -65,7 +65,7 @@ function tellTimes() {
 function tickingAll(label) {
   label.hidden = false;
   const box = label.querySelector("input");
-  const ticks = () => label.closest("form").querySelectorAll("td.tick input");
+  const ticks = () => label.closest("[data-rows-from]").querySelectorAll("td.tick input");
   box.addEventListener("change", () => { for (const one of ticks()) one.checked = box.checked; });
 }
 

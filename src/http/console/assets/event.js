@@ -61,13 +61,16 @@ async function verify() {
   else conclude("ok", "Verified: this event, as it is shown here, is in the log that this key signed.");
 }
 
-button.hidden = false;
-button.addEventListener("click", async () => {
-  button.disabled = true;
-  try {
-    await verify();
-  } catch (error) {
-    conclude("fault", `It could not be verified: ${error.message}`);
-  }
-  button.disabled = false;
-});
+// An event that is not sealed yet has none.
+if (button) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    button.disabled = true;
+    try {
+      await verify();
+    } catch (error) {
+      conclude("fault", `It could not be verified: ${error.message}`);
+    }
+    button.disabled = false;
+  });
+}
