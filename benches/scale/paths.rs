@@ -4,8 +4,28 @@ use tokio_postgres::Client;
 
 use crate::fill::column;
 
-/// A caller, and a path beneath `/api/v1`.
+/// A caller, and a path: all of the API's and the console's.
 pub async fn paths(client: &Client) -> Vec<(&'static str, String)> {
+    let api = calls(client).await.into_iter().map(|(caller, path)| (caller, format!("/api/v1{path}")));
+    api.chain(pages(client).await).collect()
+}
+
+async fn pages(client: &Client) -> Vec<(&'static str, String)> {
+    let one = async |query: &str| column(client, query).await.pop().unwrap_or_default();
+    let runner = one("SELECT id FROM runners WHERE status = 'active' ORDER BY id LIMIT 1 OFFSET 100").await;
+    let event = one("SELECT max(id) / 2 FROM audit_log").await;
+    let old_event = format!("/audit?cursor={event}");
+    let everybodys =
+        ["/", "/runners", "/runners?q=nothing", "/jobs", "/teams", "/audit", "/audit?success=false"];
+    let admins = ["/security", "/identities", "/identities?q=nothing", "/system", "/roles", "/teams/team-07"];
+    let all = everybodys.iter().flat_map(|path| [("admin", *path), ("team-07", *path), ("few", *path)]);
+    let all = all.chain(admins.iter().map(|path| ("admin", *path)));
+    let all = all.map(|(caller, path)| (caller, path.to_owned()));
+    let some = [format!("/runners/{runner}"), format!("/audit/{event}"), old_event];
+    all.chain(some.map(|path| ("admin", path))).chain([("team-07", "/runners/new".to_owned())]).collect()
+}
+
+async fn calls(client: &Client) -> Vec<(&'static str, String)> {
     let one = async |query: &str| column(client, query).await.pop().unwrap_or_default();
     let runner = one("SELECT id FROM runners WHERE status = 'active' ORDER BY id LIMIT 1 OFFSET 100").await;
     let name = one("SELECT name FROM runners WHERE status = 'active' ORDER BY id LIMIT 1 OFFSET 100").await;
@@ -110,6 +130,8 @@ pub async fn paths(client: &Client) -> Vec<(&'static str, String)> {
         (admin, "/admin/identities?q=person-77".into()),
         (admin, "/admin/identities?q=nothing".into()),
         (admin, "/admin/identities?active=false".into()),
+        (admin, "/admin/teams".into()),
+        (admin, "/admin/stats".into()),
     ];
     all.into()
 }

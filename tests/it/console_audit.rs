@@ -21,7 +21,7 @@ async fn the_log_shows_what_the_api_shows_and_filters_by_its_address() {
         page.text
     };
     for who in ["ann", "aud", "blue"] {
-        assert!(page(who, "?event_type=provisioned").await.contains("b1"), "{who}");
+        assert!(page(who, "?event_type=provisioned").await.contains(">b1<"), "{who}");
     }
     let theirs = page("green", "?runner=b1").await;
     assert!(theirs.contains("No event fits") && !theirs.contains("/runners/"), "{theirs}");

@@ -8,7 +8,8 @@ const PAGES = { ada: [...ALL.slice(1), "/runners/new", "/new-team", "/teams/blue
 /** What a picture of a page is called; those of the admin are for the documentation. */
 function nameOf(who, path) {
   if (who === "tess") return path === "/" ? "no-team" : undefined;
-  if (who !== "ada") return undefined;
+  if (who === "max") return path === "/runners/new" ? "new-runner" : undefined;
+  if (who !== "ada" || path === "/runners/new") return undefined;
   const name = path === "/" ? "overview" : path.slice(1).replaceAll("/", "-");
   return { "runners-ci-004": "runner", "runners-new": "new-runner", "teams-blue": "team" }[name] ?? name;
 }
