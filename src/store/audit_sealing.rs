@@ -258,7 +258,7 @@ pub async fn leafless(
     Ok((looked.bare, looked.last.filter(|_| looked.count == limit)))
 }
 
-/// What waits for the sealer: how many events (at most 100,000 are counted) and the age of the oldest, in seconds.
+/// What waits for the sealer: how many events (at most 10,000 are counted) and the age of the oldest, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, QueryableByName)]
 pub struct Lag {
     #[diesel(sql_type = BigInt)]
@@ -274,7 +274,7 @@ pub async fn lag(conn: &mut Conn, after: i64) -> Result<Lag, Error> {
          FROM (SELECT l.\"timestamp\" AS at FROM audit_log l
                WHERE l.id > $1 AND isfinite(l.\"timestamp\")
                  AND NOT EXISTS (SELECT 1 FROM audit_tree t WHERE t.event_id = l.id)
-               LIMIT 100000) w",
+               LIMIT 10000) w",
     )
     .bind::<BigInt, _>(after)
     .get_result(conn)
