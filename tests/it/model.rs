@@ -19,7 +19,7 @@ use steps::{Step, steps};
 use tokio::runtime::Runtime;
 
 /// More of them are a step of their own in `.ci/run`.
-const SEQUENCES: u64 = 60;
+const SEQUENCES: u64 = 20;
 /// Sequences wait more than they work.
 const LANES: usize = 6;
 /// For making a failed sequence shorter.
