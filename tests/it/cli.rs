@@ -100,6 +100,9 @@ fn every_command_helps_with_an_example() {
         &["policy", "check"],
         &["policy", "apply"],
         &["policy", "show"],
+        &["request"],
+        &["request", "jit"],
+        &["request", "registration"],
         &["openapi"],
     ];
     for command in commands {
@@ -128,6 +131,7 @@ fn what_is_called_wrongly_exits_with_2() {
         &["audit-key", "generate"],
         &["policy", "check", "/nowhere/policy.toml"],
         &["policy", "apply"],
+        &["request", "jit"],
         &["dev", "--port", "65535"],
     ];
     for call in calls {
