@@ -55,7 +55,7 @@ pub fn client(url: &Url, roots: &Roots, what: &str) -> Result<Client, Error> {
         .user_agent(concat!("runner-broker-request/", env!("CARGO_PKG_VERSION")))
         .tls_certs_merge(roots.0.iter().cloned());
     let builder = if url.scheme() == "http" { builder.no_proxy() } else { builder };
-    builder.build().map_err(|err| Error::Failed(format!("no HTTP client: {}", causes(&err))))
+    builder.build().map_err(|err| Error::Failed(format!("no HTTP client: {}", root_cause(&err))))
 }
 
 /// What one request came to.
@@ -80,11 +80,15 @@ pub enum Reply {
 pub async fn send(request: RequestBuilder) -> Reply {
     match read(request).await {
         Ok(reply) => reply,
-        Err(err) => {
-            let hopeless = err.is_builder() || is_untrusted(&err);
-            let why = causes(&err.without_url());
-            if hopeless { Reply::Hopeless { why } } else { Reply::Lost { why } }
+        Err(err) if is_untrusted(&err) => {
+            let cause = root_cause(&err);
+            let advice = if cause.contains("certificate") { "; --ca-file FILE trusts one more" } else { "" };
+            Reply::Hopeless { why: format!("{cause}{advice}") }
         }
+        Err(err) if err.is_builder() => Reply::Hopeless { why: root_cause(&err) },
+        Err(err) if err.is_timeout() => Reply::Lost { why: "no answer in time".into() },
+        Err(err) if err.is_connect() => Reply::Lost { why: format!("no connection: {}", root_cause(&err)) },
+        Err(err) => Reply::Lost { why: format!("the connection broke: {}", root_cause(&err)) },
     }
 }
 
@@ -114,30 +118,16 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 }
 
 /// Whether TLS failed for what the other side is: a certificate that is not trusted, or no TLS at all.
-fn is_untrusted(err: &reqwest::Error) -> bool {
-    let mut cause: Option<&(dyn StdError + 'static)> = err.source();
-    while let Some(err) = cause {
-        // An `io::Error` is the error within it, and its source is that one's source.
-        let within = err.downcast_ref::<std::io::Error>().and_then(|err| err.get_ref());
-        let tls = err.downcast_ref().or_else(|| within.and_then(|err| err.downcast_ref::<rustls::Error>()));
-        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_)) = tls {
-            return true;
-        }
-        cause = err.source();
+fn is_untrusted(err: &(dyn StdError + 'static)) -> bool {
+    if let Some(tls) = err.downcast_ref::<rustls::Error>() {
+        return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));
     }
-    false
+    // An `io::Error` stands for the one within it, whose source is its own.
+    let within = err.downcast_ref::<std::io::Error>().and_then(|err| err.get_ref());
+    within.is_some_and(|err| is_untrusted(err)) || err.source().is_some_and(is_untrusted)
 }
 
-/// An error with its causes, none of them twice.
-pub fn causes(err: &dyn StdError) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    plain(&text)
+/// What it comes down to. The errors around it only say that a request was sent.
+fn root_cause(err: &(dyn StdError + 'static)) -> String {
+    err.source().map_or_else(|| plain(&err.to_string()), root_cause)
 }

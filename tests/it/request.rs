@@ -38,7 +38,8 @@ async fn request(args: &[&str], environment: &[(&str, &str)]) -> Ended {
 }
 
 async fn ended(mut command: Command) -> Ended {
-    let output = command.output().await.unwrap();
+    // Its streams stay as they were set, which `output` would not leave them.
+    let output = command.spawn().unwrap().wait_with_output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }

@@ -1,5 +1,6 @@
 //! What a signal does: before there is a runner, to an idle one, and to one with a job.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -159,4 +160,40 @@ async fn a_runner_for_many_jobs_goes_once_it_is_idle() {
     folder.end("end", 0);
     assert_eq!(running.end().await.code, 0);
     assert!(world.on_github().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_closes_stops_it_unless_it_was_started_to_outlive_it() {
+    let world = World::new().await;
+    let folder = RunnerFolder::new();
+    let running = connected(&world, "a1", &folder, &[]).await;
+    running.signal(Signal::HUP);
+    // What the program does not handle ends it as it ends any.
+    assert_eq!(running.end().await.code, 129);
+    assert!(world.on_github().is_empty());
+
+    let other = RunnerFolder::new();
+    let (token, run) = (world.token("blue"), other.run());
+    let mut nohup = tokio::process::Command::new("sh");
+    let ignoring = "trap '' HUP; exec \"$0\" \"$@\"";
+    nohup.args([
+        "-c",
+        ignoring,
+        env!("CARGO_BIN_EXE_runner-broker"),
+        "request",
+        "jit",
+        "--name",
+        "a2",
+        "--exec",
+        &run,
+    ]);
+    nohup.env_clear().env("PATH", super::PATH).stdin(Stdio::null()).kill_on_drop(true);
+    nohup.env("RUNNER_BROKER_URL", &world.url).env("RUNNER_BROKER_TOKEN", token);
+    nohup.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let running = Running::start(nohup);
+    other.wait_for("started").await;
+    running.signal(Signal::HUP);
+    other.end("end", 0);
+    let ended = running.end().await;
+    assert!(ended.code == 0 && !ended.err.contains("SIGHUP"), "{}", ended.err);
 }
