@@ -54,7 +54,7 @@ pub enum Command {
     Policy(policy::Policy),
     /// Ask a broker for a runner, with a token that is found here, and start it: for scripts and CI
     #[command(subcommand, after_help = request::HELP)]
-    Request(request::Request),
+    Request(Box<request::Request>),
     /// Print the OpenAPI document
     #[command(after_help = "Example:\n  runner-broker openapi > openapi.json")]
     Openapi,

@@ -66,7 +66,7 @@ impl Session {
             Ok(is_command) => hand_over(&mut broker, &made, is_command).await,
             Err(program) => {
                 Run { broker, made, ask, program, signals, grace, stopped: None, is_gone: false }
-                    .to_its_end()
+                    .follow()
                     .await
             }
         }
@@ -164,7 +164,7 @@ struct Run {
 
 impl Run {
     /// The exit code of what was run.
-    async fn to_its_end(mut self) -> Result<u8, Error> {
+    async fn follow(mut self) -> Result<u8, Error> {
         child::hide();
         let ended = self.programs().await;
         if !self.is_gone {
