@@ -20,11 +20,11 @@
 //! | `BENCH_FSYNC` | `off` | `on`: commits wait for the disk |
 //! | `BENCH_BROKER` | the one just built | another binary |
 
-#[path = "load/client.rs"]
+#[path = "shared/client.rs"]
 mod client;
 #[path = "load/pgbench.rs"]
 mod pgbench;
-#[path = "load/process.rs"]
+#[path = "shared/process.rs"]
 mod process;
 #[path = "load/webhooks.rs"]
 mod webhooks;

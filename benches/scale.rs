@@ -20,14 +20,14 @@
 //! | `SCALE_DATA_DIR` | none | keeps the data here, and uses what is there already |
 //! | `SCALE_INDEX_COSTS` | `off` | `on`: also what each index of the log costs an insert |
 
-#[path = "load/client.rs"]
+#[path = "shared/client.rs"]
 #[allow(dead_code, reason = "its load is another benchmark's")]
 mod client;
 #[path = "scale/fill.rs"]
 mod fill;
 #[path = "scale/paths.rs"]
 mod paths;
-#[path = "load/process.rs"]
+#[path = "shared/process.rs"]
 #[allow(dead_code, reason = "its memory is another benchmark's")]
 mod process;
 

@@ -61,6 +61,13 @@ impl Load {
         }
     }
 
+    /// The body of a page that needs no token.
+    pub async fn text(&self, path: &str) -> std::io::Result<String> {
+        let mut connection = Connection::open(self.port).await?;
+        let (_, body) = connection.call(&format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n")).await?;
+        Ok(String::from_utf8_lossy(body).into_owned())
+    }
+
     /// One JIT provision; the runner's id.
     pub async fn provision(&self, name: &str) -> String {
         let mut connection = Connection::open(self.port).await.expect("a connection");
