@@ -30,6 +30,12 @@ impl Measured {
         Measured { latencies, took }
     }
 
+    /// One answer after the other.
+    pub fn of_milliseconds(latencies: &[f64]) -> Measured {
+        let took = Duration::from_secs_f64(latencies.iter().sum::<f64>() / 1000.0);
+        Measured::of(latencies.iter().map(|ms| (ms * 1000.0) as u32).collect(), took)
+    }
+
     pub fn count(&self) -> usize {
         self.latencies.len()
     }
@@ -126,7 +132,7 @@ impl Load {
         format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\r\n", self.token)
     }
 
-    fn jit(&self, name: &str) -> String {
+    pub fn jit(&self, name: &str) -> String {
         let body = format!(r#"{{"runner_name":"{name}","labels":["docker"]}}"#);
         format!(
             "POST /api/v1/runners/jit HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\
