@@ -33,8 +33,8 @@ pub struct Side {
 impl Side {
     pub async fn of(site: &Site, replica: usize, caller: &str) -> Side {
         let token = site.issuer.mint(json!({ "sub": caller, "team": caller }));
-        let load = Load { port: site.replicas[replica].port, token };
-        let connection = Connection::open(load.port).await.expect("a connection");
+        let load = Load { ports: vec![site.replicas[replica].port], token };
+        let connection = load.connect(0).await.expect("a connection");
         Side { load, caller: caller.to_owned(), connection, replica }
     }
 

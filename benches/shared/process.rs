@@ -25,6 +25,12 @@ pub fn cpu(process: u32) -> f64 {
     seconds(&stat(&process.to_string()), false)
 }
 
+/// As `cpu`, of this process's first thread alone: a load on a runtime of that one thread.
+pub fn cpu_of_the_first_thread() -> f64 {
+    let process = std::process::id();
+    seconds(&stat(&format!("{process}/task/{process}")), false)
+}
+
 /// As `cpu`, with its children, those that live and those that have ended: Postgres' sessions.
 pub fn cpu_with_children(process: u32) -> f64 {
     let parent = process.to_string();

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use runner_broker::clock::Clock;
 use runner_broker::dev::github::{self, GitHub};
@@ -22,6 +23,9 @@ const AUDIENCE: &str = "runner-broker";
 
 /// What webhooks are signed with here.
 pub const SECRET: &str = "webhook-secret-of-the-benchmark";
+
+/// How often it is looked whether a broker is ready.
+const GLANCE: Duration = Duration::from_millis(1);
 
 /// What differs from benchmark to benchmark.
 pub struct Plan<'a> {
@@ -75,8 +79,9 @@ pub struct Site {
 pub struct Cpu {
     pub broker: f64,
     pub postgres: f64,
-    /// GitHub, the issuer and the load.
-    pub rest: f64,
+    /// GitHub and the issuer.
+    pub github: f64,
+    pub load: f64,
 }
 
 impl Site {
@@ -146,15 +151,16 @@ impl Site {
     /// Waits until all replicas are ready.
     pub async fn ready(&mut self) {
         for replica in 0..self.replicas.len() {
-            let load = Load { port: self.replicas[replica].port, token: String::new() };
+            let load = Load { ports: vec![self.replicas[replica].port], token: String::new() };
             let replica = &mut self.replicas[replica];
-            load.until_ready(|| replica.lives()).await;
+            load.until_ready(GLANCE, || replica.lives()).await;
         }
     }
 
-    /// A load on the first replica, as a caller with these claims.
+    /// A load on all replicas, as a caller with these claims.
     pub fn load(&self, claims: Value) -> Load {
-        Load { port: self.replicas[0].port, token: self.issuer.mint(claims) }
+        let ports = self.replicas.iter().map(|replica| replica.port).collect();
+        Load { ports, token: self.issuer.mint(claims) }
     }
 
     /// A connection to a database, past the broker.
@@ -166,21 +172,29 @@ impl Site {
     }
 
     pub fn cpu(&self) -> Cpu {
+        let load = process::cpu_of_the_first_thread();
         Cpu {
             broker: self.replicas.iter().map(|replica| process::cpu(replica.id())).sum(),
             postgres: self.postgres.pid().map_or(0.0, process::cpu_with_children),
-            rest: process::cpu(std::process::id()),
+            github: process::cpu(std::process::id()) - load,
+            load,
         }
     }
 }
 
 impl Cpu {
+    /// All of it together.
+    pub fn sum(self) -> f64 {
+        self.broker + self.postgres + self.github + self.load
+    }
+
     /// What was taken since `before`.
     pub fn since(self, before: Cpu) -> Cpu {
         Cpu {
             broker: self.broker - before.broker,
             postgres: self.postgres - before.postgres,
-            rest: self.rest - before.rest,
+            github: self.github - before.github,
+            load: self.load - before.load,
         }
     }
 }

@@ -111,7 +111,7 @@ pub struct Sampler {
 
 impl Sampler {
     pub async fn new(site: &Site) -> Sampler {
-        let load = Load { port: site.replicas[0].port, token: String::new() };
+        let load = Load { ports: vec![site.replicas[0].port], token: String::new() };
         Sampler { client: site.client("postgres").await, load, cpu: site.cpu(), at: Instant::now() }
     }
 
@@ -130,7 +130,7 @@ impl Sampler {
             threads,
             used.broker / took,
             used.postgres / took,
-            used.rest / took,
+            (used.github + used.load) / took,
         ];
         values.extend(self.of_postgres().await);
         values.extend(self.of_the_metrics().await);
