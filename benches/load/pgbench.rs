@@ -215,7 +215,8 @@ async fn rate(postgres: &Postgres, script: &Script, run: Run, most: u64) -> Opti
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "pgbench: {said}");
     let rate = printed.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-    Some(rate.unwrap_or_else(|| panic!("pgbench: {printed}{said}")))
+    // None at all in so short a time.
+    Some(rate.unwrap_or(f64::NAN))
 }
 
 /// The newest of this machine.

@@ -70,6 +70,8 @@ impl Inside {
 
     /// What a pass takes that finds a thousand new events.
     pub async fn sealing(&mut self, client: &Client) -> Duration {
+        // What the last sweep wrote.
+        self.seal().await;
         client.batch_execute(NEW_EVENTS).await.expect("events");
         let begun = Instant::now();
         let (events, _) = self.seal().await;
