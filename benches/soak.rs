@@ -50,6 +50,7 @@ mod verdict;
 mod work;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,10 +117,10 @@ async fn site() -> Site {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() {
+async fn main() -> ExitCode {
     // `cargo test --all-targets` runs this as well, without the flag.
     if !std::env::args().any(|argument| argument == "--bench") {
-        return;
+        return ExitCode::SUCCESS;
     }
     let out = setting("SOAK_OUT")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/soak"), PathBuf::from);
@@ -161,14 +162,14 @@ async fn main() {
     let whole = work.tally.whole();
     let (text, is_good) = verdict::verdict(&series, &whole);
     println!("\n{text}\n{}", out.join("soak.svg").display());
-    if !is_good {
-        eprintln!(
-            "something grows or failed; the broker's last warnings:\n{}",
-            verdict::warnings(&work.site.log())
-        );
-        drop(work);
-        std::process::exit(1);
+    if is_good {
+        return ExitCode::SUCCESS;
     }
+    eprintln!(
+        "something grows or failed; the broker's last warnings:\n{}",
+        verdict::warnings(&work.site.log())
+    );
+    ExitCode::FAILURE
 }
 
 fn draw(series: &Series, out: &Path) {
