@@ -108,7 +108,7 @@ async fn site() -> Site {
     let client = site.client("postgres").await;
     for person in 0..PEOPLE {
         // Half of them see everything, half their team's.
-        let team = if person % 2 == 0 { "admin".into() } else { format!("team-{}", person % TEAMS) };
+        let team = if person.is_multiple_of(2) { "admin".into() } else { format!("team-{}", person % TEAMS) };
         sign_in(&client, site.issuer.url(), &format!("person-{person}"), &team).await;
     }
     site.start("postgres");
@@ -149,7 +149,7 @@ async fn main() -> ExitCode {
         };
         let (values, errors) = sampler.sample(&work, &streams).await;
         series.push(begun.elapsed().as_secs_f64(), values, &errors).expect("a file");
-        if is_over || series.len() % 6 == 0 {
+        if is_over || series.len().is_multiple_of(6) {
             draw(&series, &out);
             println!("{}", verdict::line(&series));
         }

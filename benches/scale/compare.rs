@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use regex::Regex;
 use serde_json::json;
 
 use crate::client::{Connection, Load, Measured};
@@ -153,13 +154,17 @@ pub fn line(
 
 /// A path without what differs from run to run.
 fn shown(path: &str) -> String {
-    let is_name =
-        |part: &str| part.len() > 20 || part.len() > 3 && part.bytes().all(|byte| byte.is_ascii_digit());
-    let parts: Vec<&str> = path
-        .split_inclusive(['/', '=', '&', '?'])
-        .map(|part| if is_name(part.trim_end_matches('&')) { "…" } else { part })
-        .collect();
-    format!("`{}`", parts.concat().trim_start_matches("/api/v1"))
+    let mut path = path.trim_start_matches("/api/v1").to_owned();
+    for (what, with) in [
+        (r"repo:[^&]*", "{subject}"),
+        (r"\d{4}-\d\d-\d\d", "{yesterday}"),
+        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "{id}"),
+        (r"ci-[0-9a-f]+-[0-9a-f]+", "{name}"),
+        (r"([/=])\d{3,}", "$1{id}"),
+    ] {
+        path = Regex::new(what).expect("fixed").replace_all(&path, with).into_owned();
+    }
+    format!("`{path}`")
 }
 
 /// What `Line::cells` goes under.
