@@ -47,7 +47,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument;
 
 pub use after::after_commit;
-pub use migrate::newer_than;
+pub use migrate::lacking;
 
 use crate::telemetry::{self, SPANS};
 use connect::Server;

@@ -1,7 +1,7 @@
 //! What the running service's role may do in Postgres: exactly what it needs, and whether it can do more.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Array, Bool, Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use super::{Conn, Error};
@@ -91,6 +91,28 @@ pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
     }
     conn.batch_execute(&statements.join(";\n")).await?;
     Ok(Setup::Done)
+}
+
+/// What the service needs and this connection's role may not do, a line for each table: `INSERT on audit_log`. Looks at
+/// the tables of whoever owns `runners`: others may have theirs in the same schema.
+pub async fn missing(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    let rows: Vec<Name> = diesel::sql_query(
+        "WITH ours AS (SELECT oid, relname FROM pg_class
+                       WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace
+                         AND relowner = (SELECT relowner FROM pg_class WHERE relname = 'runners'
+                                         AND relnamespace = current_schema()::regnamespace))
+         SELECT string_agg(right_name, ', ' ORDER BY place) || ' on ' || relname AS name
+         FROM ours CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) WITH ORDINALITY AS r (right_name, place)
+         WHERE (relname <> ALL ($1) OR right_name IN ('SELECT', 'INSERT'))
+           AND (relname <> ALL ($2) OR right_name = 'SELECT')
+           AND NOT has_table_privilege(oid, right_name)
+         GROUP BY relname ORDER BY relname",
+    )
+    .bind::<Array<Text>, _>(APPEND_ONLY)
+    .bind::<Array<Text>, _>(READ_ONLY)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
 /// What this connection's role can do beyond what the service needs, a line each; nothing if all is well.
