@@ -153,7 +153,7 @@ pub(super) fn away(err: &store::Error) -> Check {
         _ if said("no pg_hba.conf entry") => "the server's pg_hba.conf lets nobody in from here as this user",
         _ if said("certificate") || said("TLS") => "check sslmode and sslrootcert in DATABASE_URL",
         _ if said("too many clients") || said("remaining connection slots") => {
-            "raise max_connections: each replica takes 8 connections for each core"
+            "raise max_connections: each replica takes some connections for each core"
         }
         _ => {
             "check the host and port in DATABASE_URL, and that Postgres runs there: nothing works without it"

@@ -63,7 +63,11 @@ async fn what_a_target_lacks_is_told_exactly() {
     github.install(ORG);
     patient.settled().await;
     patient.seen().is_well();
-    patient.with("GITHUB_APP_INSTALLATION_ID", "1").fault("installation_id", "is 1, but it is", "leave it out");
+    patient.with("GITHUB_APP_INSTALLATION_ID", "1").fault(
+        "installation_id",
+        "is 1, but it is",
+        "leave it out",
+    );
     patient.leave().await;
 }
 
