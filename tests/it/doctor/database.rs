@@ -46,6 +46,10 @@ async fn a_role_that_lacks_a_right_is_told_which_and_one_that_has_too_many_is_wa
     sql("GRANT UPDATE, DELETE ON runners TO ROLE; GRANT INSERT ON audit_log TO ROLE").await;
     patient.seen().is_well();
 
+    // Somebody else's, in the same place.
+    sql("CREATE TABLE others ()").await;
+    patient.seen().is_well();
+
     sql("REVOKE SELECT ON __diesel_schema_migrations FROM ROLE").await;
     patient.seen().fault("privileges_missing", "SELECT on __diesel_schema_migrations", &advice);
     sql("GRANT SELECT ON __diesel_schema_migrations TO ROLE").await;
