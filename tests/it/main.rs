@@ -36,6 +36,7 @@ mod database_tls;
 mod deactivated;
 mod dev_command;
 mod dev_github;
+mod doctor;
 mod drift;
 mod export;
 mod github;
