@@ -62,6 +62,7 @@ mod races;
 mod read;
 mod readme;
 mod remove;
+mod request;
 mod roles;
 mod schema;
 mod schema_columns;
