@@ -197,3 +197,18 @@ async fn the_chart_can_be_packed_and_be_a_part_of_another() {
     // Files that are not templates came along too.
     assert!(yaml.contains("alert: RunnerBrokerDown"), "{yaml}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_values_that_the_readme_shows_are_taken() {
+    let Some(chart) = Chart::found() else { return };
+    let readme = chart_folder().join("../../README.md");
+    let readme = std::fs::read_to_string(readme).expect("deploy/README.md");
+    let values = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("values");
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), values).expect("a file");
+    let more = ["--values".to_owned(), file.path().display().to_string()];
+    let manifests = chart.newest("default", &[&more[0], &more[1]]).await;
+    let url = named(&manifests.server()["spec"]["containers"][0]["env"], "PUBLIC_URL").expect("a variable");
+    assert_eq!(url["value"], "https://broker.example.com");
+    assert_eq!(manifests.all("Ingress").len(), 1);
+}
