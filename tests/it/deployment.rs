@@ -188,3 +188,26 @@ fn the_chart_is_of_this_version_and_has_the_same_rules_and_dashboard() {
         assert_eq!(read(original), read(copy), "cp {original} {copy}");
     }
 }
+
+#[test]
+fn the_chart_counts_connections_to_postgres_as_the_broker_does() {
+    let number = |path: &str, name: &str| {
+        let pattern = Regex::new(&format!(r"const {name}: usize = (\d+);")).expect("a pattern");
+        let text = read(path);
+        pattern.captures(&text).and_then(|found| found[1].parse::<usize>().ok()).expect(name)
+    };
+    let of_a_core =
+        number("src/cli/serve.rs", "CONNECTIONS_PER_CORE") + number("src/store/pool.rs", "OF_A_THREAD");
+    let notes = read("deploy/helm/runner-broker/templates/NOTES.txt");
+    assert!(notes.contains(&format!("mul {of_a_core} (int $cpu)")), "{of_a_core} for each core");
+    let word = match of_a_core {
+        8 => "eight",
+        12 => "twelve",
+        16 => "sixteen",
+        other => panic!("{other} needs a word"),
+    };
+    for path in ["deploy/README.md", "deploy/helm/runner-broker/values.yaml"] {
+        assert!(read(path).contains(&format!("{word} for each core")), "{path}: {word}");
+    }
+    assert!(notes.contains(&format!("{word} for each core")), "{word}");
+}
