@@ -161,7 +161,7 @@ async fn migrate_has_a_role_of_its_own_and_needs_nothing_that_comes_with_the_rel
     }
     let name = |manifests: &Manifests| manifests.one("Job", "")["metadata"]["name"].clone();
     let (before, after) =
-        (chart.newest("minimal", &[]).await, chart.newest("minimal", &["--set", "image.tag=2"]).await);
+        (chart.newest("minimal", &[]).await, chart.newest("minimal", &["--set", "image.tag=v2"]).await);
     assert_ne!(name(&before), name(&after));
 }
 
