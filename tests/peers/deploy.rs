@@ -212,3 +212,51 @@ async fn the_values_that_the_readme_shows_are_taken() {
     assert_eq!(url["value"], "https://broker.example.com");
     assert_eq!(manifests.all("Ingress").len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rules_are_those_of_the_file_but_for_where_the_runbook_is_and_when_a_sweep_is_due() {
+    let Some(chart) = Chart::found() else { return };
+    let file = chart_folder().join("files/alerts.yaml");
+    let as_written = chart.yaml(&file).await.remove(0);
+    let more = ["--set", "prometheusRule.enabled=true"];
+    let manifests = chart.newest("default", &more).await;
+    assert_eq!(manifests.one("PrometheusRule", "")["spec"], as_written);
+    // SYNC_INTERVAL_SECONDS is 300 there.
+    let manifests = chart.newest("everything", &[]).await;
+    let expected = as_written
+        .to_string()
+        .replace("\"docs/OPERATING.md", "\"https://git.example.com/runner-broker/blob/main/docs/OPERATING.md")
+        .replace("> 900", "> 1500");
+    let expected: Value = serde_json::from_str(&expected).expect("JSON");
+    assert_ne!(expected, as_written);
+    assert_eq!(manifests.one("PrometheusRule", "")["spec"], expected);
+    let dashboard = &manifests.one("ConfigMap", "-dashboard")["data"]["runner-broker.json"];
+    let dashboard: Value = serde_json::from_str(dashboard.as_str().expect("a text")).expect("JSON");
+    assert_eq!(dashboard["uid"], "runner-broker");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mistakes_are_refused_before_anything_is_installed() {
+    let Some(chart) = Chart::found() else { return };
+    for (set, why) in [
+        ("config.OIDC_ISSUR=https://a", "OIDC_ISSUR"),
+        ("config.SYNC_INTERVAL_SECONDS=0", "SYNC_INTERVAL_SECONDS"),
+        ("config.UNMANAGED_RUNNERS=delete", "UNMANAGED_RUNNERS"),
+        ("config.PUBLIC_URL=broker.example.com", "PUBLIC_URL"),
+        ("replicas=3", "replicas"),
+        ("containerPort=443", "containerPort"),
+        ("tls.enabled=true", "tls.secretName"),
+        ("ingress.enabled=true", "ingress.host"),
+        ("httpRoute.enabled=true", "httpRoute.parentRefs"),
+        ("policy.inline=a,policy.existingConfigMap=b", "not both"),
+        ("podDisruptionBudget.maxUnavailable=0", "maxUnavailable"),
+        ("migrate.secret.name=runner-broker-database", "migrate.secret"),
+        ("extraEnv[0].name=PORT,extraEnv[0].value=1", "PORT is set by the chart"),
+        ("extraEnv[0].name=GITHUB_TIMEOUT_SECONDS,extraEnv[0].value=1", "belongs into config"),
+    ] {
+        let refusal = chart.refusal(&["--set", set]).await;
+        assert!(refusal.contains(why), "{set}: {refusal}");
+    }
+    let refusal = chart.refusal(&["--kube-version", "1.26.0"]).await;
+    assert!(refusal.contains("1.27"), "{refusal}");
+}
