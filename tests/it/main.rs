@@ -37,6 +37,7 @@ mod deactivated;
 mod deployment;
 mod dev_command;
 mod dev_github;
+mod doctor;
 mod drift;
 mod export;
 mod github;

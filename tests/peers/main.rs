@@ -26,6 +26,7 @@ mod deploy;
 mod deploy_chart;
 mod deploy_metrics;
 mod deploy_runs;
+mod doctor;
 mod frozen;
 mod fuzzer;
 mod leader;
