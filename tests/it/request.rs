@@ -81,8 +81,13 @@ impl Running {
         self.child.id().unwrap() as i32
     }
 
-    /// Waits for its end.
-    async fn end(mut self) -> Ended {
+    /// Waits for its end, for as long as a slow machine may need.
+    async fn end(self) -> Ended {
+        let limit = std::time::Duration::from_secs(60);
+        tokio::time::timeout(limit, self.ended()).await.expect("it does not end")
+    }
+
+    async fn ended(mut self) -> Ended {
         let mut out = String::new();
         self.err.read_to_string(&mut self.said).await.unwrap();
         self.child.stdout.take().unwrap().read_to_string(&mut out).await.unwrap();
