@@ -261,9 +261,12 @@ impl Work {
         )
     }
 
-    /// A number that looks like chance and is the same in every run.
+    /// A number that looks like chance and is the same in every run (SplitMix64).
     fn drawn(&self, n: u64) -> u64 {
-        n.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) >> 20
+        let mut z = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
     }
 }
 
