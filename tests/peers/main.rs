@@ -22,6 +22,7 @@ mod clients;
 mod console;
 mod crash;
 mod crash_step;
+mod examples;
 mod frozen;
 mod fuzzer;
 mod leader;
