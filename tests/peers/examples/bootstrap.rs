@@ -154,6 +154,15 @@ async fn its_patience_ends() {
     let (status, said) = ended(start(&stage, &[("RUNNER_BROKER_PATIENCE", "1")])).await;
     assert_eq!(status.code(), Some(1), "{said}");
     assert!(said.contains("given up: 503 GITHUB_UNAVAILABLE"), "{said}");
+    // A pause that the broker asks for and that is longer than the patience is not begun.
+    stage.site.github.clear_faults();
+    let limit = Action::SecondaryLimit { retry_after_seconds: 900 };
+    stage.site.github.fail(Fault::new("POST", "jitconfig", limit));
+    let asked = stage.site.asked("POST", "jitconfig");
+    let (status, said) = ended(start(&stage, &[])).await;
+    assert!(status.code() == Some(1) && said.contains("given up: 503 GITHUB_RATE_LIMITED"), "{said}");
+    assert!(!said.contains("again in"), "{said}");
+    assert_eq!(stage.site.asked("POST", "jitconfig"), asked + 1);
     let nobody = [("RUNNER_BROKER_PATIENCE", "1"), ("RUNNER_BROKER_URL", "http://127.0.0.1:1")];
     let (status, said) = ended(start(&stage, &nobody)).await;
     assert!(status.code() == Some(1) && said.contains("given up: no answer"), "{said}");

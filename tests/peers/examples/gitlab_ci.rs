@@ -1,9 +1,10 @@
 //! `gitlab-ci/`: the job's script, with the token and the variables that GitLab gives it.
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 use super::schemas::{documents, text};
-use super::stage::{Stage, ended, spawn, terminate};
+use super::stage::{Stage, ended, spawn};
 use crate::support::ORG;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +33,7 @@ async fn a_gitlab_job_is_a_runner() {
     let script: Vec<&str> = job["script"].as_array().expect("a script").iter().map(text).collect();
     let start = || {
         let mut command = stage.command("/bin/sh", &environment);
-        spawn(command.args(["-e", "-c", &script.join("\n")]))
+        spawn(command.args(["-e", "-c", &script.join("\n")]).process_group(0))
     };
 
     let child = start();
@@ -41,10 +42,11 @@ async fn a_gitlab_job_is_a_runner() {
     assert!(status.success(), "{status}: {said}");
     stage.kept_its_secrets(Some(&runner));
 
-    // Cancelled before a job came.
+    // Cancelled before a job came: all that the job started is told to end.
     let child = start();
     stage.online("gitlab-").await;
-    terminate(&child);
+    let group = child.id().and_then(|id| Pid::from_raw(id as i32)).expect("a running process");
+    kill_process_group(group, Signal::TERM).expect("our own");
     let (_, said) = ended(child).await;
     assert!(stage.site.github.runners(ORG).is_empty(), "{said}");
 }

@@ -6,7 +6,7 @@ use rustix::process::getuid;
 use tokio::process::Command;
 
 use super::stage::Stage;
-use crate::tools::{here, machine_program, or_skip};
+use crate::tools::{here, machine_program};
 
 /// The PATH that systemd gives.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -18,13 +18,22 @@ const REFUSED: &str = r#"refused() { if "$@"; then echo "went through: $*"; exit
 /// sees the stage's network. `None`: this machine cannot, the test is skipped.
 pub fn script(stage: &Stage, text: &str) -> Option<Command> {
     let unshare = machine_program("unshare")?;
-    or_skip(Some(()).filter(|()| getuid().is_root()), "root, who may have a private root folder")?;
     let home = stage.home.display();
     let text = format!("set -eu\n{REFUSED}\ncd '{home}'\ncp .curlrc /root/.curlrc\n{text}");
     std::fs::write(stage.home.join("script"), text).expect("a file");
     let folder = stage.site.file("private-root");
     std::fs::create_dir_all(&folder).expect("a folder");
-    let mut command = stage.command(unshare, &[("PATH", PATH), ("HOME", "/root")]);
+    let environment = [("PATH", PATH), ("HOME", "/root")];
+    let mut command = match getuid().is_root() {
+        true => stage.command(unshare, &environment),
+        false => {
+            let mut command = stage.command(machine_program("sudo")?, &environment);
+            command
+                .args(["--non-interactive", "env", "-i", "HOME=/root", &format!("PATH={PATH}")])
+                .arg(unshare);
+            command
+        }
+    };
     command.arg("--mount").arg(here("private-root.sh")).args([&folder, &stage.home]);
     command.arg("sh").arg(stage.home.join("script"));
     Some(command)
