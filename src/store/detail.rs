@@ -1,26 +1,71 @@
 //! One row of `runners` with its events from `audit_log`: what people look at most.
 
+use std::sync::OnceLock;
+
+use diesel::dsl::{AsSelect, SqlTypeOf};
+use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryBuilder, QueryFragment, QueryId};
+use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::audit::Event;
 use super::runners::Runner;
-use super::schema::{audit_log, runners};
 use super::{Conn, Error};
 
-/// A runner by its id with its newest events, newest first. Both are asked for at once, so that it is one way
-/// to Postgres and back.
-pub async fn by_id(conn: &mut Conn, id: Uuid, events: i64) -> Result<(Option<Runner>, Vec<Event>), Error> {
-    let conn: &Conn = conn;
-    let (mut first, mut second) = (conn, conn);
-    let runner = runners::table.find(id).select(Runner::as_select()).first(&mut first);
-    let events = audit_log::table
-        .filter(audit_log::runner_id.eq(id))
-        .order(audit_log::id.desc())
-        .limit(events)
-        .select(Event::as_select())
-        .load(&mut second);
-    let (runner, events) = futures_util::future::join(runner, events).await;
-    Ok((runner.optional()?, events?))
+/// How many events of a runner are shown.
+pub const EVENTS: i64 = 100;
+
+/// A runner by its id with its newest events, newest first. One statement: a second one would cost as
+/// much again.
+pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<(Option<Runner>, Vec<Event>), Error> {
+    let rows: Vec<(Runner, Option<Event>)> = Detail { id }.load(conn).await?;
+    let (runners, events): (Vec<Runner>, Vec<Option<Event>>) = rows.into_iter().unzip();
+    Ok((runners.into_iter().next(), events.into_iter().flatten().collect()))
+}
+
+/// A row for each event, or one without. diesel has no words for LATERAL, which is what lets Postgres take the newest
+/// events from their index and stop.
+struct Detail {
+    id: Uuid,
+}
+
+impl Detail {
+    /// All but the id. Written once: naming fifty columns takes longer than most of the rest.
+    fn text() -> Result<&'static str, diesel::result::Error> {
+        static TEXT: OnceLock<String> = OnceLock::new();
+        if let Some(text) = TEXT.get() {
+            return Ok(text);
+        }
+        let mut columns = PgQueryBuilder::default();
+        Runner::as_select().to_sql(&mut columns, &Pg)?;
+        columns.push_sql(", ");
+        Event::as_select().to_sql(&mut columns, &Pg)?;
+        let text = format!(
+            // The limit is a part of the text, for Postgres to know when it plans.
+            "SELECT {} FROM runners LEFT JOIN LATERAL (SELECT * FROM audit_log WHERE runner_id = runners.id \
+             ORDER BY id DESC LIMIT {EVENTS}) AS audit_log ON true WHERE runners.id = ",
+            columns.finish()
+        );
+        Ok(TEXT.get_or_init(|| text))
+    }
+}
+
+impl QueryId for Detail {
+    type QueryId = Detail;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Query for Detail {
+    type SqlType = (SqlTypeOf<AsSelect<Runner, Pg>>, SqlTypeOf<AsSelect<Option<Event>, Pg>>);
+}
+
+impl QueryFragment<Pg> for Detail {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(Detail::text()?);
+        out.push_bind_param::<SqlUuid, _>(&self.id)?;
+        out.push_sql(" ORDER BY audit_log.id DESC");
+        Ok(())
+    }
 }
