@@ -180,6 +180,14 @@ impl Stage {
         serde_json::from_str(&text).expect("JSON")
     }
 
+    /// Panics if the runner in this folder runs as root, or its jobs could become so.
+    pub fn has_no_rights(folder: &Path) {
+        let started = Stage::started(folder);
+        assert!(started["uid"].as_u64().is_some_and(|uid| uid > 0), "{started}");
+        let capabilities = started["capabilities"].as_object().expect("capabilities");
+        assert!(capabilities.len() == 5 && capabilities.values().all(|value| value == 0), "{capabilities:?}");
+    }
+
     /// Panics if a secret was on a command line, is in a file that others can read, or reached the runner's job.
     pub fn kept_its_secrets(&self, runner: Option<&Path>) {
         let secrets: Vec<String> =
