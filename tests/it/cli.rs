@@ -100,6 +100,10 @@ fn every_command_helps_with_an_example() {
         &["policy", "check"],
         &["policy", "apply"],
         &["policy", "show"],
+        &["doctor"],
+        &["request"],
+        &["request", "jit"],
+        &["request", "registration"],
         &["openapi"],
     ];
     for command in commands {
@@ -126,8 +130,10 @@ fn what_is_called_wrongly_exits_with_2() {
         &["export-audit-log", "--since", "yesterday", "--output", "x"],
         &["verify-audit-log", "--file", "x"],
         &["audit-key", "generate"],
+        &["doctor", "--yaml"],
         &["policy", "check", "/nowhere/policy.toml"],
         &["policy", "apply"],
+        &["request", "jit"],
         &["dev", "--port", "65535"],
     ];
     for call in calls {
