@@ -27,6 +27,7 @@ mod deploy_chart;
 mod deploy_metrics;
 mod deploy_runs;
 mod doctor;
+mod examples;
 mod frozen;
 mod fuzzer;
 mod leader;
