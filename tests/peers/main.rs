@@ -6,6 +6,8 @@
 mod browser;
 #[path = "../it/database.rs"]
 mod database;
+#[path = "../it/markdown.rs"]
+mod markdown;
 #[path = "../it/support.rs"]
 mod support;
 
@@ -22,6 +24,7 @@ mod clients;
 mod console;
 mod crash;
 mod crash_step;
+mod documents;
 mod frozen;
 mod fuzzer;
 mod leader;
