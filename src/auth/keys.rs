@@ -1,5 +1,8 @@
 //! An issuer's published keys (RFC 7517), each with the algorithms that it may be used with.
 
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use jsonwebtoken::{Algorithm, DecodingKey, crypto};
@@ -18,8 +21,16 @@ const RSA: &[Algorithm] = &[
     Algorithm::PS512,
 ];
 
+/// How many tokens are remembered as genuine; then it begins anew.
+const MOST_SEEN: usize = 4096;
+
 /// The usable keys of one answer.
-pub struct Keys(Vec<Key>);
+pub struct Keys {
+    keys: Vec<Key>,
+    /// The SHA-256 of tokens that one of these keys was found to have signed: who asks often shows the same one.
+    /// Only signatures are remembered, and no longer than the keys: times and claims are checked each time.
+    seen: Mutex<HashSet<[u8; 32]>>,
+}
 
 /// What the known keys say about a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,26 +75,46 @@ impl Keys {
     pub fn parse(document: &[u8]) -> Result<Keys, serde_json::Error> {
         let set: KeySet = serde_json::from_slice(document)?;
         let jwks = set.keys.into_iter().filter_map(|value| serde_json::from_value::<Jwk>(value).ok());
-        Ok(Keys(jwks.filter_map(Key::new).collect()))
+        Ok(Keys { keys: jwks.filter_map(Key::new).collect(), seen: Mutex::default() })
     }
 
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.keys.len()
     }
 
     /// Whether one of these keys made the token's signature.
     pub fn judge(&self, token: &Unverified<'_>) -> Judgement {
+        let digest = token.sha256();
+        if self.seen().contains(&digest) {
+            return Judgement::Genuine;
+        }
+        let judgement = self.judge_anew(token);
+        if judgement == Judgement::Genuine {
+            let mut seen = self.seen();
+            if seen.len() >= MOST_SEEN {
+                seen.clear();
+            }
+            seen.insert(digest);
+        }
+        judgement
+    }
+
+    fn seen(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge_anew(&self, token: &Unverified<'_>) -> Judgement {
         let fits = |key: &&Key| key.algorithms.contains(&token.alg);
         let Some(kid) = &token.kid else {
             // Nothing says which key is meant, so it must be clear without.
-            let mut fitting = self.0.iter().filter(fits);
+            let mut fitting = self.keys.iter().filter(fits);
             return match (fitting.next(), fitting.next()) {
                 (Some(_), Some(_)) => Judgement::Forged("kid is missing and the issuer has several keys"),
                 (Some(key), None) if key.made(token) => Judgement::Genuine,
                 _ => Judgement::UnknownKey,
             };
         };
-        let mut named = self.0.iter().filter(|key| key.kid.as_ref() == Some(kid)).peekable();
+        let mut named = self.keys.iter().filter(|key| key.kid.as_ref() == Some(kid)).peekable();
         if named.peek().is_none() {
             return Judgement::UnknownKey;
         }

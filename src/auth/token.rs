@@ -1,5 +1,6 @@
 //! A token taken apart (RFC 7519) and its claims checked; whether it is genuine is for the keys to say.
 
+use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use chrono::{DateTime, Utc};
@@ -66,6 +67,17 @@ impl<'a> Unverified<'a> {
         let alg = header.alg.parse().ok().filter(is_accepted).ok_or("alg is not accepted here")?;
         let claims = json(claims).ok_or("the token's claims cannot be read")?;
         Ok(Unverified { signed, signature, alg, kid: header.kid, claims })
+    }
+
+    /// Of all that the issuer made, signature included.
+    pub fn sha256(&self) -> [u8; 32] {
+        let mut hash = Context::new(&SHA256);
+        for part in [self.signed, ".", self.signature] {
+            hash.update(part.as_bytes());
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.finish().as_ref());
+        digest
     }
 
     /// The issuer that the token claims to be from.

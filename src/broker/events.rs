@@ -259,7 +259,7 @@ impl About for NewEvent {
 }
 
 /// Adds `event` in the transaction of what it records, and tells of it if it is a security event.
-pub(super) async fn record(conn: &mut Conn, event: NewEvent) -> Result<(), Error> {
+pub(super) async fn record(conn: &Conn, event: NewEvent) -> Result<(), Error> {
     match security::of(&event) {
         None => Ok(audit::append(conn, &event).await?),
         Some(_) => security::record(conn, vec![event]).await,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::try_join;
 use metrics::counter;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -181,11 +182,12 @@ impl Broker {
         };
         let written = self
             .store
-            .transaction::<_, Error, _>(async |conn| {
-                if !runners::settle(conn, runner.claim(), issued, now).await? {
-                    return Err(Error::TooLate);
+            .pipeline::<_, Error, _>(async |conn| {
+                let settled = async { Ok(runners::settle(conn, runner.claim(), issued, now).await?) };
+                match try_join(settled, record(conn, event)).await? {
+                    (true, ()) => Ok(()),
+                    (false, ()) => Err(Error::TooLate),
                 }
-                record(conn, event).await
             })
             .await;
         match written {

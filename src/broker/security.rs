@@ -202,7 +202,7 @@ pub(super) fn of(event: &NewEvent) -> Option<Type> {
 
 /// Adds events of which at least one is a security event. An alert joins the transaction; the log and the
 /// metrics hear of it once that is committed.
-pub(super) async fn record(conn: &mut Conn, mut events: Vec<NewEvent>) -> Result<(), Error> {
+pub(super) async fn record(conn: &Conn, mut events: Vec<NewEvent>) -> Result<(), Error> {
     for event in &mut events {
         if let Some(kind) = of(event) {
             event.severity = kind.severity().as_str();

@@ -30,7 +30,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::Data;
+use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpServer};
 use ipnet::IpNet;
 use rustls::ServerConfig;
@@ -120,9 +120,17 @@ pub fn listen(
         secure_cookies: config.public_url.scheme() == "https",
         live: console::Live::until(closing.clone()),
     });
-    let api = openapi();
-    let known = Data::new(openapi::Known::of(&api));
+    let (known, document) = {
+        let api = openapi();
+        // As text it takes a tenth of what it takes as values.
+        (Data::new(openapi::Known::of(&api)), api.to_json().map_err(|err| err.to_string())?)
+    };
+    let document = Bytes::from(document);
     let server = HttpServer::new(move || {
+        // Each of the server's threads does this once.
+        if let Err(err) = state.broker.store().own_connections() {
+            tracing::warn!(error = %err, "a thread goes on with the shared connections");
+        }
         let (app, _) = App::new()
             .into_utoipa_app()
             .app_data(state.clone())
@@ -130,7 +138,7 @@ pub fn listen(
             .configure(routes)
             .default_service(actix_web::web::to(openapi::unknown))
             .split_for_parts();
-        app.configure(openapi::pages(&api)).configure(console::routes).wrap(from_fn(observe::observe))
+        app.configure(openapi::pages(document.clone())).configure(console::routes).wrap(from_fn(observe::observe))
     })
     .disable_signals()
     .client_request_timeout(SLOWEST_HEAD)

@@ -1,8 +1,8 @@
 //! The OpenAPI document made from the routes, its page, and what is said where no route is.
 
 use actix_web::http::Method;
-use actix_web::http::header::ALLOW;
-use actix_web::web::Data;
+use actix_web::http::header::{ALLOW, ContentType};
+use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, ResponseError};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -41,12 +41,17 @@ pub fn openapi() -> OpenApi {
 }
 
 /// The document and a page that shows it, with nothing loaded from elsewhere.
-pub fn pages(api: &OpenApi) -> impl FnOnce(&mut actix_web::web::ServiceConfig) + use<> {
+pub fn pages(document: Bytes) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
     // Without «none» the page would send the document's address to a validator elsewhere.
     let settings = Config::new(["/openapi.json"]).validator_url("none");
-    let ui = SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", api.clone()).config(settings);
-    |config| {
+    let ui = SwaggerUi::new("/docs/{_:.*}").config(settings);
+    let serve = move || {
+        let document = document.clone();
+        async move { HttpResponse::Ok().content_type(ContentType::json()).body(document) }
+    };
+    move |config| {
         config
+            .route("/openapi.json", actix_web::web::get().to(serve))
             .route("/docs", actix_web::web::get().to(async || actix_web::web::Redirect::to("/docs/")))
             .service(ui);
     }

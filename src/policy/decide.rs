@@ -212,6 +212,11 @@ impl Permit {
         &self.labels
     }
 
+    /// Whether anything has to be counted before this can be granted.
+    pub fn is_limited(&self) -> bool {
+        self.team.max_runners.is_some() || self.team.requests_per_minute.is_some()
+    }
+
     /// Live runners that the team may have; `None`: nobody needs to count them.
     pub fn max_runners(&self) -> Option<i64> {
         self.team.max_runners

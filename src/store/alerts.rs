@@ -45,8 +45,8 @@ pub struct Post {
 }
 
 /// Adds these, in the transaction of their events.
-pub async fn add(conn: &mut Conn, waiting: &[NewAlert]) -> Result<(), Error> {
-    diesel::insert_into(alerts::table).values(waiting).execute(conn).await?;
+pub async fn add(mut conn: &Conn, waiting: &[NewAlert]) -> Result<(), Error> {
+    diesel::insert_into(alerts::table).values(waiting).execute(&mut conn).await?;
     Ok(())
 }
 

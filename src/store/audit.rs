@@ -66,8 +66,8 @@ pub struct Event {
 }
 
 /// Adds one event; call it in the transaction of the change that it records.
-pub async fn append(conn: &mut Conn, event: &NewEvent) -> Result<(), Error> {
-    diesel::insert_into(audit_log::table).values(event).execute(conn).await?;
+pub async fn append(mut conn: &Conn, event: &NewEvent) -> Result<(), Error> {
+    diesel::insert_into(audit_log::table).values(event).execute(&mut conn).await?;
     Ok(())
 }
 
@@ -78,9 +78,9 @@ pub async fn append_all(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Erro
 }
 
 /// As `append_all`; the ids, in this order.
-pub async fn append_numbered(conn: &mut Conn, events: &[NewEvent]) -> Result<Vec<i64>, Error> {
+pub async fn append_numbered(mut conn: &Conn, events: &[NewEvent]) -> Result<Vec<i64>, Error> {
     let inserted = diesel::insert_into(audit_log::table).values(events).returning(audit_log::id);
-    let mut ids: Vec<i64> = inserted.get_results(conn).await?;
+    let mut ids: Vec<i64> = inserted.get_results(&mut conn).await?;
     // Postgres numbers the rows of one statement in their order, but does not say that it returns them so.
     ids.sort_unstable();
     Ok(ids)

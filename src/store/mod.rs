@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod leases;
 mod migrate;
 pub mod policies;
+mod pool;
 mod pooling;
 pub mod roles;
 pub mod runners;
@@ -34,29 +35,24 @@ mod url;
 pub mod walk;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel_async::TransactionManager;
-use diesel_async::pooled_connection::deadpool::{Hook, HookError, Object, Pool, PoolError};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use diesel_async::pooled_connection::deadpool::{Object, PoolError};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
+use futures_util::future::try_join;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::runtime::Handle;
-
 use tracing::Instrument;
 
 pub use after::after_commit;
 pub use migrate::newer_than;
+pub use pool::PoolStatus;
 
 use crate::telemetry::{self, SPANS};
 use connect::Server;
+use pool::Pools;
 
 /// What the functions of this layer take first.
 pub type Conn = AsyncPgConnection;
-
-/// How long a caller waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a statement did not do what it should.
 #[derive(Debug, thiserror::Error)]
@@ -136,14 +132,6 @@ fn is_contended(kind: &DatabaseErrorKind, message: &str) -> bool {
             && ["canceling statement", "deadlock detected"].iter().any(|part| message.contains(part)))
 }
 
-/// How full the pool is.
-#[derive(Clone, Copy, Debug)]
-pub struct PoolStatus {
-    pub size: usize,
-    pub available: usize,
-    pub waiting: usize,
-}
-
 /// Names the future of an async closure, so that it can be demanded to cross threads.
 pub trait Work<T, R>: FnOnce(T) -> Self::Future {
     type Future: Future<Output = R>;
@@ -180,44 +168,23 @@ impl Drop for Open {
     }
 }
 
-/// The pool of connections; clones share it.
+/// The pools of connections; clones share them.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool<Conn>,
+    pools: Arc<Pools>,
     server: Arc<Server>,
 }
 
 impl Store {
-    /// A pool of at most `connections`. Connects only when asked for a connection.
+    /// At most `connections` for everybody. Connects only when asked for a connection.
     pub fn new(url: &SecretString, connections: usize) -> Result<Store, Error> {
         let server = Arc::new(Server::new(url.expose_secret())?);
-        let mut config = ManagerConfig::default();
-        config.recycling_method = RecyclingMethod::Fast;
-        // A connection is driven where it was made. Made on the runtime that opened the pool, it outlives the
-        // HTTP workers and can finish what they began.
-        let runtime = Handle::current();
-        let maker = server.clone();
-        config.custom_setup = Box::new(move |_| {
-            let establishing = runtime.spawn(maker.clone().establish());
-            Box::pin(async move {
-                establishing
-                    .await
-                    .unwrap_or_else(|err| Err(diesel::ConnectionError::BadConnection(err.to_string())))
-            })
-        });
-        // The URL stays with `server`; diesel could read none that names several hosts.
-        let manager = AsyncDieselConnectionManager::new_with_config("", config);
-        let judge = server.clone();
-        let fresh = Hook::sync_fn(move |_, metrics| match judge.is_stale(metrics.created) {
-            true => Err(HookError::message("it leads to a server that only reads")),
-            false => Ok(()),
-        });
-        let pool = Pool::builder(manager)
-            .max_size(connections)
-            .pre_recycle(fresh)
-            .build()
-            .map_err(|err| Error::Unavailable(err.to_string()))?;
-        Ok(Store { pool, server })
+        Ok(Store { pools: Arc::new(Pools::new(server.clone(), connections)?), server })
+    }
+
+    /// Gives this thread, which answers callers, connections of its own.
+    pub fn own_connections(&self) -> Result<(), Error> {
+        self.pools.own()
     }
 
     /// Lets statements take their time: for a command, which nobody waits for at the other end.
@@ -225,12 +192,9 @@ impl Store {
         self.server.be_patient();
     }
 
-    /// A connection of the pool.
+    /// A connection of the thread's own pool, or else of the one that is shared.
     pub async fn conn(&self) -> Result<Object<Conn>, Error> {
-        match tokio::time::timeout(PATIENCE, self.pool.get()).await {
-            Ok(conn) => Ok(conn?),
-            Err(_) => Err(Error::Unavailable("no connection became free in time".into())),
-        }
+        self.pools.get().await
     }
 
     /// Runs `work` in one transaction: committed if it answers `Ok`, rolled back if `Err`. A refusal that is
@@ -241,12 +205,27 @@ impl Store {
             AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
         E: From<Error>,
     {
-        let span = telemetry::step(|| {
-            tracing::info_span!(
-                target: SPANS, "transaction", otel.kind = "client", db.system.name = "postgresql"
-            )
-        });
-        self.transact(work).instrument(span).await
+        self.transact(work).instrument(span()).await
+    }
+
+    /// As `transaction`, for statements that need not wait for each other's answers: `work` may send several at
+    /// once (`try_join!`), and BEGIN goes along with the first of them. Should BEGIN itself be refused, what was
+    /// sent with it may stand by itself; so this is for writes that are harmless one by one.
+    pub async fn pipeline<R, E, F>(&self, work: F) -> Result<R, E>
+    where
+        for<'c> F: AsyncFnOnce(&'c Conn) -> Result<R, E> + Work<&'c Conn, Result<R, E>, Future: Send> + Send,
+        E: From<Error>,
+    {
+        let pipelined = async {
+            let mut open = Open(Some(self.conn().await?));
+            let conn: &Conn = open.conn()?;
+            let begin = async { say(conn, "BEGIN").await.map_err(E::from) };
+            // In this order: nothing is sent before BEGIN.
+            let both = async { try_join(begin, work(conn)).await.map(|((), value)| value) };
+            let (result, waiting) = after::gather(both).await;
+            self.conclude(open, result, waiting).await
+        };
+        pipelined.instrument(span()).await
     }
 
     async fn transact<R, E, F>(&self, work: F) -> Result<R, E>
@@ -255,15 +234,25 @@ impl Store {
             AsyncFnOnce(&'c mut Conn) -> Result<R, E> + Work<&'c mut Conn, Result<R, E>, Future: Send> + Send,
         E: From<Error>,
     {
-        type Manager = <Conn as AsyncConnection>::TransactionManager;
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
-        Manager::begin_transaction(conn).await.map_err(Error::from)?;
+        say(conn, "BEGIN").await?;
         let (result, waiting) = after::gather(work(conn)).await;
+        self.conclude(open, result, waiting).await
+    }
+
+    /// COMMIT or ROLLBACK, by what came of the work.
+    async fn conclude<R, E: From<Error>>(
+        &self,
+        mut open: Open,
+        result: Result<R, E>,
+        waiting: after::Waiting,
+    ) -> Result<R, E> {
+        let conn = open.conn()?;
         let value = match result {
             Ok(value) => value,
             Err(err) => {
-                match Manager::rollback_transaction(conn).await {
+                match say(conn, "ROLLBACK").await {
                     Ok(()) if takes_writes(conn).await => open.close(),
                     Ok(()) => self.server.all_are_stale(),
                     // Such a connection is of no use, and Postgres rolls back what it was at.
@@ -272,7 +261,7 @@ impl Store {
                 return Err(err);
             }
         };
-        Manager::commit_transaction(conn).await.map_err(Error::from)?;
+        say(conn, "COMMIT").await?;
         open.close();
         waiting.run();
         Ok(value)
@@ -286,8 +275,7 @@ impl Store {
     }
 
     pub fn status(&self) -> PoolStatus {
-        let status = self.pool.status();
-        PoolStatus { size: status.size, available: status.available, waiting: status.waiting }
+        self.pools.status()
     }
 
     /// Whether Postgres is there for good: it answers, and each connection is a session (`Error::Pooled`).
@@ -300,6 +288,20 @@ impl Store {
     async fn single(&self) -> Result<Conn, Error> {
         self.server.clone().establish().await.map_err(|err| Error::Unavailable(err.to_string()))
     }
+}
+
+/// A word that begins or ends a transaction.
+async fn say(mut conn: &Conn, word: &'static str) -> Result<(), Error> {
+    Ok(conn.batch_execute(word).await?)
+}
+
+/// What a trace shows of a transaction.
+fn span() -> tracing::Span {
+    telemetry::step(|| {
+        tracing::info_span!(
+            target: SPANS, "transaction", otel.kind = "client", db.system.name = "postgresql"
+        )
+    })
 }
 
 /// Whether the server that a transaction failed on still takes writes. diesel tells of a refused write at once only if

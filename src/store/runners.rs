@@ -100,7 +100,7 @@ struct NewRunner<'a> {
 
 /// Takes the name before GitHub hears of it. `None`: a live runner already has it.
 pub async fn claim(
-    conn: &mut Conn,
+    mut conn: &Conn,
     id: Uuid,
     name: &RunnerName,
     grant: &Grant,
@@ -128,7 +128,7 @@ pub async fn claim(
         .values(row)
         .on_conflict_do_nothing()
         .returning(Runner::as_returning())
-        .get_result(conn)
+        .get_result(&mut conn)
         .await
         .optional()?)
 }
@@ -171,7 +171,7 @@ pub struct Issued<'a> {
 
 /// `requested → pending`. `false`: the claim is no longer ours to settle.
 pub async fn settle(
-    conn: &mut Conn,
+    mut conn: &Conn,
     claim: Claim,
     issued: Issued<'_>,
     now: DateTime<Utc>,
@@ -211,7 +211,7 @@ pub async fn settle(
         }
     }
     let registered_at = issued.github_runner_id.map(|_| now);
-    Ok(Settle { claim, issued, registered_at, now }.execute(conn).await? == 1)
+    Ok(Settle { claim, issued, registered_at, now }.execute(&mut conn).await? == 1)
 }
 
 /// `requested → failed`, and the idempotency key is free again. `may_appear`: a lost request may still make
