@@ -138,7 +138,9 @@ pub fn listen(
             .configure(routes)
             .default_service(actix_web::web::to(openapi::unknown))
             .split_for_parts();
-        app.configure(openapi::pages(document.clone())).configure(console::routes).wrap(from_fn(observe::observe))
+        app.configure(openapi::pages(document.clone()))
+            .configure(console::routes)
+            .wrap(from_fn(observe::observe))
     })
     .disable_signals()
     .client_request_timeout(SLOWEST_HEAD)

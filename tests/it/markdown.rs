@@ -203,8 +203,11 @@ impl Document {
             in_block ^= line.starts_with("```");
             in_block || !is_end(line)
         });
-        let rows = lines.filter(|line| line.starts_with("| `")).map(cells);
-        rows.collect()
+        let lines: Vec<&str> = lines.collect();
+        let is_head = |index: usize| lines.get(index + 1).is_some_and(|next| next.starts_with("|---"));
+        let rows =
+            lines.iter().enumerate().filter(|(index, line)| line.starts_with("| `") && !is_head(*index));
+        rows.map(|(_, line)| cells(line)).collect()
     }
 }
 
