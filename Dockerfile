@@ -7,7 +7,7 @@ WORKDIR /src
 # target that Cargo.toml names, whether it is built or not.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it tests/peers benches \
-    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs tests/peers/main.rs benches/load.rs benches/scale.rs benches/seal.rs > /dev/null \
+    && echo 'fn main() {}' | tee src/main.rs tests/it/main.rs tests/peers/main.rs benches/load.rs benches/scale.rs benches/seal.rs benches/soak.rs > /dev/null \
     && touch src/lib.rs \
     && cargo build --locked --release --no-default-features \
     && rm -rf src

@@ -8,19 +8,16 @@
 //! A private Postgres that does not wait for the disk, and the sealer in this process. The events look like
 //! those of provisions and are all there at the beginning, as after an upgrade from a version without a sealer.
 
-use std::time::{Duration, Instant};
+#[path = "shared/inside.rs"]
+mod inside;
 
-use runner_broker::broker::Broker;
+use std::time::Instant;
+
 use runner_broker::broker::seal::Sealer;
 use runner_broker::broker::seal_export::export;
 use runner_broker::broker::seal_verify::{Against, verify};
-use runner_broker::clock::Clock;
-use runner_broker::config;
-use runner_broker::dev::github::private_key_pem;
 use runner_broker::dev::postgres::{Options, Postgres};
-use runner_broker::github::GitHub;
 use runner_broker::store::{Store, audit_tree};
-use url::Url;
 use uuid::Uuid;
 
 /// In one transaction, as a rule of thumb for what a busy hour leaves.
@@ -38,35 +35,6 @@ fn memory() -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok()).unwrap_or(f64::NAN)
         / 1024.0
-}
-
-fn broker(store: Store) -> std::sync::Arc<Broker> {
-    let github = config::GitHub {
-        app_id: 1,
-        private_key: private_key_pem().into(),
-        org: "octo-org".parse().expect("a target"),
-        installation_id: None,
-        api_url: Url::parse("http://127.0.0.1:1").expect("a URL"),
-        url: Url::parse("http://127.0.0.1:1").expect("a URL"),
-        timeout: Duration::from_secs(1),
-        webhook_secret: None,
-    };
-    let settings = config::Broker {
-        default_runner_group_id: 1,
-        jit_start_deadline: Duration::from_secs(3600),
-        sync_enabled: true,
-        sync_interval: Duration::from_secs(120),
-        lease: Duration::from_secs(600),
-        stale_after: Duration::from_secs(24 * 3600),
-        unmanaged_runners: config::Unmanaged::Report,
-        drift_deletes_busy: false,
-        label_policy_enforcement: config::Enforcement::Audit,
-        audit_signing_key: None,
-        alerts: None,
-    };
-    let clock = Clock::default();
-    let client = GitHub::new(&github, clock.clone()).expect("a key");
-    Broker::new(settings, &github, store, client, clock)
 }
 
 #[tokio::main]
@@ -90,7 +58,7 @@ async fn main() {
     client.batch_execute("ANALYZE").await.expect("statistics");
     println!("inserted {count} events in {:.1} s; memory {:.0} MB", began.elapsed().as_secs_f64(), memory());
 
-    let broker = broker(store.clone());
+    let broker = inside::broker(store.clone(), "http://127.0.0.1:1", 1);
     let lease = broker.lead(Uuid::now_v7()).await.expect("a database").expect("the lease");
     let mut sealer = Sealer::default();
     let began = Instant::now();

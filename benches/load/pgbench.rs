@@ -15,11 +15,17 @@ const HEADER: &str = "\
 -- What one JIT provision is to Postgres, for pgbench. Written by `cargo bench` from Postgres' own log; only what
 -- must differ from one provision to the next is computed here, and what differs by itself is made constant.
 \\set seq :seq + 1
-\\set n :run * 100000000000 + :seq * 1000 + :client_id
+\\set n :run * 10000000000 + :seq * 1000 + :client_id
 ";
 
 /// The name of the runner whose statements are recorded.
 const NAME: &str = "recorded-for-pgbench";
+
+const READ_HEADER: &str = "\
+-- What reading one runner is to Postgres, for pgbench. Written by `cargo bench` from Postgres' own log; it reads what
+-- the provisions of the same run have written.
+\\set n :run * 10000000000 + random(1, :most) * 1000 + random(0, :clients - 1)
+";
 
 /// A script and where it lies.
 pub struct Script {
@@ -27,18 +33,39 @@ pub struct Script {
     path: PathBuf,
 }
 
-/// Lets the broker provision one runner while Postgres logs, and makes a script of it.
-pub async fn record(postgres: &Postgres, load: &Load, folder: &Path) -> Script {
-    // Twice: the first provision of a connection prepares its statements.
-    load.provision(&format!("{NAME}-not")).await;
+impl Script {
+    fn at(folder: &Path, name: &str, text: String) -> Script {
+        let path = folder.join(name);
+        std::fs::write(&path, &text).expect("a file");
+        Script { text, path }
+    }
+}
+
+/// Lets the broker provision and read one runner while Postgres logs, and makes scripts of both.
+pub async fn record(postgres: &Postgres, load: &Load, folder: &Path) -> [Script; 2] {
+    // Often: the first provision of a connection prepares its statements, and there are some connections.
+    for number in 0..20 {
+        load.provision(&format!("{NAME}-not-{number}")).await;
+    }
     set(postgres, "all").await;
     let id = load.provision(NAME).await;
+    let provisioned = std::fs::read_to_string(postgres.log()).expect("the server's log");
+    load.read(&id).await;
     set(postgres, "none").await;
     let log = std::fs::read_to_string(postgres.log()).expect("the server's log");
-    let text = script(&log, &id);
-    let path = folder.join("provision.sql");
-    std::fs::write(&path, &text).expect("a file");
-    Script { text, path }
+    let read = reading(&log[provisioned.len()..], &id);
+    [Script::at(folder, "provision.sql", script(&log, &id)), Script::at(folder, "read.sql", read)]
+}
+
+/// The statements that name the runner, as a pgbench script.
+fn reading(log: &str, id: &str) -> String {
+    let about: Vec<String> = statements(log)
+        .into_iter()
+        .filter(|(_, statement)| statement.contains(id))
+        .map(|(_, statement)| format!("{};", varied(&statement, id)))
+        .collect();
+    assert!(!about.is_empty(), "no read in the log:\n{log}");
+    format!("{READ_HEADER}{}\n", about.join("\n"))
 }
 
 /// Writes the script down for readers, if it says anything new.
@@ -81,27 +108,38 @@ fn script(log: &str, id: &str) -> String {
     format!("{HEADER}{}\n", body.join("\n"))
 }
 
-/// Every finished transaction of the log, each statement with its parameters filled in.
-fn transactions(log: &str) -> Vec<Vec<String>> {
+/// Every statement of the log by its session, with its parameters filled in.
+fn statements(log: &str) -> Vec<(&str, String)> {
     let line =
         Regex::new(r"^(\d+) (LOG|DETAIL):  (?:statement|execute [^:]*|parameters): ?(.*)$").expect("fixed");
-    let mut open: HashMap<&str, Vec<String>> = HashMap::new();
-    let mut done = Vec::new();
+    let mut all: Vec<(&str, String)> = Vec::new();
     for line in log.lines().filter_map(|text| line.captures(text)) {
         let (_, [process, kind, text]) = line.extract();
-        let statements = open.entry(process).or_default();
         match kind {
             "DETAIL" => {
-                if let Some(last) = statements.last_mut() {
+                if let Some((_, last)) = all.iter_mut().rfind(|(session, _)| *session == process) {
                     *last = filled(last, text);
                 }
             }
-            _ if text.starts_with("BEGIN") => *statements = vec![text.to_owned()],
+            _ => all.push((process, text.to_owned())),
+        }
+    }
+    all
+}
+
+/// Every finished transaction of the log.
+fn transactions(log: &str) -> Vec<Vec<String>> {
+    let mut open: HashMap<&str, Vec<String>> = HashMap::new();
+    let mut done = Vec::new();
+    for (process, text) in statements(log) {
+        let statements = open.entry(process).or_default();
+        match &text {
+            _ if text.starts_with("BEGIN") => *statements = vec![text],
             _ if text.starts_with("COMMIT") => {
-                statements.push(text.to_owned());
+                statements.push(text);
                 done.push(std::mem::take(statements));
             }
-            _ => statements.push(text.to_owned()),
+            _ => statements.push(text),
         }
     }
     done
@@ -143,20 +181,32 @@ fn varied(statement: &str, id: &str) -> String {
     text
 }
 
-/// Provisions a second by pgbench. `None`: it is not on this machine.
-pub async fn run(
-    postgres: &Postgres,
-    script: &Script,
-    run: usize,
-    clients: usize,
-    step: Duration,
-) -> Option<f64> {
+/// How pgbench runs: under its own number, with so many clients, for so long.
+#[derive(Clone, Copy)]
+pub struct Run {
+    pub number: usize,
+    pub clients: usize,
+    pub step: Duration,
+}
+
+/// Provisions and reads a second by pgbench. `None`: it is not on this machine.
+pub async fn run(postgres: &Postgres, scripts: &[Script; 2], run: Run) -> Option<[f64; 2]> {
+    let [provision, read] = scripts;
+    let provisions = rate(postgres, provision, run, 1).await?;
+    // So many at least has each client made.
+    let made = (provisions * run.step.as_secs_f64() / run.clients as f64 * 0.8) as u64;
+    Some([provisions, rate(postgres, read, run, made.max(1)).await?])
+}
+
+async fn rate(postgres: &Postgres, script: &Script, run: Run, most: u64) -> Option<f64> {
+    let Run { number, clients, step } = run;
     let mut command = Command::new(binary()?);
     command
         .args(["-n", "-M", "prepared", "-h"])
         .arg(postgres.socket_folder())
         .args(["-U", USER, "-c", &clients.to_string(), "-j", &clients.min(2).to_string()])
-        .args(["-T", &step.as_secs().to_string(), "-D", "seq=0", "-D", &format!("run={run}"), "-f"])
+        .args(["-T", &step.as_secs().to_string(), "-D", "seq=0", "-D", &format!("run={number}")])
+        .args(["-D", &format!("most={most}"), "-D", &format!("clients={clients}"), "-f"])
         .arg(&script.path)
         .arg("postgres");
     let done =
@@ -165,7 +215,8 @@ pub async fn run(
     let said = String::from_utf8_lossy(&done.stderr).into_owned();
     assert!(done.status.success(), "pgbench: {said}");
     let rate = printed.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-    Some(rate.unwrap_or_else(|| panic!("pgbench: {printed}{said}")))
+    // None at all in so short a time.
+    Some(rate.unwrap_or(f64::NAN))
 }
 
 /// The newest of this machine.

@@ -8,10 +8,8 @@ use std::time::{Duration, Instant};
 use runner_broker::dev::github::signature;
 use tokio::task::JoinSet;
 
-use super::client::{Connection, Load, Measured};
-
-/// What webhooks are signed with here.
-pub const SECRET: &str = "webhook-secret-of-the-benchmark";
+use crate::client::{Load, Measured};
+use crate::site::SECRET;
 
 /// Enough that a slow answer does not hold up those after it.
 const CONNECTIONS: usize = 64;
@@ -27,10 +25,10 @@ impl Load {
         let next = Arc::new(AtomicU64::new(0));
         let begun = Instant::now();
         let mut senders = JoinSet::new();
-        for _ in 0..CONNECTIONS {
-            let (port, next) = (self.port, next.clone());
+        for sender in 0..CONNECTIONS {
+            let (load, next) = (self.clone(), next.clone());
             senders.spawn(async move {
-                let mut connection = Connection::open(port).await.expect("a connection");
+                let mut connection = load.connect(sender).await.expect("a connection");
                 let mut latencies = Vec::new();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,53 @@ pub async fn paths(client: &Client) -> Vec<(&'static str, String)> {
     api.chain(pages(client).await).collect()
 }
 
+/// What is asked of a small database and of a large one: a caller, and a path whose answer is as long in both.
+pub async fn compared(client: &Client) -> Vec<(&'static str, &'static str, String)> {
+    let one = async |query: &str| column(client, query).await.pop().unwrap_or_default();
+    let of_live = "FROM runners WHERE status = 'active' ORDER BY id LIMIT 1 OFFSET 100";
+    let (id, name) =
+        (one(&format!("SELECT id {of_live}")).await, one(&format!("SELECT name {of_live}")).await);
+    let older =
+        "FROM runners WHERE status = 'deleted' ORDER BY id LIMIT 1 OFFSET (SELECT count(*) / 3 FROM runners)";
+    let older = one(&format!("SELECT id {older}")).await;
+    let event = one("SELECT (min(id) + max(id)) / 2 FROM audit_log").await;
+    let yesterday = one("SELECT (date_trunc('day', now()) - interval '1 day')::date::text").await;
+    let user = one("SELECT subject FROM runners ORDER BY id DESC LIMIT 1").await;
+    let (admin, team) = ("admin", "team-07");
+    let of_api = [
+        ("list", admin, "/runners".to_owned()),
+        ("list", admin, format!("/runners?cursor={older}")),
+        ("list", admin, "/runners?status=active".into()),
+        ("list", admin, "/runners?status=deleted".into()),
+        ("list", admin, "/runners?team=team-07&limit=20".into()),
+        ("list", team, "/runners?limit=20".into()),
+        ("list", admin, "/jobs".into()),
+        ("list", admin, "/admin/security-events?limit=20".into()),
+        ("get", admin, format!("/runners/{id}")),
+        ("get", admin, format!("/runners/{name}")),
+        ("get", admin, format!("/runners/{older}")),
+        ("audit page", admin, "/audit".into()),
+        ("audit page", admin, format!("/audit?cursor={event}")),
+        ("audit page", admin, "/audit?event_type=provisioned".into()),
+        ("audit page", admin, format!("/audit?runner={id}&limit=5")),
+        ("audit page", admin, "/audit?team=team-07".into()),
+        ("audit page", admin, format!("/audit?user={user}&limit=5")),
+        ("audit page", admin, "/audit?user=system:sync".into()),
+        ("audit page", admin, "/audit?success=false".into()),
+        ("audit page", admin, format!("/audit?since={yesterday}")),
+        ("audit page", team, "/audit".into()),
+    ];
+    let of_console =
+        ["/", "/runners", "/jobs", "/teams", "/audit", "/audit?success=false", "/security", "/system"];
+    let of_console = of_console.map(str::to_owned).into_iter().chain([
+        format!("/runners/{id}"),
+        format!("/audit/{event}"),
+        format!("/audit?cursor={event}"),
+    ]);
+    let of_api = of_api.map(|(group, caller, path)| (group, caller, format!("/api/v1{path}")));
+    of_api.into_iter().chain(of_console.map(|path| ("console page", admin, path))).collect()
+}
+
 async fn pages(client: &Client) -> Vec<(&'static str, String)> {
     let one = async |query: &str| column(client, query).await.pop().unwrap_or_default();
     let runner = one("SELECT id FROM runners WHERE status = 'active' ORDER BY id LIMIT 1 OFFSET 100").await;

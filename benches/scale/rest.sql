@@ -19,9 +19,4 @@ SELECT (lpad(to_hex((extract(epoch FROM :start) * 1000)::bigint + i), 12, '0') |
     'repo:octo-org/repo-' || i || ':ref:refs/heads/main', 'person-' || i || '@example.com', i % 50 <> 0, :start, now()
 FROM generate_series(1, :identities) AS i;
 
--- Nobody leads: sealing ten million events is another benchmark, and a sweep would miss every runner.
-INSERT INTO leases (name, holder, epoch, expires_at)
-VALUES ('leader', gen_random_uuid(), 1, now() + interval '30 days')
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, epoch = leases.epoch + 1, expires_at = excluded.expires_at;
-
 DROP TABLE bench_runners;

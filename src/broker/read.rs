@@ -13,9 +13,6 @@ use crate::store::runners::{self, Filter, Runner, Scope};
 /// Where `total` stops counting.
 pub const MOST_COUNTED: i64 = 10_000;
 
-/// How many events a single runner shows.
-const EVENTS_SHOWN: i64 = 100;
-
 /// How many of its jobs.
 const JOBS_SHOWN: i64 = 5;
 
@@ -66,12 +63,12 @@ impl Broker {
         let scope = runner_scope(caller);
         let mut conn = self.store.conn().await?;
         if let Ok(id) = id_or_name.parse() {
-            let (runner, events) = detail::by_id(&mut conn, id, EVENTS_SHOWN).await?;
+            let (runner, events) = detail::by_id(&mut conn, id).await?;
             let runner = runner.filter(|runner| scope.has(runner)).ok_or_else(not_found)?;
             return Ok((runner, events));
         }
         let runner = runners::find(&mut conn, id_or_name, &scope).await?.ok_or_else(not_found)?;
-        let events = audit::of_runner(&mut conn, runner.id, EVENTS_SHOWN).await?;
+        let events = audit::of_runner(&mut conn, runner.id, detail::EVENTS).await?;
         Ok((runner, events))
     }
 

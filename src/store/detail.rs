@@ -1,10 +1,12 @@
 //! One row of `runners` with its events from `audit_log`: what people look at most.
 
+use std::sync::OnceLock;
+
 use diesel::dsl::{AsSelect, SqlTypeOf};
-use diesel::pg::Pg;
+use diesel::pg::{Pg, PgQueryBuilder};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Uuid as SqlUuid};
+use diesel::query_builder::{AstPass, Query, QueryBuilder, QueryFragment, QueryId};
+use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -12,10 +14,13 @@ use super::audit::Event;
 use super::runners::Runner;
 use super::{Conn, Error};
 
-/// A runner by its id with its newest events, newest first. One statement: a second one would cost as much again.
-pub async fn by_id(conn: &mut Conn, id: Uuid, events: i64) -> Result<(Option<Runner>, Vec<Event>), Error> {
-    let detail = Detail { id, events, runner: Runner::as_select(), event: Event::as_select() };
-    let rows: Vec<(Runner, Option<Event>)> = detail.load(conn).await?;
+/// How many events of a runner are shown.
+pub const EVENTS: i64 = 100;
+
+/// A runner by its id with its newest events, newest first. One statement: a second one would cost as
+/// much again.
+pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<(Option<Runner>, Vec<Event>), Error> {
+    let rows: Vec<(Runner, Option<Event>)> = Detail { id }.load(conn).await?;
     let (runners, events): (Vec<Runner>, Vec<Option<Event>>) = rows.into_iter().unzip();
     Ok((runners.into_iter().next(), events.into_iter().flatten().collect()))
 }
@@ -24,9 +29,27 @@ pub async fn by_id(conn: &mut Conn, id: Uuid, events: i64) -> Result<(Option<Run
 /// events from their index and stop.
 struct Detail {
     id: Uuid,
-    events: i64,
-    runner: AsSelect<Runner, Pg>,
-    event: AsSelect<Event, Pg>,
+}
+
+impl Detail {
+    /// All but the id. Written once: naming fifty columns takes longer than most of the rest.
+    fn text() -> Result<&'static str, diesel::result::Error> {
+        static TEXT: OnceLock<String> = OnceLock::new();
+        if let Some(text) = TEXT.get() {
+            return Ok(text);
+        }
+        let mut columns = PgQueryBuilder::default();
+        Runner::as_select().to_sql(&mut columns, &Pg)?;
+        columns.push_sql(", ");
+        Event::as_select().to_sql(&mut columns, &Pg)?;
+        let text = format!(
+            // The limit is a part of the text, for Postgres to know when it plans.
+            "SELECT {} FROM runners LEFT JOIN LATERAL (SELECT * FROM audit_log WHERE runner_id = runners.id \
+             ORDER BY id DESC LIMIT {EVENTS}) AS audit_log ON true WHERE runners.id = ",
+            columns.finish()
+        );
+        Ok(TEXT.get_or_init(|| text))
+    }
 }
 
 impl QueryId for Detail {
@@ -40,16 +63,7 @@ impl Query for Detail {
 
 impl QueryFragment<Pg> for Detail {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("SELECT ");
-        self.runner.walk_ast(out.reborrow())?;
-        out.push_sql(", ");
-        self.event.walk_ast(out.reborrow())?;
-        out.push_sql(
-            " FROM runners LEFT JOIN LATERAL (SELECT * FROM audit_log WHERE runner_id = runners.id \
-             ORDER BY id DESC LIMIT ",
-        );
-        out.push_bind_param::<BigInt, _>(&self.events)?;
-        out.push_sql(") AS audit_log ON true WHERE runners.id = ");
+        out.push_sql(Detail::text()?);
         out.push_bind_param::<SqlUuid, _>(&self.id)?;
         out.push_sql(" ORDER BY audit_log.id DESC");
         Ok(())

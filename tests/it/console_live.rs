@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use reqwest::Response;
 use runner_broker::cli::serve::start;
 use serde_json::json;
@@ -106,6 +107,19 @@ async fn a_stream_ends_when_its_reader_is_deactivated() {
     let answer = crate::identities::set(&world, "deactivate", "blue", "boss").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(ends(&mut stream).await);
+}
+
+#[actix_web::test]
+async fn streams_that_begin_at_the_same_moment_all_go_on() {
+    let world = peopled().await;
+    let mut browsers = Vec::new();
+    for _ in 0..8 {
+        browsers.push(world.signed_in("blue").await);
+    }
+    let opened = join_all(browsers.iter().map(|browser| open(browser, "runners"))).await;
+    for mut stream in opened {
+        assert!(read_until(&mut stream, "retry: ").await.is_some());
+    }
 }
 
 #[actix_web::test]

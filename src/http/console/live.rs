@@ -87,9 +87,11 @@ impl Live {
     async fn stands(&self, state: &State, place: &Place) -> bool {
         let mut standing = self.standing.lock().await;
         if standing.asked.is_none_or(|asked| asked.elapsed() >= TICK) {
+            // Not when the answer comes: whoever has entered by then was not asked about.
+            let asked = Instant::now();
             let keys: Vec<String> = lock(&self.places).keys().cloned().collect();
             match state.broker.standing(&keys).await {
-                Ok(keys) => *standing = Standing { asked: Some(Instant::now()), keys },
+                Ok(keys) => *standing = Standing { asked: Some(asked), keys },
                 // Postgres is away: nothing is shown meanwhile that was not shown before.
                 Err(err) => {
                     tracing::debug!(error = %err, "whether sessions still stand could not be asked");

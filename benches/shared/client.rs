@@ -10,10 +10,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-/// Where the load goes, and as whom.
+/// Where the load goes, each connection to the next of these ports; and as whom.
 #[derive(Clone)]
 pub struct Load {
-    pub port: u16,
+    pub ports: Vec<u16>,
     pub token: String,
 }
 
@@ -30,8 +30,18 @@ impl Measured {
         Measured { latencies, took }
     }
 
+    /// One answer after the other.
+    pub fn of_milliseconds(latencies: &[f64]) -> Measured {
+        let took = Duration::from_secs_f64(latencies.iter().sum::<f64>() / 1000.0);
+        Measured::of(latencies.iter().map(|ms| (ms * 1000.0) as u32).collect(), took)
+    }
+
     pub fn count(&self) -> usize {
         self.latencies.len()
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.took.as_secs_f64()
     }
 
     /// Answers a second.
@@ -48,23 +58,43 @@ impl Measured {
 }
 
 impl Load {
-    /// Waits for the broker's `/health/ready`; panics if `lives` says that it has ended.
-    pub async fn until_ready(&self, mut lives: impl FnMut() -> bool) {
+    /// A connection to the replica whose turn it is.
+    pub async fn connect(&self, number: usize) -> std::io::Result<Connection> {
+        Connection::open(self.ports[number % self.ports.len()]).await
+    }
+
+    /// Waits for the broker's `/health/ready`, asking every so often; panics if `lives` says that it has ended.
+    pub async fn until_ready(&self, every: Duration, mut lives: impl FnMut() -> bool) {
         loop {
             assert!(lives(), "the broker has ended");
-            if let Ok(mut connection) = Connection::open(self.port).await
+            if let Ok(mut connection) = self.connect(0).await
                 && connection.call(&self.get("/health/ready")).await.is_ok_and(|(status, _)| status == 200)
             {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(every).await;
         }
+    }
+
+    /// The body of a page that needs no token.
+    pub async fn text(&self, path: &str) -> std::io::Result<String> {
+        let mut connection = self.connect(0).await?;
+        let (_, body) = connection.call(&format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n")).await?;
+        Ok(String::from_utf8_lossy(body).into_owned())
     }
 
     /// One JIT provision; the runner's id.
     pub async fn provision(&self, name: &str) -> String {
-        let mut connection = Connection::open(self.port).await.expect("a connection");
+        let mut connection = self.connect(0).await.expect("a connection");
         provision(&mut connection, &self.jit(name)).await
+    }
+
+    /// One runner is read.
+    pub async fn read(&self, id: &str) {
+        let mut connection = self.connect(0).await.expect("a connection");
+        let (status, _) =
+            connection.call(&self.get(&format!("/api/v1/runners/{id}"))).await.expect("an answer");
+        assert_eq!(status, 200, "{id}");
     }
 
     /// JIT provisions for so long; the ids of the runners.
@@ -72,10 +102,10 @@ impl Load {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let begun = Instant::now();
         let mut callers = JoinSet::new();
-        for _ in 0..connections {
+        for number in 0..connections {
             let load = self.clone();
             callers.spawn(async move {
-                let mut connection = Connection::open(load.port).await.expect("a connection");
+                let mut connection = load.connect(number).await.expect("a connection");
                 let (mut latencies, mut ids) = (Vec::new(), Vec::new());
                 while begun.elapsed() < step {
                     let request = load.jit(&format!("b{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
@@ -98,7 +128,7 @@ impl Load {
         for number in 0..connections {
             let (load, ids) = (self.clone(), ids.clone());
             callers.spawn(async move {
-                let mut connection = Connection::open(load.port).await.expect("a connection");
+                let mut connection = load.connect(number).await.expect("a connection");
                 let mut latencies = Vec::new();
                 while begun.elapsed() < step {
                     // A stride that visits all of them in no order.
@@ -119,7 +149,7 @@ impl Load {
         format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\r\n", self.token)
     }
 
-    fn jit(&self, name: &str) -> String {
+    pub fn jit(&self, name: &str) -> String {
         let body = format!(r#"{{"runner_name":"{name}","labels":["docker"]}}"#);
         format!(
             "POST /api/v1/runners/jit HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\

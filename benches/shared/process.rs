@@ -25,6 +25,12 @@ pub fn cpu(process: u32) -> f64 {
     seconds(&stat(&process.to_string()), false)
 }
 
+/// As `cpu`, of this process's first thread alone: a load on a runtime of that one thread.
+pub fn cpu_of_the_first_thread() -> f64 {
+    let process = std::process::id();
+    seconds(&stat(&format!("{process}/task/{process}")), false)
+}
+
 /// As `cpu`, with its children, those that live and those that have ended: Postgres' sessions.
 pub fn cpu_with_children(process: u32) -> f64 {
     let parent = process.to_string();
@@ -36,12 +42,28 @@ pub fn cpu_with_children(process: u32) -> f64 {
     seconds(&stat(&parent), true) + children.sum::<f64>()
 }
 
+/// A number of `/proc/PID/status`; of memory, kilobytes.
+pub fn status(process: u32, field: &str) -> f64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let number = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
+    number.unwrap_or(f64::NAN)
+}
+
 /// Resident memory of a process now, in MB.
 pub fn resident(process: u32) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
-    kilobytes.unwrap_or(f64::NAN) / 1024.0
+    status(process, "VmRSS") / 1024.0
+}
+
+/// How many files and sockets a process has open.
+pub fn handles(process: u32) -> f64 {
+    std::fs::read_dir(format!("/proc/{process}/fd")).map_or(f64::NAN, |all| all.count() as f64)
+}
+
+/// How many on this machine ran or wanted to, over the last minute.
+pub fn machine_load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|load| load.parse().ok()).unwrap_or(f64::NAN)
 }
 
 /// The most memory that a process has had while this lives.
