@@ -37,7 +37,7 @@ async fn all_of(path: &str) -> Option<Vec<Ran>> {
     }
     let around = AROUND.iter().find(|(of, _)| *of == path).unwrap_or_else(|| panic!("{path} is in no table"));
     let runs = document(path).runs();
-    let mut shell = Shell::new(around.1).await;
+    let mut shell = Shell::new(path, around.1).await;
     let blocks: Vec<_> = runs.iter().map(|(block, _)| block.clone()).collect();
     let ran = shell.run(&blocks).await;
     for (ran, (block, output)) in ran.iter().zip(&runs) {

@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
 use crate::database::TestDatabase;
-use crate::markdown::Block;
+use crate::markdown::{Block, root};
 use crate::process::{Replica, Site};
 use crate::support::migrated;
 use crate::tools::free_port;
@@ -21,6 +21,10 @@ use crate::tools::free_port;
 /// For all commands of one document together.
 const LIMIT: Duration = Duration::from_secs(180);
 const BINARY: &str = env!("CARGO_BIN_EXE_runner-broker");
+
+/// Tells what it did; a script that wants something else of it gets that.
+const CURL: &str = r#"case " $* " in *" -w "* | *" --write-out "*) exec "$REAL_CURL" "$@" ;; esac
+exec "$REAL_CURL" "$@" -w '%{stderr}@curl %{method} %{http_code} %{url_effective}\n'"#;
 
 /// What a document's reader has running.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,8 +65,17 @@ enum Running {
 }
 
 impl Shell {
-    pub async fn new(around: Around) -> Shell {
+    /// For this document. What lies beside it in a folder of examples is there as well.
+    pub async fn new(document: &str, around: Around) -> Shell {
         let folder = tempfile::tempdir().expect("a folder");
+        let beside = root().join(document);
+        let beside = beside.parent().filter(|_| document.starts_with("examples/"));
+        for file in beside.into_iter().flat_map(|beside| beside.read_dir().expect("a folder")) {
+            let file = file.expect("a file").path();
+            if let Some(name) = file.file_name().filter(|_| file.is_file()) {
+                std::fs::copy(&file, folder.path().join(name)).expect("a file");
+            }
+        }
         match around {
             Around::Dev => Shell::beside_dev(folder).await,
             Around::Replica => Shell::beside_a_replica(folder).await,
@@ -142,12 +155,10 @@ impl Shell {
 
     /// `runner-broker` and `cargo run` are the built binary; curl tells what it did.
     fn put_programs(&self, before: &str) {
-        let curl =
-            "exec \"$REAL_CURL\" \"$@\" -w '%{stderr}@curl %{method} %{http_code} %{url_effective}\\n'";
         let cargo = "[ \"$1 $2 $3\" = 'run -q --' ] || exit 2\nshift 3\nexec runner-broker \"$@\"";
         let broker = format!("{before}\nexec {BINARY} \"$@\"");
         std::fs::create_dir(self.file(".bin")).expect("a folder");
-        for (name, text) in [("curl", curl), ("cargo", cargo), ("runner-broker", &broker)] {
+        for (name, text) in [("curl", CURL), ("cargo", cargo), ("runner-broker", &broker)] {
             let path = self.file(".bin").join(name);
             std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a file");
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("our own");
