@@ -100,6 +100,7 @@ fn every_command_helps_with_an_example() {
         &["policy", "check"],
         &["policy", "apply"],
         &["policy", "show"],
+        &["doctor"],
         &["openapi"],
     ];
     for command in commands {
@@ -126,6 +127,7 @@ fn what_is_called_wrongly_exits_with_2() {
         &["export-audit-log", "--since", "yesterday", "--output", "x"],
         &["verify-audit-log", "--file", "x"],
         &["audit-key", "generate"],
+        &["doctor", "--yaml"],
         &["policy", "check", "/nowhere/policy.toml"],
         &["policy", "apply"],
         &["dev", "--port", "65535"],

@@ -37,6 +37,7 @@ mod deactivated;
 mod dev_command;
 mod dev_github;
 mod documents;
+mod doctor;
 mod drift;
 mod export;
 mod github;

@@ -25,6 +25,7 @@ mod console;
 mod crash;
 mod crash_step;
 mod documents;
+mod doctor;
 mod frozen;
 mod fuzzer;
 mod leader;
