@@ -34,6 +34,7 @@ mod database_away;
 mod database_hosts;
 mod database_tls;
 mod deactivated;
+mod deployment;
 mod dev_command;
 mod dev_github;
 mod documents;

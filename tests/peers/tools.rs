@@ -40,6 +40,13 @@ pub fn machine_program(name: &str) -> Option<PathBuf> {
     or_skip(on_path(name), name)
 }
 
+/// A program that `.ci/run` takes out of a package, else one of the machine's. `None`: the test is to be skipped.
+pub fn fetched_program(name: &str) -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers-bin").join(name);
+    let program = Some(fetched).filter(|path| path.is_file()).or_else(|| on_path(name));
+    or_skip(program, &format!("{name} ('.ci/run' fetches it to target/peers-bin)"))
+}
+
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
