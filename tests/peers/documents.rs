@@ -25,6 +25,7 @@ const AROUND: &[(&str, Around)] = &[
     ("docs/OPERATING.md", Around::Replica),
     ("docs/SECURITY.md", Around::Replica),
     ("docs/UPGRADING.md", Around::Replica),
+    ("examples/README.md", Around::Dev),
 ];
 
 /// Programs that the documents' commands want.
@@ -84,6 +85,7 @@ documents_that_run! {
     the_commands_of_audit_do_what_it_says: "docs/AUDIT.md",
     the_commands_of_callers_do_what_it_says: "docs/CALLERS.md",
     the_commands_of_concepts_do_what_it_says: "docs/CONCEPTS.md",
+    the_commands_of_the_examples_do_what_it_says: "examples/README.md",
     the_commands_of_operating_do_what_it_says: "docs/OPERATING.md",
     the_commands_of_security_do_what_it_says: "docs/SECURITY.md",
     the_commands_of_upgrading_do_what_it_says: "docs/UPGRADING.md",

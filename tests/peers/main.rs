@@ -30,6 +30,7 @@ mod deploy;
 mod deploy_chart;
 mod deploy_metrics;
 mod deploy_runs;
+mod examples;
 mod frozen;
 mod fuzzer;
 mod leader;

@@ -52,7 +52,8 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-fn or_skip(program: Option<PathBuf>, what: &str) -> Option<PathBuf> {
+/// What there is. `None`: the test is to be skipped, which is said, or is a failure.
+pub fn or_skip<T>(program: Option<T>, what: &str) -> Option<T> {
     if program.is_some() {
         return program;
     }
