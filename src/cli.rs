@@ -5,6 +5,7 @@ mod audit_verify;
 mod doctor;
 mod policy;
 mod reload;
+mod request;
 mod runners;
 pub mod serve;
 
@@ -57,6 +58,9 @@ pub enum Command {
         after_help = "Examples:\n  runner-broker doctor\n  runner-broker doctor --json | jq '.checks[] | select(.state == \"fault\")'\n\nAsks Postgres, the identity providers and GitHub; changes nothing, and needs no serve that runs. Exit code 1: something does not work; 2: the configuration is wrong."
     )]
     Doctor(doctor::Doctor),
+    /// Ask a broker for a runner, with a token that is found here, and start it: for scripts and CI
+    #[command(subcommand, after_help = request::HELP)]
+    Request(Box<request::Request>),
     /// Print the OpenAPI document
     #[command(after_help = "Example:\n  runner-broker openapi > openapi.json")]
     Openapi,
@@ -69,6 +73,8 @@ pub enum Failure {
     Usage(String),
     /// 1: tried, and failed.
     Failed(String),
+    /// What was run here ended with this; there is nothing to add.
+    Exit(u8),
 }
 
 impl From<Faults> for Failure {
@@ -124,8 +130,16 @@ impl Command {
             Command::AuditKey(key) => key.run().await,
             Command::Policy(policy) => policy.run().await,
             Command::Doctor(doctor) => doctor.run().await,
+            Command::Request(request) => request.run().await,
             Command::Openapi => print_openapi(),
         }
+    }
+
+    /// Whether this command wants the broker's configuration, of which `.env` in the working folder is a part.
+    /// Who asks for a runner may stand in a checkout of somebody else's, where that file is his, and could name
+    /// another broker to send the token to.
+    pub fn reads_env_file(&self) -> bool {
+        !matches!(self, Command::Request(_))
     }
 }
 
@@ -141,6 +155,7 @@ pub fn exit_code(done: Done) -> ExitCode {
             eprintln!("runner-broker: {why}");
             ExitCode::FAILURE
         }
+        Err(Failure::Exit(code)) => ExitCode::from(code),
     }
 }
 

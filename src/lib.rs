@@ -16,6 +16,7 @@ pub mod policy;
 pub mod seal;
 
 pub mod certificate;
+pub mod client;
 pub mod telemetry;
 
 pub mod config;

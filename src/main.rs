@@ -33,15 +33,28 @@ fn main() -> ExitCode {
         eprintln!("runner-broker: another TLS provider is installed already");
         return ExitCode::FAILURE;
     }
-    if let Err(err) = config::load_env_file() {
+    let command = Cli::parse().command;
+    if command.reads_env_file()
+        && let Err(err) = config::load_env_file()
+    {
         eprintln!("runner-broker: .env: {}", without_value(&err));
         return ExitCode::from(2);
     }
     match tokio::runtime::Runtime::new() {
-        Ok(runtime) => exit_code(runtime.block_on(run(Cli::parse().command))),
+        Ok(runtime) => exit_code(runtime.block_on(run(command))),
         Err(err) => {
             eprintln!("runner-broker: no threads: {err}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+impl Command {
+    fn reads_env_file(&self) -> bool {
+        match self {
+            Command::Broker(command) => command.reads_env_file(),
+            #[cfg(feature = "dev")]
+            Command::Dev(_) => true,
         }
     }
 }

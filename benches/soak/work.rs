@@ -103,7 +103,7 @@ impl Work {
         self.at_rate(rates.provisions, stop, |work, due, n| async move { work.life(due, n).await });
         self.at_rate(rates.reads, stop, |work, due, n| async move {
             let Some((team, id)) = work.some_runner(n) else { return };
-            let reader = if n % 2 == 0 { team } else { TEAMS };
+            let reader = if n.is_multiple_of(2) { team } else { TEAMS };
             let request = work.get(reader, &format!("/api/v1/runners/{id}"));
             work.lines.call(&work.tally, READ, due, &request).await;
         });
@@ -169,7 +169,7 @@ impl Work {
         let (_, made) = tokio::join!(self.deliver(&job), self.provision(due, team, number));
         let Some(made) = made else { return };
         sleep(Duration::from_millis(1_000 + self.drawn(n) % 3_000)).await;
-        if n % REMOVED == 0 {
+        if n.is_multiple_of(REMOVED) {
             let path = format!("/api/v1/runners/{}", made.runner_id);
             let request = self.get(team, &path).replacen("GET", "DELETE", 1);
             self.lines.call(&self.tally, REMOVE, Instant::now(), &request).await;

@@ -82,6 +82,7 @@ impl Reloads {
         match applied.await {
             Ok(()) => Ok(true),
             Err(Failure::Usage(why) | Failure::Failed(why)) => Err(why),
+            Err(Failure::Exit(code)) => Err(format!("exit code {code}")),
         }
     }
 }

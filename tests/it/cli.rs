@@ -101,6 +101,9 @@ fn every_command_helps_with_an_example() {
         &["policy", "apply"],
         &["policy", "show"],
         &["doctor"],
+        &["request"],
+        &["request", "jit"],
+        &["request", "registration"],
         &["openapi"],
     ];
     for command in commands {
@@ -130,6 +133,7 @@ fn what_is_called_wrongly_exits_with_2() {
         &["doctor", "--yaml"],
         &["policy", "check", "/nowhere/policy.toml"],
         &["policy", "apply"],
+        &["request", "jit"],
         &["dev", "--port", "65535"],
     ];
     for call in calls {

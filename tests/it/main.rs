@@ -64,6 +64,7 @@ mod provision_refused;
 mod races;
 mod read;
 mod remove;
+mod request;
 mod roles;
 mod schema;
 mod schema_columns;

@@ -1,0 +1,100 @@
+//! Trying again: with growing, jittered pauses, never sooner than the other side wants, within one limit.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, duration, say};
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What came of one attempt.
+pub enum Attempt<T> {
+    Done(T),
+    /// `at_least`: sooner is no use.
+    Again {
+        why: String,
+        at_least: Option<Duration>,
+    },
+}
+
+/// How long to go on, and whether somebody wants it to end. Clones share both.
+#[derive(Clone)]
+pub struct Patience {
+    begun: Instant,
+    limit: Duration,
+    stop: CancellationToken,
+}
+
+impl Patience {
+    pub fn new(limit: Duration) -> Patience {
+        Patience { begun: Instant::now(), limit, stop: CancellationToken::new() }
+    }
+
+    /// No attempt from now on; the one under way goes on.
+    pub fn lose(&self) {
+        self.stop.cancel();
+    }
+
+    fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.begun.elapsed())
+    }
+
+    /// Attempts it until it is done, or will not be, or the time is over. `what` it is, for whoever waits.
+    pub async fn until_done<T>(
+        &self,
+        what: &str,
+        mut attempt: impl AsyncFnMut() -> Result<Attempt<T>, Error>,
+    ) -> Result<T, Error> {
+        for number in 0.. {
+            let gave_up = |why: String| Error::GaveUp { after: self.begun.elapsed(), why };
+            let (why, at_least) = match tokio::time::timeout(self.left(), attempt()).await {
+                Ok(Ok(Attempt::Done(done))) => return Ok(done),
+                Ok(Ok(Attempt::Again { why, at_least })) => (why, at_least),
+                Ok(Err(err)) => return Err(err),
+                Err(_) => return Err(gave_up(format!("{what}: no answer"))),
+            };
+            let pause = pause(number, at_least);
+            if pause >= self.left() {
+                let why = match at_least {
+                    Some(wanted) => format!("{what}: {why}; it wants {} to pass first", duration(wanted)),
+                    None => format!("{what}: {why}"),
+                };
+                return Err(gave_up(why));
+            }
+            say(&format!("{what}: {why}; trying again in {}", duration(pause)));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => return Err(Error::Stopped),
+            }
+        }
+        Err(Error::Stopped)
+    }
+}
+
+/// Twice as long each time. Whoever failed at the same moment must not come back at the same moment.
+fn pause(number: u32, at_least: Option<Duration>) -> Duration {
+    let most = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(number)).min(LONGEST_PAUSE);
+    match at_least {
+        Some(wanted) => wanted + (most / 4).mul_f64(rand::random()),
+        None => most / 2 + (most / 2).mul_f64(rand::random()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_limit_and_keep_to_what_was_asked_for() {
+        for number in 0..40 {
+            let pause = pause(number, None);
+            assert!(pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE, "{number}: {pause:?}");
+        }
+        assert!(pause(6, None) >= LONGEST_PAUSE / 2);
+        let wanted = Duration::from_secs(7);
+        assert!((0..100).all(|_| (wanted..wanted + FIRST_PAUSE).contains(&pause(0, Some(wanted)))));
+    }
+}
