@@ -97,7 +97,10 @@ fn kept<T>(made: Result<Option<T>, Failure>, checks: &mut Vec<Check>) -> Option<
 
 /// `VARIABLE: what is wrong`, as a check.
 fn of_configuration(failure: Failure) -> Check {
-    let (Failure::Usage(why) | Failure::Failed(why)) = failure;
+    let why = match failure {
+        Failure::Usage(why) | Failure::Failed(why) => why,
+        Failure::Exit(code) => format!("exit code {code}"),
+    };
     let (variable, why) = why.split_once(": ").unwrap_or(("", &why));
     Check::configuration(variable, why)
 }

@@ -31,6 +31,7 @@ mod deploy_chart;
 mod deploy_metrics;
 mod deploy_runs;
 mod examples;
+mod doctor;
 mod frozen;
 mod fuzzer;
 mod leader;
