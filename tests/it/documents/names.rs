@@ -23,21 +23,25 @@ const CODES: [&str; 5] = [
 const EVENTS: &str = include_str!("../../../src/broker/events.rs");
 
 /// What other programs call their variables and codes.
-const OTHERS: [&str; 14] = [
+const OTHERS: [&str; 18] = [
     "ACTIONS_RUNNER_INPUT_JITCONFIG",
     "BENCH_CONNECTIONS",
     "BENCH_FSYNC",
     "BENCH_SECONDS",
+    "CI_JOB_ID",
     "CLIENT_ID",
     "DATABASE_LISTEN_URL",
     "MODEL_SEED",
     "MODEL_SEQUENCES",
+    "NO_COLOR",
     "OWNER_URL",
     "REQUIRE_PEERS",
     "RESTORED_URL",
+    "RUNNER_MANUALLY_TRAP_SIG",
+    "RUNNER_TRACKING_ID",
     "SCALE_INDEX_COSTS",
-    "SSL_CERT_FILE",
     "SSL_CERT_DIR",
+    "SSL_CERT_FILE",
 ];
 
 fn first_words(path: &str, heading: &str) -> Vec<String> {
