@@ -6,6 +6,8 @@
 mod browser;
 #[path = "../it/database.rs"]
 mod database;
+#[path = "../it/markdown.rs"]
+mod markdown;
 #[path = "../it/support.rs"]
 mod support;
 
@@ -27,6 +29,7 @@ mod deploy_chart;
 mod deploy_metrics;
 mod deploy_runs;
 mod doctor;
+mod documents;
 mod examples;
 mod frozen;
 mod fuzzer;
