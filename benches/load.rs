@@ -272,7 +272,9 @@ async fn main() {
     if !connections.is_empty() {
         by_connections(&mut site, &load, step, &connections).await;
     }
-    by_replicas(&mut site, &load.token, step, &replicas).await;
+    if !replicas.is_empty() {
+        by_replicas(&mut site, &load.token, step, &replicas).await;
+    }
     let rate = number("BENCH_WEBHOOKS", 1000);
     if rate > 0 {
         let start = site.cpu();

@@ -42,6 +42,9 @@ mod process;
 #[path = "shared/site.rs"]
 #[allow(dead_code, reason = "some of it is another benchmark's")]
 mod site;
+#[path = "shared/table.rs"]
+#[allow(dead_code, reason = "some of it is another benchmark's")]
+mod table;
 #[path = "scale/inside.rs"]
 mod within;
 
@@ -53,6 +56,7 @@ use tokio_postgres::Client;
 use compare::{Line, Side};
 use fill::Size;
 use site::{Plan, Site, member, number, setting, sign_in};
+use table::Table;
 use within::Inside;
 
 /// No page may take more of a CPU; what a caller waits for is another thing on a busy machine.
@@ -155,15 +159,19 @@ async fn behind_the_scenes(site: &Site, clients: &[Client; 2]) -> Vec<Line> {
     ]
 }
 
-async fn compared(site: &Site, clients: &[Client; 2], rounds: u64) -> Vec<Line> {
+async fn compared(site: &Site, clients: &[Client; 2], rounds: u64, table: &mut Table) -> Vec<Line> {
     let [small, large] = [paths::compared(&clients[0]).await, paths::compared(&clients[1]).await];
     let mut lines = Vec::new();
     for ((group, caller, path), (_, _, other)) in small.iter().zip(&large) {
         let mut sides = [Side::of(site, 0, caller).await, Side::of(site, 1, caller).await];
-        lines.push(compare::ask(site, &mut sides, group, [path, other], rounds).await);
+        let line = compare::ask(site, &mut sides, group, [path, other], rounds).await;
+        table.push(line.cells());
+        lines.push(line);
     }
     let mut sides = [Side::of(site, 0, "team-07").await, Side::of(site, 1, "team-07").await];
-    lines.push(compare::provisions(site, &mut sides, 5 * rounds).await);
+    let line = compare::provisions(site, &mut sides, 5 * rounds).await;
+    table.push(line.cells());
+    lines.push(line);
     lines
 }
 
@@ -202,9 +210,10 @@ async fn main() {
     if setting("SCALE_INDEX_COSTS").as_deref() == Some("on") {
         fill::costs(&clients[1]).await;
     }
-    let mut lines = Vec::new();
+    let (mut lines, mut table) = (Vec::new(), compare::table(sizes.map(|size| size.runners)));
     if only.as_deref() != Some("paths") {
         lines = behind_the_scenes(&site, &clients).await;
+        lines.iter().for_each(|line| table.push(line.cells()));
     }
     for (name, client) in NAMES.into_iter().zip(&clients) {
         lease(client).await;
@@ -216,8 +225,9 @@ async fn main() {
     site.ready().await;
     let rounds = number("SCALE_ROUNDS", 40);
     if only.as_deref() != Some("paths") {
-        lines.extend(compared(&site, &clients, rounds).await);
-        compare::print([sizes[0].runners, sizes[1].runners], &lines);
+        lines.extend(compared(&site, &clients, rounds, &mut table).await);
+        table.print();
+        compare::print_verdict(&lines);
     }
     if only.as_deref() != Some("compare") {
         let slow = all_paths(&site, &clients[1], rounds).await;

@@ -50,6 +50,7 @@ mod verdict;
 mod work;
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -107,7 +108,7 @@ async fn site() -> Site {
     let client = site.client("postgres").await;
     for person in 0..PEOPLE {
         // Half of them see everything, half their team's.
-        let team = if person % 2 == 0 { "admin".into() } else { format!("team-{}", person % TEAMS) };
+        let team = if person.is_multiple_of(2) { "admin".into() } else { format!("team-{}", person % TEAMS) };
         sign_in(&client, site.issuer.url(), &format!("person-{person}"), &team).await;
     }
     site.start("postgres");
@@ -116,10 +117,10 @@ async fn site() -> Site {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() {
+async fn main() -> ExitCode {
     // `cargo test --all-targets` runs this as well, without the flag.
     if !std::env::args().any(|argument| argument == "--bench") {
-        return;
+        return ExitCode::SUCCESS;
     }
     let out = setting("SOAK_OUT")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/soak"), PathBuf::from);
@@ -148,7 +149,7 @@ async fn main() {
         };
         let (values, errors) = sampler.sample(&work, &streams).await;
         series.push(begun.elapsed().as_secs_f64(), values, &errors).expect("a file");
-        if is_over || series.len() % 6 == 0 {
+        if is_over || series.len().is_multiple_of(6) {
             draw(&series, &out);
             println!("{}", verdict::line(&series));
         }
@@ -161,14 +162,14 @@ async fn main() {
     let whole = work.tally.whole();
     let (text, is_good) = verdict::verdict(&series, &whole);
     println!("\n{text}\n{}", out.join("soak.svg").display());
-    if !is_good {
-        eprintln!(
-            "something grows or failed; the broker's last warnings:\n{}",
-            verdict::warnings(&work.site.log())
-        );
-        drop(work);
-        std::process::exit(1);
+    if is_good {
+        return ExitCode::SUCCESS;
     }
+    eprintln!(
+        "something grows or failed; the broker's last warnings:\n{}",
+        verdict::warnings(&work.site.log())
+    );
+    ExitCode::FAILURE
 }
 
 fn draw(series: &Series, out: &Path) {

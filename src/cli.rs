@@ -2,6 +2,7 @@
 
 mod audit;
 mod audit_verify;
+mod doctor;
 mod policy;
 mod reload;
 mod request;
@@ -52,6 +53,11 @@ pub enum Command {
     /// Check, apply or show the policy
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Policy(policy::Policy),
+    /// Check all that the broker needs, and say what to do about what is wrong
+    #[command(
+        after_help = "Examples:\n  runner-broker doctor\n  runner-broker doctor --json | jq '.checks[] | select(.state == \"fault\")'\n\nAsks Postgres, the identity providers and GitHub; changes nothing, and needs no serve that runs. Exit code 1: something does not work; 2: the configuration is wrong."
+    )]
+    Doctor(doctor::Doctor),
     /// Ask a broker for a runner, with a token that is found here, and start it: for scripts and CI
     #[command(subcommand, after_help = request::HELP)]
     Request(Box<request::Request>),
@@ -123,6 +129,7 @@ impl Command {
             Command::VerifyAuditLog(verify) => verify.run().await,
             Command::AuditKey(key) => key.run().await,
             Command::Policy(policy) => policy.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
             Command::Request(request) => request.run().await,
             Command::Openapi => print_openapi(),
         }

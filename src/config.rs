@@ -151,6 +151,15 @@ impl Config {
         Reader::of_process().finish(|reader| (Config::read(reader), Log::read(reader)))
     }
 
+    /// The same with everything that is wrong with it. What is at fault has a stand-in.
+    pub fn from_env_with_faults() -> (Config, Faults) {
+        Reader::of_process().finish_anyway(|reader| {
+            let config = Config::read(reader);
+            Log::read(reader);
+            config
+        })
+    }
+
     fn read(reader: &mut Reader) -> Config {
         Config {
             http: Http::read(reader),

@@ -15,6 +15,7 @@ pub mod store;
 pub mod policy;
 pub mod seal;
 
+pub mod certificate;
 pub mod client;
 pub mod telemetry;
 

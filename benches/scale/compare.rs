@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use regex::Regex;
 use serde_json::json;
 
 use crate::client::{Connection, Load, Measured};
 use crate::site::{Site, session_of};
+use crate::table::Table;
 
 /// What is asked may take so many times as long with a thousand times the history.
 const MOST: f64 = 1.5;
@@ -123,7 +125,7 @@ pub async fn provisions(site: &Site, sides: &mut [Side; 2], rounds: u64) -> Line
         for (place, side) in sides.iter_mut().enumerate() {
             let begun = side.cpu(site);
             for n in 0..10 {
-                let one = side.provision(&format!("new-{}-{block}-{n}", std::process::id())).await;
+                let one = side.provision(&format!("new-{}-{place}-{block}-{n}", std::process::id())).await;
                 // The first few warm connections.
                 if block > 0 {
                     took[place].push(one);
@@ -152,40 +154,60 @@ pub fn line(
 
 /// A path without what differs from run to run.
 fn shown(path: &str) -> String {
-    let is_name =
-        |part: &str| part.len() > 20 || part.len() > 3 && part.bytes().all(|byte| byte.is_ascii_digit());
-    let parts: Vec<&str> = path
-        .split_inclusive(['/', '=', '&', '?'])
-        .map(|part| if is_name(part.trim_end_matches('&')) { "…" } else { part })
-        .collect();
-    format!("`{}`", parts.concat().trim_start_matches("/api/v1"))
+    let mut path = path.trim_start_matches("/api/v1").to_owned();
+    for (what, with) in [
+        (r"repo:[^&]*", "{subject}"),
+        (r"\d{4}-\d\d-\d\d", "{yesterday}"),
+        (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "{id}"),
+        (r"ci-[0-9a-f]+-[0-9a-f]+", "{name}"),
+        (r"([/=])\d{3,}", "$1{id}"),
+    ] {
+        path = Regex::new(what).expect("fixed").replace_all(&path, with).into_owned();
+    }
+    format!("`{path}`")
 }
 
-/// As a table in Markdown; what takes too long is marked, and named at the end.
-pub fn print(sizes: [u64; 2], lines: &[Line]) {
-    let [small, large] = sizes;
-    println!("\n| | | p50, {small} runners | p50, {large} | times | p99 | p99 | CPU | CPU | |");
-    println!("|---|---|---|---|---|---|---|---|---|---|");
-    let ratio = |line: &Line| line.p50[1] / line.p50[0];
-    for line in lines {
-        let mark = if ratio(line) > MOST { "**" } else { "" };
-        let cpu = line.cpu.map_or(" | ".to_owned(), |[one, other]| format!("{one:.1} ms | {other:.1} ms"));
-        let ([small, large], [small99, large99]) = (line.p50, line.p99);
-        println!(
-            "| {} | {} | {small:.2} ms | {large:.2} ms | {mark}{:.2}{mark} | {small99:.1} ms | {large99:.1} ms | {cpu} | {} |",
-            line.group,
-            line.what,
-            ratio(line),
-            line.remark
-        );
+/// What `Line::cells` goes under.
+pub fn table(sizes: [u64; 2]) -> Table {
+    let [small, large] = sizes.map(|size| format!("p50, {size} runners"));
+    let head = ["kind", "what", &small, &large, "times", "p99", "p99", "CPU", "CPU", "remark"];
+    Table::new("scale", &head)
+}
+
+impl Line {
+    fn times(&self) -> f64 {
+        self.p50[1] / self.p50[0]
     }
-    let slower: Vec<String> = lines
-        .iter()
-        .filter(|line| ratio(line) > MOST)
-        .map(|line| format!("{} {} ({:.2})", line.group, line.what, ratio(line)))
-        .collect();
-    let fine = lines.len() - slower.len();
-    println!("\n{fine} of {} take at most {MOST} times as long; not: {}", lines.len(), slower.join(", "));
+
+    /// What takes too long is in bold.
+    pub fn cells(&self) -> Vec<String> {
+        let mark = if self.times() > MOST { "**" } else { "" };
+        let times = format!("{mark}{:.2}{mark}", self.times());
+        let milliseconds =
+            |values: [f64; 2], places: usize| values.map(|value| format!("{value:.places$} ms"));
+        let cpu = self.cpu.map_or_else(Default::default, |cpu| milliseconds(cpu, 1));
+        let [small, large] = milliseconds(self.p50, 2);
+        let [small99, large99] = milliseconds(self.p99, 1);
+        let [cpu, other] = cpu;
+        let words = [self.group.to_owned(), self.what.clone()];
+        words
+            .into_iter()
+            .chain([small, large, times, small99, large99, cpu, other, self.remark.clone()])
+            .collect()
+    }
+}
+
+/// How many there are that take too long, and which.
+pub fn print_verdict(lines: &[Line]) {
+    let (fine, slower): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|line| line.times() <= MOST);
+    let named = |line: &&Line| format!("{} {} ({:.2})", line.group, line.what, line.times());
+    let slower: Vec<String> = slower.iter().map(named).collect();
+    println!(
+        "\n{} of {} take at most {MOST} times as long; not: {}",
+        fine.len(),
+        lines.len(),
+        slower.join(", ")
+    );
 }
 
 /// How many rows a page has, of how many, and whether there is another one.

@@ -99,7 +99,7 @@ pub async fn sizes(client: &Client) {
              || pg_total_relation_size(c.oid) / 1000000 || ' MB (' || (SELECT string_agg(i.relname || ' '
                  || pg_relation_size(i.oid) / 1000000, ', ' ORDER BY pg_relation_size(i.oid) DESC)
              FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid WHERE x.indrelid = c.oid) || ')'
-         FROM pg_class c WHERE c.relname IN ('runners', 'audit_log', 'jobs', 'identities') ORDER BY c.relname",
+         FROM pg_class c WHERE c.relname IN ('runners', 'audit_log', 'jobs', 'identities', 'audit_tree', 'audit_nodes') ORDER BY c.relname",
     )
     .await
     {

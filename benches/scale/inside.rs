@@ -82,7 +82,7 @@ impl Inside {
     /// What a sweep takes.
     pub async fn sweep(&mut self) -> Duration {
         for (target, name) in self.live.iter().take(CHANGED) {
-            let change = if self.rounds % 2 == 0 { GitHub::start_job } else { GitHub::finish_job };
+            let change = if self.rounds.is_multiple_of(2) { GitHub::start_job } else { GitHub::finish_job };
             change(&self.github, target, name).expect("a runner");
         }
         self.rounds += 1;

@@ -21,7 +21,7 @@ pub async fn compared(client: &Client) -> Vec<(&'static str, &'static str, Strin
     let older = one(&format!("SELECT id {older}")).await;
     let event = one("SELECT (min(id) + max(id)) / 2 FROM audit_log").await;
     let yesterday = one("SELECT (date_trunc('day', now()) - interval '1 day')::date::text").await;
-    let user = one("SELECT subject FROM runners ORDER BY id DESC LIMIT 1").await;
+    let user = one("SELECT subject FROM runners WHERE subject LIKE 'repo:%' ORDER BY id DESC LIMIT 1").await;
     let (admin, team) = ("admin", "team-07");
     let of_api = [
         ("list", admin, "/runners".to_owned()),

@@ -22,7 +22,10 @@ impl Table {
         self.rows.push(row);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/bench");
         std::fs::create_dir_all(&folder).expect("a folder");
-        let line = |cells: &Vec<String>| format!("{}\n", cells.join(",").replace('`', ""));
+        let quoted = |cell: &String| if cell.contains(',') { format!("\"{cell}\"") } else { cell.clone() };
+        let line = |cells: &Vec<String>| {
+            cells.iter().map(quoted).collect::<Vec<_>>().join(",").replace(['`', '*'], "") + "\n"
+        };
         let text = std::iter::once(&self.head).chain(&self.rows).map(line).collect::<String>();
         std::fs::write(folder.join(format!("{}.csv", self.name)), text).expect("a file");
     }

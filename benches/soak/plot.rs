@@ -53,7 +53,7 @@ fn drawn(series: &Series, chart: &Chart) -> String {
             "<rect x=\"{at}\" y=\"21\" width=\"9\" height=\"9\" fill=\"{colour}\"/><text x=\"{}\" y=\"29\">{shown}</text>",
             at + 12.0
         );
-        at += 24.0 + 6.2 * shown.len() as f64;
+        at += 26.0 + 6.4 * shown.len() as f64;
     }
     for mark in scale.marks() {
         let y = up(mark);

@@ -46,7 +46,7 @@ pub fn begin(count: u64, work: &Arc<Work>, stop: &CancellationToken) -> Arc<Stre
 async fn read(number: u64, work: &Work, streams: &Streams) -> &'static str {
     let port = work.site.replicas[0].port;
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)).await else { return "not connected" };
-    let path = if number % 2 == 0 { "/events?of=overview" } else { "/events" };
+    let path = if number.is_multiple_of(2) { "/events?of=overview" } else { "/events" };
     let request = page(path, number % PEOPLE).replace("text/html", "text/event-stream");
     if stream.write_all(request.as_bytes()).await.is_err() {
         return "lost";

@@ -103,7 +103,7 @@ impl Work {
         self.at_rate(rates.provisions, stop, |work, due, n| async move { work.life(due, n).await });
         self.at_rate(rates.reads, stop, |work, due, n| async move {
             let Some((team, id)) = work.some_runner(n) else { return };
-            let reader = if n % 2 == 0 { team } else { TEAMS };
+            let reader = if n.is_multiple_of(2) { team } else { TEAMS };
             let request = work.get(reader, &format!("/api/v1/runners/{id}"));
             work.lines.call(&work.tally, READ, due, &request).await;
         });
@@ -169,7 +169,7 @@ impl Work {
         let (_, made) = tokio::join!(self.deliver(&job), self.provision(due, team, number));
         let Some(made) = made else { return };
         sleep(Duration::from_millis(1_000 + self.drawn(n) % 3_000)).await;
-        if n % REMOVED == 0 {
+        if n.is_multiple_of(REMOVED) {
             let path = format!("/api/v1/runners/{}", made.runner_id);
             let request = self.get(team, &path).replacen("GET", "DELETE", 1);
             self.lines.call(&self.tally, REMOVE, Instant::now(), &request).await;
@@ -261,9 +261,12 @@ impl Work {
         )
     }
 
-    /// A number that looks like chance and is the same in every run.
+    /// A number that looks like chance and is the same in every run (SplitMix64).
     fn drawn(&self, n: u64) -> u64 {
-        n.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) >> 20
+        let mut z = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
     }
 }
 

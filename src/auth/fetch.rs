@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use openidconnect::{IssuerUrl, JsonWebKeySetUrl};
-use reqwest::header::ACCEPT;
+use reqwest::header::{ACCEPT, AGE, DATE, HeaderMap};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -75,18 +76,20 @@ impl Client {
         Ok(Client(client))
     }
 
-    /// The keys that the issuer publishes now.
-    pub async fn keys(&self, issuer: &config::Issuer) -> Result<Keys, Error> {
+    /// The keys that the issuer publishes now, and what its clock says if it tells.
+    pub async fn keys(&self, issuer: &config::Issuer) -> Result<(Keys, Option<DateTime<Utc>>), Error> {
         tokio::time::timeout(TIME_LIMIT, self.ask(issuer)).await.unwrap_or(Err(Error::TooSlow))
     }
 
-    async fn ask(&self, issuer: &config::Issuer) -> Result<Keys, Error> {
+    async fn ask(&self, issuer: &config::Issuer) -> Result<(Keys, Option<DateTime<Utc>>), Error> {
         let url = match &issuer.jwks_url {
             Some(url) => url.clone(),
             None => self.discover(&issuer.issuer).await?,
         };
-        let body = self.get(&url).await?;
-        Keys::parse(&body).map_err(|source| Error::Malformed { url: url.to_string(), source })
+        let answer = self.get(&url).await?;
+        let keys =
+            Keys::parse(&answer.body).map_err(|source| Error::Malformed { url: url.to_string(), source })?;
+        Ok((keys, answer.clock))
     }
 
     async fn discover(&self, issuer: &str) -> Result<Url, Error> {
@@ -102,7 +105,7 @@ impl Client {
     /// An issuer's discovery document, or what matters of it; whose it says it is is for the caller to check.
     pub async fn discovery<T: DeserializeOwned>(&self, issuer: &str) -> Result<T, Error> {
         let url = IssuerUrl::new(issuer.to_owned())?.join(DISCOVERY)?;
-        parsed(&url, &self.get(&url).await?)
+        parsed(&url, &self.get(&url).await?.body)
     }
 
     /// What is shown there to whoever has this access token.
@@ -130,10 +133,10 @@ impl Client {
         Ok(answer)
     }
 
-    async fn get(&self, url: &Url) -> Result<Vec<u8>, Error> {
+    async fn get(&self, url: &Url) -> Result<Answer, Error> {
         let request = self.0.get(url.clone()).header(ACCEPT, "application/json");
         match read(url, request).await? {
-            Answer { status: 200, body, .. } => Ok(body),
+            answer @ Answer { status: 200, .. } => Ok(answer),
             Answer { status, .. } => Err(Error::Status { url: url.to_string(), status }),
         }
     }
@@ -152,6 +155,8 @@ struct Answer {
     status: u16,
     /// GitHub says 403 for this as well.
     is_limited: bool,
+    /// What the clock of whoever made it said.
+    clock: Option<DateTime<Utc>>,
     body: Vec<u8>,
 }
 
@@ -167,6 +172,7 @@ async fn read(url: &Url, request: reqwest::RequestBuilder) -> Result<Answer, Err
     let header = |name: &str| answer.headers().get(name);
     let is_limited = header("retry-after").is_some()
         || header("x-ratelimit-remaining").is_some_and(|remaining| remaining == "0");
+    let clock = clock(answer.headers());
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
         if body.len() + chunk.len() > SIZE_LIMIT {
@@ -174,7 +180,15 @@ async fn read(url: &Url, request: reqwest::RequestBuilder) -> Result<Answer, Err
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer { status, is_limited, body })
+    Ok(Answer { status, is_limited, clock, body })
+}
+
+/// When an answer was made by its maker's clock. A cache on the way tells how long it has kept it (RFC 9111, 5.1).
+fn clock(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    let text = |name| headers.get(name)?.to_str().ok();
+    let made = DateTime::parse_from_rfc2822(text(DATE)?).ok()?;
+    let age = text(AGE).and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+    Some(made.to_utc() + TimeDelta::try_seconds(age)?)
 }
 
 fn parsed<T: DeserializeOwned>(url: &Url, body: &[u8]) -> Result<T, Error> {

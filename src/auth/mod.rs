@@ -7,7 +7,9 @@ mod provider;
 mod token;
 mod verifier;
 
-use chrono::{DateTime, Utc};
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 
 use crate::model::Identity;
@@ -41,7 +43,7 @@ pub enum Error {
         /// The issuer is not asked again before this time.
         until: DateTime<Utc>,
         #[source]
-        source: std::sync::Arc<FetchError>,
+        source: Arc<FetchError>,
     },
     /// The HTTP client could not be set up; only `Verifier::new` answers this.
     #[error("the HTTP client for the issuers cannot be set up")]
@@ -60,4 +62,8 @@ pub struct IssuerStatus {
     pub fetched_at: Option<DateTime<Utc>>,
     /// Why the latest attempt failed, with causes; `None`: it did not.
     pub failure: Option<String>,
+    /// The same, to tell what to do about it.
+    pub cause: Option<Arc<FetchError>>,
+    /// By how much our clock was ahead of the issuer's at the last fetch, to the second. `None`: it did not say.
+    pub ahead: Option<TimeDelta>,
 }

@@ -33,6 +33,8 @@ pub struct Provider {
 struct Known {
     keys: Keys,
     fetched_at: DateTime<Utc>,
+    /// By how much our clock was ahead of the issuer's then.
+    ahead: Option<TimeDelta>,
 }
 
 struct Attempt {
@@ -95,6 +97,8 @@ impl Provider {
             keys: known.as_ref().map_or(0, |known| known.keys.len()),
             fetched_at: known.as_ref().map(|known| known.fetched_at),
             failure: self.failure().map(|failure| chain(&failure)),
+            cause: self.failure(),
+            ahead: known.as_ref().and_then(|known| known.ahead),
         }
     }
 
@@ -147,9 +151,10 @@ impl Provider {
     async fn fetch(&self, began_at: DateTime<Utc>) -> Result<(), Arc<fetch::Error>> {
         let issuer = self.config.issuer.as_str();
         match self.client.keys(&self.config).await {
-            Ok(keys) => {
+            Ok((keys, clock)) => {
                 tracing::debug!(issuer, keys = keys.len(), "fetched the issuer's keys");
-                self.known.store(Some(Arc::new(Known { keys, fetched_at: began_at })));
+                let ahead = clock.map(|theirs| self.clock.now() - theirs);
+                self.known.store(Some(Arc::new(Known { keys, fetched_at: began_at, ahead })));
                 Ok(())
             }
             Err(failure) => {

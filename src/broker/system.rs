@@ -1,115 +1,62 @@
 //! Whether all that the broker needs is there, in words for the people who look after it: what was checked, how it
-//! is, and what to do. Changes nothing. What GitHub is asked for is kept for a minute.
+//! is, and what to do. Changes nothing. The console's page asks GitHub once a minute, `doctor` whenever it is called.
 
+mod budget;
+mod certificate;
+mod check;
+mod code;
+mod database;
 mod inside;
+mod issuers;
 mod outside;
+mod webhook;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use url::Url;
 
 use super::Broker;
-use crate::auth::IssuerStatus;
-use crate::config::Setting;
+use crate::auth::{IssuerStatus, Verifier};
+use crate::clock::Clock;
+use crate::config::{self, Config, Setting};
+use crate::github::Deadline;
+use crate::store;
+pub use check::{Area, Check, Health, worst};
+pub use code::Code;
 
 /// How long GitHub's answers are shown before it is asked again.
 const KEPT: TimeDelta = TimeDelta::minutes(1);
 
 /// How long somebody waits for GitHub before he is shown what was known before.
-const PATIENCE: Duration = Duration::from_secs(2);
+const WAIT: Duration = Duration::from_secs(2);
 
-/// What a check is about.
+/// For one answer of GitHub's to the page; one that hangs keeps the others waiting no longer.
+const ONE: Duration = Duration::from_millis(1_500);
+/// For all of them: a hundred targets, sixteen at a time, then their installations.
+const ALL: Duration = Duration::from_secs(30);
+
+/// The same for `doctor`, for which somebody waits at a terminal.
+const DOCTORS_ONE: Duration = Duration::from_secs(4);
+const DOCTORS_ALL: Duration = Duration::from_secs(10);
+/// By then `doctor` has said what it has to say, whatever hangs.
+const DOCTORS_LAST: Duration = Duration::from_secs(13);
+
+/// Who looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Area {
-    Database,
-    Issuers,
-    GitHub,
-    Targets,
-    Webhooks,
-    Sweep,
-    AuditLog,
-    Alerts,
+enum Looker {
+    /// A replica, for its page.
+    Page,
+    /// A command; there may be no replica at all.
+    Doctor,
 }
 
-impl Area {
-    pub const ALL: [Area; 8] = [
-        Area::Database,
-        Area::Issuers,
-        Area::GitHub,
-        Area::Targets,
-        Area::Webhooks,
-        Area::Sweep,
-        Area::AuditLog,
-        Area::Alerts,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Area::Database => "Postgres",
-            Area::Issuers => "Identity providers",
-            Area::GitHub => "GitHub App",
-            Area::Targets => "Targets",
-            Area::Webhooks => "Webhooks",
-            Area::Sweep => "Sweep",
-            Area::AuditLog => "Audit log",
-            Area::Alerts => "Alerts",
-        }
-    }
-}
-
-/// How something is. The gravest is the greatest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Health {
-    Ok,
-    /// It works, but somebody should look.
-    Warning,
-    /// Something does not work.
-    Fault,
-}
-
-impl Health {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Health::Ok => "ok",
-            Health::Warning => "warning",
-            Health::Fault => "fault",
-        }
-    }
-}
-
-/// One thing that was checked. No text holds a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    pub area: Area,
-    pub what: String,
-    pub state: Health,
-    pub detail: String,
-    /// What to do about it; `None`: nothing.
-    pub advice: Option<String>,
-}
-
-impl Check {
-    fn new(area: Area, what: impl Into<String>, state: Health, detail: impl Into<String>) -> Check {
-        Check { area, what: what.into(), state, detail: detail.into(), advice: None }
-    }
-
-    fn ok(area: Area, what: impl Into<String>, detail: impl Into<String>) -> Check {
-        Check::new(area, what, Health::Ok, detail)
-    }
-
-    fn warning(area: Area, what: impl Into<String>, detail: impl Into<String>) -> Check {
-        Check::new(area, what, Health::Warning, detail)
-    }
-
-    fn fault(area: Area, what: impl Into<String>, detail: impl Into<String>) -> Check {
-        Check::new(area, what, Health::Fault, detail)
-    }
-
-    fn advise(mut self, advice: impl Into<String>) -> Check {
-        self.advice = Some(advice.into());
-        self
-    }
+/// How long is waited for one answer, and until when for all.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    one: Duration,
+    until: Deadline,
 }
 
 /// How things stand on this replica.
@@ -130,9 +77,17 @@ impl System {
 
     /// The gravest of them; an area of which nothing is known is no worse for that.
     pub fn worst(&self, area: Option<Area>) -> Health {
-        let asked = self.checks.iter().filter(|check| area.is_none_or(|area| check.area == area));
-        asked.map(|check| check.state).max().unwrap_or(Health::Ok)
+        worst(self.checks.iter().filter(|check| area.is_none_or(|area| check.area == area)))
     }
+}
+
+/// What was configured besides what the use cases need.
+#[derive(Debug)]
+struct Around {
+    settings: Vec<Setting>,
+    public_url: Url,
+    tls: Option<config::Tls>,
+    leeway: Duration,
 }
 
 /// What GitHub said, and when.
@@ -146,7 +101,7 @@ struct Asked {
 #[derive(Debug)]
 pub(super) struct Kept {
     started_at: DateTime<Utc>,
-    settings: OnceLock<Vec<Setting>>,
+    around: OnceLock<Around>,
     asked: Mutex<Option<Asked>>,
     /// One asks; who comes meanwhile waits for the same answers.
     asking: tokio::sync::Mutex<()>,
@@ -156,10 +111,14 @@ impl Kept {
     pub fn new(started_at: DateTime<Utc>) -> Kept {
         Kept {
             started_at,
-            settings: OnceLock::new(),
+            around: OnceLock::new(),
             asked: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
         }
+    }
+
+    fn around(&self) -> Option<&Around> {
+        self.around.get()
     }
 
     fn asked(&self) -> Option<Asked> {
@@ -172,34 +131,94 @@ impl Kept {
 }
 
 impl Broker {
-    /// Shows this configuration to administrators from now on; the first that is given stays.
-    pub fn show_settings(&self, settings: Vec<Setting>) {
-        self.system.settings.get_or_init(|| settings);
+    /// Lets the checks, and administrators, see this configuration from now on; the first that is given stays.
+    pub fn show_config(&self, config: &Config) {
+        self.system.around.get_or_init(|| Around {
+            settings: config.shown(),
+            public_url: config.http.public_url.clone(),
+            tls: config.http.tls.clone(),
+            leeway: config.oidc.leeway,
+        });
     }
 
     /// The configuration in force, without secrets.
     pub fn settings(&self) -> &[Setting] {
-        self.system.settings.get().map_or(&[], Vec::as_slice)
+        self.system.around().map_or(&[], |around| &around.settings)
     }
 
     /// Checks everything. Never fails: what is away is a check that says so. Nothing that hangs holds it up for
-    /// longer than `PATIENCE` or the pool's.
+    /// longer than `WAIT` or the pool's.
     pub async fn system(self: &Arc<Self>, issuers: &[IssuerStatus]) -> System {
-        let (mut checks, github) = tokio::join!(self.inside(issuers), self.outside());
+        let (mut checks, github) = tokio::join!(self.inside(Looker::Page), self.outside());
+        checks.extend(self.around(issuers));
         checks.extend(github.iter().flat_map(|asked| asked.checks.clone()));
         if github.is_none() {
-            checks.push(
-                Check::warning(Area::GitHub, "GitHub", "it is still being asked").advise("load this again"),
-            );
+            let asking = Check::not_checked(Area::GitHub, "GitHub", "it is still being asked");
+            checks.push(asking.advise("load this again"));
         }
-        let place = |area: Area| Area::ALL.iter().position(|one| *one == area);
-        checks.sort_by_key(|check| place(check.area));
+        checks.sort_by_key(|check| check.area);
         System {
             version: env!("CARGO_PKG_VERSION"),
             started_at: self.system.started_at,
             checks,
             github_asked_at: github.map(|asked| asked.at),
         }
+    }
+
+    /// Checks everything anew, in the order of the areas, within some 13 s whatever hangs. Needs no replica, takes no
+    /// lease, writes nothing.
+    pub async fn doctor(self: &Arc<Self>, verifier: &Verifier) -> Vec<Check> {
+        let patience = Patience { one: DOCTORS_ONE, until: Deadline::within(DOCTORS_ALL) };
+        let last = Deadline::within(DOCTORS_LAST);
+        let inside = async {
+            match self.store.is_ready().await {
+                Ok(()) => self.inside(Looker::Doctor).await,
+                Err(err) => self.without_database(&err),
+            }
+        };
+        let outside = async {
+            let policy = self.read_policy().await;
+            let mut checks = self.checks_of_github(patience).await;
+            checks.extend(policy);
+            checks
+        };
+        let (inside, outside, ()) = tokio::join!(
+            tokio::time::timeout_at(last.at(), inside),
+            tokio::time::timeout_at(last.at(), outside),
+            verifier.refresh()
+        );
+        let late = |area: Area| vec![Check::not_checked(area, area.as_str(), "there was no answer in time")];
+        let mut checks = inside.unwrap_or_else(|_| self.without_database(&hangs()));
+        checks.extend(outside.unwrap_or_else(|_| late(Area::GitHub)));
+        checks.extend(self.around(&verifier.issuers()));
+        checks.sort_by_key(|check| check.area);
+        checks
+    }
+
+    fn without_database(&self, err: &store::Error) -> Vec<Check> {
+        let rest = [Area::Webhooks, Area::Sweep, Area::AuditLog, Area::Alerts];
+        let rest = rest.map(|area| Check::not_checked(area, "Tables", "Postgres is away, see above"));
+        [database::away(err)].into_iter().chain(rest).collect()
+    }
+
+    /// The policy names targets. That Postgres is away, or old, is said elsewhere.
+    async fn read_policy(&self) -> Option<Check> {
+        let read = tokio::time::timeout(DOCTORS_ONE, self.refresh_policy()).await;
+        match read {
+            Ok(Err(err @ super::Error::Policy(_))) => Some(
+                Check::fault(Area::Database, "Policy", Code::PolicyUnreadable, err.to_string())
+                    .advise("apply a policy of this version: 'runner-broker policy apply FILE'"),
+            ),
+            _ => None,
+        }
+    }
+
+    /// What neither Postgres nor GitHub has a say in.
+    fn around(&self, issuers: &[IssuerStatus]) -> Vec<Check> {
+        let Some(around) = self.system.around() else { return Vec::new() };
+        let mut checks = issuers::checks(issuers, around.leeway);
+        checks.extend(certificate::checks(around.tls.as_ref(), &around.public_url, self.clock.now()));
+        checks
     }
 
     /// What GitHub says, or said last if it takes too long now.
@@ -214,7 +233,8 @@ impl Broker {
                 let _alone = broker.system.asking.lock().await;
                 let now = broker.clock.now();
                 if broker.system.fresh(now).is_none() {
-                    let checks = broker.checks_of_github().await;
+                    let checks =
+                        broker.checks_of_github(Patience { one: ONE, until: Deadline::within(ALL) }).await;
                     let asked = Some(Asked { at: now, checks });
                     *broker.system.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
                 }
@@ -222,7 +242,23 @@ impl Broker {
             &self.runtime,
         );
         // Too late or broken: what was known before is shown with its time.
-        let _ = tokio::time::timeout(PATIENCE, asking).await;
+        let _ = tokio::time::timeout(WAIT, asking).await;
         self.system.asked()
     }
+}
+
+fn hangs() -> store::Error {
+    store::Error::Unavailable("no answer in time".to_owned())
+}
+
+/// What can be checked of a configuration that nothing can be started with.
+pub async fn without_broker(config: &Config, verifier: &Verifier, clock: &Clock) -> Vec<Check> {
+    verifier.refresh().await;
+    let mut checks = issuers::checks(&verifier.issuers(), config.oidc.leeway);
+    checks.extend(certificate::checks(config.http.tls.as_ref(), &config.http.public_url, clock.now()));
+    for area in [Area::Database, Area::GitHub] {
+        checks.push(Check::not_checked(area, area.as_str(), "the configuration comes first, see above"));
+    }
+    checks.sort_by_key(|check| check.area);
+    checks
 }

@@ -48,7 +48,7 @@ impl Reloads {
                 () = stop.cancelled() => return,
                 _ = looks.tick() => {
                     if let Some(certificate) = &self.certificate {
-                        told("certificate", certificate.look());
+                        told("certificate", certificate.look().map_err(|broken| broken.to_string()));
                     }
                 }
                 told = hangups.recv() => match told {
@@ -63,7 +63,7 @@ impl Reloads {
         tracing::info!("SIGHUP: reading again what is in files");
         told("log_level", log_level());
         if let Some(certificate) = &self.certificate {
-            told("certificate", certificate.reload());
+            told("certificate", certificate.reload().map_err(|broken| broken.to_string()));
         }
         told("github_key", self.github_key().await);
         told("policy", self.policy().await);

@@ -145,8 +145,8 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     // From the first request on, so that no count is lost.
     telemetry::metrics();
     // What is wrong with the configuration first: nobody should wait for a database to hear of it.
-    let certificate =
-        config.http.tls.as_ref().map(http::Certificate::read).transpose().map_err(Failure::Usage)?;
+    let certificate = config.http.tls.as_ref().map(http::Certificate::read).transpose();
+    let certificate = certificate.map_err(|broken| Failure::Usage(broken.to_string()))?;
     let github = github(&config.github, &clock)?;
     let defaults =
         Defaults { target: config.github.org.clone(), group_id: config.broker.default_runner_group_id };
@@ -160,7 +160,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     wait_for(&store, DATABASE_PATIENCE).await?;
     check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
-    broker.show_settings(config.shown());
+    broker.show_config(&config);
     if let Some(signer) = signer {
         broker.sign_with(signer);
     }
@@ -197,7 +197,7 @@ pub fn github(config: &config::GitHub, clock: &Clock) -> Result<GitHub, Failure>
     })
 }
 
-fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
+pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
     let faulty = |why: String| Failure::Usage(format!("AUDIT_SIGNING_KEY_PATH: {}: {why}", path.display()));
     let pem = std::fs::read_to_string(path).map_err(|err| faulty(err.to_string()))?;
     SigningKey::from_pem(&pem).map_err(|err| faulty(err.to_string()))

@@ -22,6 +22,13 @@ impl fmt::Display for Faults {
     }
 }
 
+impl Faults {
+    /// Each with the variable that it is about.
+    pub fn each(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|fault| fault.split_once(": ").unwrap_or(("", fault)))
+    }
+}
+
 /// Reads variables and gathers what is wrong with them.
 pub struct Reader {
     vars: HashMap<String, String>,
@@ -45,6 +52,12 @@ impl Reader {
             true => Ok(value),
             false => Err(Faults(self.faults)),
         }
+    }
+
+    /// As `finish`, with the value whatever is wrong: for whoever looks at the rest all the same.
+    pub fn finish_anyway<T>(mut self, read: impl FnOnce(&mut Reader) -> T) -> (T, Faults) {
+        let value = read(&mut self);
+        (value, Faults(self.faults))
     }
 
     /// An empty variable counts as unset.

@@ -73,6 +73,8 @@ struct State {
     faults: HashMap<String, Fault>,
     calls: HashMap<String, usize>,
     issued: Vec<String>,
+    /// By how many seconds its answers' `Date` is ahead.
+    ahead: i64,
     people: people::People,
 }
 
@@ -171,6 +173,11 @@ impl Issuer {
             Some(fault) => drop(state.faults.insert(path.to_owned(), fault)),
             None => drop(state.faults.remove(path)),
         });
+    }
+
+    /// From now on its clock is so many seconds ahead, as its answers tell the time.
+    pub fn set_ahead(&self, seconds: i64) {
+        self.state.send_modify(|state| state.ahead = seconds);
     }
 
     /// How often a path was asked for, failures included.

@@ -3,17 +3,24 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+use aws_lc_rs::rsa::KeyPair;
+use aws_lc_rs::signature::KeyPair as _;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use http::header::HeaderValue;
 use octocrab::jsonwebtoken::{self, Algorithm, EncodingKey, Header};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::GitHub;
 use super::call::{Call, Operation};
 use super::deadline::Deadline;
-use super::error::Error;
+use super::error::{Blame, Error};
 use super::installation::installation_path;
 use super::wire::Answer;
 use crate::model::Target;
@@ -37,6 +44,8 @@ struct Signer {
     key: EncodingKey,
     /// By its digest alone: whether another one is another one.
     pem: Vec<u8>,
+    /// Of its public half, as GitHub shows it.
+    fingerprint: Option<String>,
     /// The last token, as a header, and when it was signed.
     signed: Option<(HeaderValue, DateTime<Utc>)>,
 }
@@ -71,8 +80,9 @@ impl App {
         let key = EncodingKey::from_rsa_pem(pem.as_bytes()).map_err(|_| {
             bad("it is no whole RSA key in PKCS#1 or PKCS#8 PEM: cut short, or of another kind")
         })?;
+        let fingerprint = fingerprint(pem);
         let pem = digest(&SHA256, pem.as_bytes()).as_ref().to_vec();
-        let app = App { id, signer: Mutex::new(Signer { key, pem, signed: None }) };
+        let app = App { id, signer: Mutex::new(Signer { key, pem, fingerprint, signed: None }) };
         app.bearer(now)?;
         Ok(app)
     }
@@ -105,24 +115,47 @@ impl App {
         self.signer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What a 401 may mean: GitHub does not say which of key, id and clock is wrong.
+    /// What a 401 means. GitHub names the claim that a wrong clock spoils, and the App that it does not have; what
+    /// is left is a signature that is not by this App's key.
     fn diagnosis(&self, answer: &Answer, now: DateTime<Utc>) -> Error {
         let message = answer.message();
-        let theirs = answer.header("date").and_then(|text| DateTime::parse_from_rfc2822(text).ok());
-        let ahead = theirs.map_or(0, |theirs| (now - theirs.to_utc()).num_seconds());
         let id = self.id;
-        let cause = match ahead {
-            _ if ahead > SKEW => format!("this machine's clock is {ahead} s ahead of GitHub's: set it right"),
-            _ if ahead < -SKEW => {
-                format!("this machine's clock is {} s behind GitHub's: set it right", -ahead)
-            }
-            _ if message.contains("ntegration not found") => {
-                format!("GitHub has no App {id}: GITHUB_APP_ID or GITHUB_API_URL is wrong")
-            }
-            _ => format!("the private key is not one of App {id}'s, or GITHUB_APP_ID is another App's"),
+        let no_key = format!("the private key is not one of App {id}'s, or GITHUB_APP_ID is another App's");
+        let ahead = answer.clock().map_or(0, |theirs| (now - theirs).num_seconds());
+        let skew = match ahead {
+            _ if ahead > SKEW => Some(format!("this machine's clock is {ahead} s ahead of GitHub's")),
+            _ if ahead < -SKEW => Some(format!("this machine's clock is {} s behind GitHub's", -ahead)),
+            _ => None,
         };
-        Error::Unauthorized { why: format!("«{message}»; {cause}") }
+        let (blame, cause) = match skew {
+            _ if message.contains("ntegration not found") => {
+                (Blame::AppId, format!("GitHub has no App {id}: GITHUB_APP_ID or GITHUB_API_URL is wrong"))
+            }
+            // A wrong clock alone does not make GitHub say this.
+            Some(skew) if message.contains("could not be decoded") => {
+                (Blame::Key, format!("{no_key}; besides, {skew}"))
+            }
+            Some(skew) => (Blame::Clock, format!("{skew}: set it right")),
+            None if message.contains("('exp')") || message.contains("('iat')") => {
+                (Blame::Clock, "this machine's clock is not GitHub's: set it right".to_owned())
+            }
+            None => (Blame::Key, no_key),
+        };
+        Error::Unauthorized { why: format!("«{message}»; {cause}"), blame }
     }
+}
+
+/// As GitHub lists an App's keys: the SHA-256 of the public key's DER, in base64. `None`: for a key of an unusual kind.
+///
+/// Source: <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/managing-private-keys-for-github-apps>, «Verifying private keys».
+fn fingerprint(pem: &str) -> Option<String> {
+    let pair = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
+        PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
+        PrivateKeyDer::Pkcs8(der) => KeyPair::from_pkcs8(der.secret_pkcs8_der()),
+        _ => return None,
+    };
+    let public: PublicKeyX509Der<'_> = pair.ok()?.public_key().as_der().ok()?;
+    Some(format!("SHA256:{}", BASE64_STANDARD.encode(digest(&SHA256, public.as_ref()))))
 }
 
 /// An authorization header that no `Debug` shows.
@@ -136,6 +169,16 @@ pub(super) fn bearer(token: &str) -> Result<HeaderValue, Error> {
 }
 
 impl GitHub {
+    /// The App's id, as configured.
+    pub fn app_id(&self) -> u64 {
+        self.app().id
+    }
+
+    /// What GitHub lists the key as that signs now, if it has it: `SHA256:…`. No secret.
+    pub fn key_fingerprint(&self) -> Option<String> {
+        self.app().signer().fingerprint.clone()
+    }
+
     /// Signs with this key from now on; `false`: it is the same one. GitHub is asked first whether it knows the
     /// key, by a look-up that any App may make; only its refusal counts against it. Otherwise the old one stays.
     pub async fn replace_key(&self, pem: &SecretString, target: &Target) -> Result<bool, Error> {

@@ -80,7 +80,7 @@ struct Window {
 
 impl Window {
     fn floor(&self) -> u64 {
-        (self.limit / 100).max(LEAST_FLOOR).min(self.limit / 10)
+        floor(self.limit)
     }
 
     /// Answers arrive out of order: within a window the lowest is the newest, an older window tells nothing.
@@ -92,6 +92,11 @@ impl Window {
             self.remaining = self.remaining.min(told.remaining);
         }
     }
+}
+
+/// What is kept back of an hour for deletes.
+pub(super) fn floor(limit: u64) -> u64 {
+    (limit / 100).max(LEAST_FLOOR).min(limit / 10)
 }
 
 /// One call's place among those under way; it ends when this is dropped.
@@ -153,7 +158,7 @@ impl Quota {
             Some((resource, _)) => resource.clone(),
             None => Arc::from(name),
         };
-        if state.resource_of.get(&operation) != Some(&resource) {
+        if state.resource_of.get(&operation) != Some(&resource) && !operation.is_free() {
             state.resource_of.insert(operation, resource.clone());
         }
         let told = Window { limit, remaining, reset };

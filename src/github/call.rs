@@ -27,6 +27,8 @@ pub(super) enum Operation {
     ListRunnerGroups,
     FindInstallation,
     GetApp,
+    GetHook,
+    RateLimit,
     InstallationToken,
     GetInstallation,
     ListDeliveries,
@@ -46,6 +48,8 @@ impl Operation {
             Operation::ListRunnerGroups => "list_runner_groups",
             Operation::FindInstallation => "find_installation",
             Operation::GetApp => "get_app",
+            Operation::GetHook => "get_hook",
+            Operation::RateLimit => "rate_limit",
             Operation::InstallationToken => "installation_token",
             Operation::GetInstallation => "get_installation",
             Operation::ListDeliveries => "list_deliveries",
@@ -68,6 +72,8 @@ impl Operation {
             | Operation::ListRunnerGroups
             | Operation::FindInstallation
             | Operation::GetApp
+            | Operation::GetHook
+            | Operation::RateLimit
             | Operation::GetInstallation
             | Operation::ListDeliveries => Method::GET,
         }
@@ -79,8 +85,14 @@ impl Operation {
             Operation::GenerateJitconfig | Operation::RegistrationToken | Operation::RemoveToken => {
                 "actions_runner_registration"
             }
+            Operation::RateLimit => "rate_limit",
             _ => "core",
         }
+    }
+
+    /// Whether it costs nothing of an hour, so that it can be asked when nothing is left.
+    pub fn is_free(self) -> bool {
+        self == Operation::RateLimit
     }
 
     pub fn is_delete(self) -> bool {
@@ -157,6 +169,7 @@ impl GitHub {
         let now = self.clock().now();
         if let Ok(answer) = &outcome {
             quota.note(operation, answer, now);
+            self.note_clock(answer.clock(), now);
         }
         drop(admission);
 

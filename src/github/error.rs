@@ -23,7 +23,7 @@ pub enum Error {
     PermissionMissing { needed: String, message: String },
     /// GitHub does not accept the App's signature, or an installation token although it is new.
     #[error("GitHub does not accept the App's credential: {why}")]
-    Unauthorized { why: String },
+    Unauthorized { why: String, blame: Blame },
     #[error("GitHub knows no {what}")]
     NotFound { what: String },
     /// The name is taken.
@@ -32,6 +32,19 @@ pub enum Error {
     /// Any other refusal, in GitHub's words.
     #[error("GitHub refused with {status}: {message}")]
     Refused { status: u16, message: String },
+}
+
+/// What is wrong with a credential that GitHub does not accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The key is not the App's, or the App's id is another's: GitHub says the same of both.
+    Key,
+    /// GitHub has no App of this id.
+    AppId,
+    /// This machine's clock.
+    Clock,
+    /// An installation token.
+    Token,
 }
 
 impl Error {
@@ -93,7 +106,7 @@ pub(super) fn limit(answer: &Answer, now: DateTime<Utc>) -> Option<Limit> {
 pub(super) fn refusal(answer: &Answer, needed: &str, what: &str) -> Error {
     let message = answer.message();
     match answer.status {
-        StatusCode::UNAUTHORIZED => Error::Unauthorized { why: message },
+        StatusCode::UNAUTHORIZED => Error::Unauthorized { why: message, blame: Blame::Token },
         StatusCode::FORBIDDEN if message.contains("suspended") => Error::Refused { status: 403, message },
         StatusCode::FORBIDDEN => {
             let needed = answer.header("x-accepted-github-permissions").unwrap_or(needed).to_owned();

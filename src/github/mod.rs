@@ -10,6 +10,8 @@ mod error;
 mod flight;
 mod grants;
 mod groups;
+mod hook;
+mod hours;
 mod installation;
 mod listing;
 mod runner;
@@ -23,11 +25,15 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 pub use app_calls::{Cancelled, FailedDelivery, FailedPage, InstallationState};
 pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
-pub use error::Error;
+pub use error::{Blame, Error};
 pub use grants::{AppState, Granted};
+pub use hook::{Delivered, Hook};
+pub use hours::Hour;
 pub use listing::{CachedPage, Listing};
 pub use runner::Runner;
 pub use runners::{IssuedToken, JitRunner, Removal};
@@ -66,6 +72,8 @@ struct Inner {
     lookups: Flights<Target, Found>,
     /// By organisation.
     groups: Flights<String, Groups>,
+    /// By how much our clock is ahead of GitHub's, as the last answer showed.
+    ahead: Mutex<Option<TimeDelta>>,
 }
 
 impl GitHub {
@@ -86,6 +94,7 @@ impl GitHub {
             installations: Mutex::new(installations),
             lookups: Mutex::default(),
             groups: Mutex::default(),
+            ahead: Mutex::default(),
         })))
     }
 
@@ -100,6 +109,17 @@ impl GitHub {
     /// What is left for lists of this target's runners. `None`: GitHub has not told in this hour.
     pub fn allowance(&self, target: &Target) -> Option<Allowance> {
         self.installations().get(target.owner())?.quota.allowance(self.0.clock.now())
+    }
+
+    /// By how much our clock is ahead of GitHub's, as the last answer showed to the second. `None`: none has.
+    pub fn ahead(&self) -> Option<TimeDelta> {
+        *self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_clock(&self, theirs: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        if let Some(theirs) = theirs {
+            *self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(now - theirs);
+        }
     }
 
     fn clock(&self) -> &Clock {
@@ -124,6 +144,11 @@ impl GitHub {
 
     fn configured_installation(&self) -> Option<(&str, u64)> {
         self.0.configured.as_ref().map(|(owner, id)| (owner.as_str(), *id))
+    }
+
+    /// The installation that the configuration names for this target.
+    pub fn configured_id(&self, target: &Target) -> Option<u64> {
+        self.configured_installation().filter(|(owner, _)| *owner == target.owner()).map(|(_, id)| id)
     }
 
     fn installations(&self) -> MutexGuard<'_, HashMap<String, Arc<Installation>>> {

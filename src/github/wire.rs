@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use http::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK,
     USER_AGENT,
@@ -212,6 +213,12 @@ impl Answer {
 
     pub fn number(&self, name: &str) -> Option<i64> {
         self.header(name)?.trim().parse().ok()
+    }
+
+    /// What the clock of whoever made this answer said. A cache on the way tells how long it has kept it.
+    pub fn clock(&self) -> Option<DateTime<Utc>> {
+        let made = DateTime::parse_from_rfc2822(self.header("date")?).ok()?;
+        Some(made.to_utc() + TimeDelta::try_seconds(self.number("age").unwrap_or(0))?)
     }
 
     pub fn etag(&self) -> Option<&str> {

@@ -1,18 +1,14 @@
 //! The certificate that we serve with. It can be replaced while connections are open: those keep the one that they
 //! began with.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::{SHA256, digest};
 use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::certificate::{Broken, Files, Fingerprint};
 use crate::config::Tls;
 
 /// The certificate in force, and the files that it is read from.
@@ -32,17 +28,9 @@ struct Looks {
     judged: Fingerprint,
 }
 
-/// SHA-256 of certificate and key.
-type Fingerprint = [Vec<u8>; 2];
-
-struct Files {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-}
-
 impl Certificate {
     /// Reads certificate chain and key; the message says which variable's file is wrong and how.
-    pub fn read(tls: &Tls) -> Result<Arc<Certificate>, String> {
+    pub fn read(tls: &Tls) -> Result<Arc<Certificate>, Broken> {
         let files = Files::read(tls)?;
         let current = ArcSwap::from_pointee(files.certified(tls)?);
         let looks = Looks { last: files.fingerprint(), judged: files.fingerprint() };
@@ -55,7 +43,7 @@ impl Certificate {
     }
 
     /// Takes over what the files say now; `Ok(false)`: nothing new. If it cannot be used, the old one stays.
-    pub fn reload(&self) -> Result<bool, String> {
+    pub fn reload(&self) -> Result<bool, Broken> {
         let files = Files::read(&self.tls)?;
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut looks.judged, files.fingerprint());
@@ -69,7 +57,7 @@ impl Certificate {
 
     /// As `reload`, by somebody who was not told that the files are whole: a change counts once two looks in a row
     /// have seen the same, and a bad one is told of once.
-    pub fn look(&self) -> Result<bool, String> {
+    pub fn look(&self) -> Result<bool, Broken> {
         // Between a file's removal and its successor there may be none.
         let Ok(files) = Files::read(&self.tls) else { return Ok(false) };
         let settled = {
@@ -90,40 +78,4 @@ impl ResolvesServerCert for Certificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.current.load_full())
     }
-}
-
-impl Files {
-    fn read(tls: &Tls) -> Result<Files, String> {
-        let read = |name: &str, path: &Path| {
-            std::fs::read(path).map_err(|err| broken(name, path, format!("not a readable file ({err})")))
-        };
-        Ok(Files { cert: read(CERT, &tls.cert_file)?, key: read(KEY, &tls.key_file)? })
-    }
-
-    fn fingerprint(&self) -> Fingerprint {
-        [&self.cert, &self.key].map(|file| digest(&SHA256, file).as_ref().to_vec())
-    }
-
-    fn certified(&self, tls: &Tls) -> Result<CertifiedKey, String> {
-        let in_cert = |why: String| broken(CERT, &tls.cert_file, why);
-        let in_key = |why: String| broken(KEY, &tls.key_file, why);
-        let chain: Result<Vec<CertificateDer<'static>>, _> =
-            CertificateDer::pem_slice_iter(&self.cert).collect();
-        let chain = chain.map_err(|err| in_cert(format!("no certificate in PEM ({err})")))?;
-        if chain.is_empty() {
-            return Err(in_cert("no certificate in PEM, wanted '-----BEGIN CERTIFICATE-----'".into()));
-        }
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|err| in_key(format!("no private key in PEM ({err})")))?;
-        CertifiedKey::from_der(chain, key, &default_provider()).map_err(|err| {
-            in_key(format!("not the key of the certificate in HTTPS_CERT_FILE, or not usable ({err})"))
-        })
-    }
-}
-
-const CERT: &str = "HTTPS_CERT_FILE";
-const KEY: &str = "HTTPS_KEY_FILE";
-
-fn broken(name: &str, path: &Path, why: String) -> String {
-    format!("{name}: found {}: {why}", path.display())
 }

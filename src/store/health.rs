@@ -1,24 +1,32 @@
 //! What Postgres says of itself.
 
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
 use super::{Conn, Error};
 
-/// The server's version, and the migrations that it has.
+/// Which Postgres it is, and as whom we are there.
 #[derive(Clone, Debug, diesel::QueryableByName)]
 pub struct Server {
     #[diesel(sql_type = Text)]
     pub version: String,
-    /// By version.
-    #[diesel(sql_type = Array<Text>)]
-    pub migrations: Vec<String>,
+    /// 130004 is 13.4.
+    #[diesel(sql_type = Integer)]
+    pub number: i32,
+    #[diesel(sql_type = Text)]
+    pub role: String,
+    /// Where our tables are. `None`: our role may use no schema of its search path.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub schema: Option<String>,
+    #[diesel(sql_type = Text)]
+    pub search_path: String,
 }
 
 pub async fn server(conn: &mut Conn) -> Result<Server, Error> {
     Ok(diesel::sql_query(
         "SELECT current_setting('server_version') AS version,
-                ARRAY(SELECT version::text FROM __diesel_schema_migrations ORDER BY 1) AS migrations",
+                current_setting('server_version_num')::int AS number, current_user::text AS role,
+                current_schema()::text AS schema, current_setting('search_path') AS search_path",
     )
     .get_result(conn)
     .await?)

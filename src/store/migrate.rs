@@ -6,7 +6,7 @@ use diesel::result::Error as DieselError;
 use diesel_async::{AsyncMigrationHarness, RunQueryDsl, SimpleAsyncConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{Error, Store};
+use super::{Conn, Error, Store};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!();
 
@@ -36,25 +36,27 @@ impl Store {
     /// The migrations that this version has and the database lacks. Only reads, so that the service may do
     /// without the right to create tables; diesel's own harness wants it.
     pub async fn pending_migrations(&self) -> Result<Vec<String>, Error> {
-        #[derive(diesel::QueryableByName)]
-        struct Applied {
-            #[diesel(sql_type = diesel::sql_types::Text)]
-            version: String,
-        }
-        let mut conn = self.single().await?;
-        let query = diesel::sql_query("SELECT version FROM __diesel_schema_migrations");
-        let applied: Vec<Applied> = match query.load(&mut conn).await {
-            Err(DieselError::DatabaseError(_, info)) if info.message().contains("does not exist") => {
-                Vec::new()
-            }
-            applied => applied?,
-        };
-        newer_than(applied.iter().map(|row| row.version.as_str()))
+        lacking(&mut self.single().await?).await
     }
 }
 
+/// As `Store::pending_migrations`, on this connection.
+pub async fn lacking(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    #[derive(diesel::QueryableByName)]
+    struct Applied {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        version: String,
+    }
+    let query = diesel::sql_query("SELECT version FROM __diesel_schema_migrations");
+    let applied: Vec<Applied> = match query.load(conn).await {
+        Err(DieselError::DatabaseError(_, info)) if info.message().contains("does not exist") => Vec::new(),
+        applied => applied?,
+    };
+    newer_than(applied.iter().map(|row| row.version.as_str()))
+}
+
 /// The migrations of this version that are not among these, which are named by their versions.
-pub fn newer_than<'a>(applied: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Error> {
+fn newer_than<'a>(applied: impl Iterator<Item = &'a str>) -> Result<Vec<String>, Error> {
     let applied: Vec<&str> = applied.collect();
     let known: Vec<Box<dyn Migration<Pg>>> =
         MIGRATIONS.migrations().map_err(|err| Error::Migration(err.to_string()))?;

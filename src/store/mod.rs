@@ -44,7 +44,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument;
 
 pub use after::after_commit;
-pub use migrate::newer_than;
+pub use migrate::lacking;
 pub use pool::PoolStatus;
 
 use crate::telemetry::{self, SPANS};

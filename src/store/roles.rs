@@ -1,7 +1,7 @@
 //! What the running service's role may do in Postgres: exactly what it needs, and whether it can do more.
 
 use diesel::prelude::*;
-use diesel::sql_types::{Bool, Text};
+use diesel::sql_types::{Array, Bool, Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
 use super::{Conn, Error};
@@ -93,6 +93,32 @@ pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
     Ok(Setup::Done)
 }
 
+/// Our tables: others may have theirs in the same schema. As generated, which a test holds against the migrations.
+fn ours() -> Vec<&'static str> {
+    let tables = include_str!("schema.rs").split("diesel::table! {").skip(1);
+    let names = tables.filter_map(|text| Some(text.split_once(" (")?.0.trim()));
+    names.chain(READ_ONLY.iter().copied()).collect()
+}
+
+/// What the service needs and this connection's role may not do, a line for each table: `INSERT on audit_log`.
+pub async fn missing(conn: &mut Conn) -> Result<Vec<String>, Error> {
+    let rows: Vec<Name> = diesel::sql_query(
+        "SELECT string_agg(right_name, ', ' ORDER BY place) || ' on ' || relname AS name
+         FROM pg_class CROSS JOIN unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) WITH ORDINALITY AS r (right_name, place)
+         WHERE relkind IN ('r', 'p') AND relnamespace = current_schema()::regnamespace AND relname = ANY ($1)
+           AND (relname <> ALL ($2) OR right_name IN ('SELECT', 'INSERT'))
+           AND (relname <> ALL ($3) OR right_name = 'SELECT')
+           AND NOT has_table_privilege(pg_class.oid, right_name)
+         GROUP BY relname ORDER BY relname",
+    )
+    .bind::<Array<Text>, _>(ours())
+    .bind::<Array<Text>, _>(APPEND_ONLY)
+    .bind::<Array<Text>, _>(READ_ONLY)
+    .load(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
 /// What this connection's role can do beyond what the service needs, a line each; nothing if all is well.
 pub async fn excess(conn: &mut Conn) -> Result<Vec<String>, Error> {
     // A member who does not inherit can still SET ROLE: what counts is whom this role can become.
@@ -138,4 +164,22 @@ pub async fn excess(conn: &mut Conn) -> Result<Vec<String>, Error> {
          ORDER BY 1",
     )
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_table_is_known_by_its_name() {
+        let ours = ours();
+        assert_eq!(
+            ours.len(),
+            include_str!("schema.rs").matches("diesel::table! {").count() + READ_ONLY.len()
+        );
+        for name in APPEND_ONLY.iter().chain(&["runners", "leases", "sign_in_attempts"]) {
+            assert!(ours.contains(name), "{name}: {ours:?}");
+        }
+        assert!(ours.iter().all(|name| name.chars().all(|c| c.is_ascii_lowercase() || c == '_')), "{ours:?}");
+    }
 }

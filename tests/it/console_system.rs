@@ -1,6 +1,6 @@
 //! The console's page on the system, and the checks behind it.
 
-use runner_broker::broker::system::{Area, Check, Health, System};
+use runner_broker::broker::system::{Area, Check, Code, Health, System};
 use runner_broker::config::Enforcement;
 use secrecy::ExposeSecret;
 
@@ -64,6 +64,32 @@ async fn a_target_says_exactly_which_permission_is_missing() {
     world.github.uninstall(ORG);
     let check = target(&world).await;
     assert!(check.state == Health::Fault && check.detail.contains("not installed"), "{check:?}");
+}
+
+#[actix_web::test]
+async fn the_page_looks_at_what_doctor_looks_at() {
+    let world = World::new().await;
+    world.github.set_webhook("https://elsewhere.example.com/hook", crate::support::WEBHOOK_SECRET);
+    world.github.leave(ORG, "core", 10);
+    world.issuer.set_ahead(300);
+    world.pass(301);
+    world.verifier.refresh().await;
+    let system = checked(&world).await;
+    let code = |area, what: &str| only(&system, area, what).code;
+    assert_eq!(code(Area::Database, "Privileges"), Some(Code::PrivilegesExcess));
+    assert_eq!(code(Area::Database, "Schema"), None);
+    let clock = format!("Clock of {}", world.issuer.url());
+    assert_eq!(code(Area::Issuers, &clock), Some(Code::IssuerClock));
+    assert_eq!(code(Area::GitHub, "Clock"), None);
+    assert_eq!(code(Area::Webhooks, "Address"), Some(Code::WebhookUrl));
+    assert_eq!(code(Area::Certificate, "Certificate"), None);
+    let budget = system.of(Area::Budget).next().expect("an installation");
+    assert_eq!(budget.code, Some(Code::BudgetUsedUp), "{budget:?}");
+    // None of it costs the hour of an installation.
+    let of_app = |path: &str| path.starts_with("/app") || path.ends_with("/installation");
+    for call in world.github.calls() {
+        assert!(of_app(&call.path) || call.path == "/rate_limit", "{call:?}");
+    }
 }
 
 #[actix_web::test]

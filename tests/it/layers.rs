@@ -17,6 +17,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("store", 5),
     ("policy", 4),
     ("seal", 4),
+    ("certificate", 3),
     ("client", 3),
     ("telemetry", 3),
     ("config", 2),
@@ -42,6 +43,7 @@ const ONLY_USERS: &[(&str, &[&str])] = &[
     ("tracing_opentelemetry", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("clap", &["cli", "main"]),
+    ("x509_parser", &["certificate"]),
     ("tlog_tiles", &["seal"]),
     ("signed_note", &["seal"]),
 ];

@@ -9,7 +9,7 @@ use crate::seal::{Signed, seal, write};
 use crate::support::{World, team};
 
 /// A role of this test's own, on the shared server, and the URL with which it logs in.
-async fn role_on(world_url: &str, name: &str) -> String {
+pub async fn role_on(world_url: &str, name: &str) -> String {
     let (client, _connection) = connect(world_url).await;
     let make = format!("DROP ROLE IF EXISTS {name}; CREATE ROLE {name} LOGIN PASSWORD 'secret'");
     client.batch_execute(&make).await.expect("a role");
@@ -20,7 +20,7 @@ async fn role_on(world_url: &str, name: &str) -> String {
     url.into()
 }
 
-async fn forget(url: &str, name: &str) {
+pub async fn forget(url: &str, name: &str) {
     let (client, _connection) = connect(url).await;
     client.batch_execute(&format!("DROP OWNED BY {name}; DROP ROLE {name}")).await.expect("no role");
 }

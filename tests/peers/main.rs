@@ -6,6 +6,8 @@
 mod browser;
 #[path = "../it/database.rs"]
 mod database;
+#[path = "../it/markdown.rs"]
+mod markdown;
 #[path = "../it/support.rs"]
 mod support;
 
@@ -22,6 +24,13 @@ mod clients;
 mod console;
 mod crash;
 mod crash_step;
+mod deploy;
+mod deploy_chart;
+mod deploy_metrics;
+mod deploy_runs;
+mod doctor;
+mod documents;
+mod examples;
 mod frozen;
 mod fuzzer;
 mod leader;

@@ -40,12 +40,20 @@ pub fn machine_program(name: &str) -> Option<PathBuf> {
     or_skip(on_path(name), name)
 }
 
+/// A program that `.ci/run` takes out of a package, else one of the machine's. `None`: the test is to be skipped.
+pub fn fetched_program(name: &str) -> Option<PathBuf> {
+    let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers-bin").join(name);
+    let program = Some(fetched).filter(|path| path.is_file()).or_else(|| on_path(name));
+    or_skip(program, &format!("{name} ('.ci/run' fetches it to target/peers-bin)"))
+}
+
 fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-fn or_skip(program: Option<PathBuf>, what: &str) -> Option<PathBuf> {
+/// What there is. `None`: the test is to be skipped, which is said, or is a failure.
+pub fn or_skip<T>(program: Option<T>, what: &str) -> Option<T> {
     if program.is_some() {
         return program;
     }

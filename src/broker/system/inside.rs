@@ -1,83 +1,70 @@
-//! What Postgres and this process say: no call to anybody else.
-
-use std::time::Instant;
+//! What the tables and this process say: no call to anybody but Postgres.
 
 use chrono::TimeDelta;
 
-use super::{Area, Check};
-use crate::auth::IssuerStatus;
+use super::database::Tables;
+use super::{Area, Check, Code, Health, Looker};
 use crate::broker::Broker;
 use crate::broker::events::Kind;
 use crate::store::audit::{self, Filter, Scope};
 use crate::store::sync_targets::SweepResult;
-use crate::store::{self, Conn, alerts, audit_sealing, deliveries, health};
+use crate::store::{self, Conn, alerts, audit_sealing, deliveries};
 
-/// Postgres is close, or every provision is slow.
-const SLOW_MS: u128 = 50;
 /// How many deliveries may wait before it is news, and how many are counted.
 const MANY: i64 = 1_000;
 /// How old the oldest event that waits to be sealed may be, in seconds.
 const LAG: f64 = 60.0;
 
 impl Broker {
-    pub(super) async fn inside(&self, issuers: &[IssuerStatus]) -> Vec<Check> {
-        let mut checks = issuers.iter().map(issuer).collect::<Vec<_>>();
-        checks.push(self.database().await);
-        checks.extend(self.sweep().await);
-        checks.extend(self.tables().await);
+    pub(super) async fn inside(&self, looker: Looker) -> Vec<Check> {
+        let (mut checks, tables) = self.database().await;
+        if tables == Tables::Unreadable {
+            let areas = [Area::Webhooks, Area::Sweep, Area::AuditLog, Area::Alerts];
+            checks.extend(
+                areas.map(|area| Check::not_checked(area, "Tables", "Postgres does not say, see above")),
+            );
+            return checks;
+        }
+        let (sweep, leads) = self.sweep(looker).await;
+        checks.extend(sweep);
+        // Nobody seals while there is no service that runs.
+        let gravest = match (looker, leads) {
+            (Looker::Doctor, false) => Health::Warning,
+            _ => Health::Fault,
+        };
+        let judged = |check: Check| match check.code {
+            Some(Code::SealingLate) => check.no_worse_than(gravest),
+            _ => check,
+        };
+        checks.extend(self.tables().await.into_iter().map(judged));
         checks
     }
 
-    async fn database(&self) -> Check {
-        let (area, what) = (Area::Database, "Postgres");
-        let begun = Instant::now();
-        let asked = async {
-            let mut conn = self.store.conn().await?;
-            let waited = begun.elapsed();
-            let asked = Instant::now();
-            let server = health::server(&mut conn).await?;
-            let lacking = store::newer_than(server.migrations.iter().map(String::as_str))?;
-            Ok::<_, store::Error>((server, lacking, waited, asked.elapsed()))
-        };
-        let (server, lacking, waited, took) = match asked.await {
-            Ok(answered) => answered,
-            Err(err) => {
-                return Check::fault(area, what, err.to_string())
-                    .advise("check DATABASE_URL and the server: nothing works without it");
-            }
-        };
-        let pool = self.store.status();
-        let detail = format!(
-            "version {}, answers in {} ms ({} ms for a connection), {} of {} connections free",
-            server.version,
-            took.as_millis(),
-            waited.as_millis(),
-            pool.available,
-            pool.size
-        );
-        if !lacking.is_empty() {
-            return Check::fault(area, what, format!("{detail}; the schema lacks {}", lacking.join(", ")))
-                .advise("run 'runner-broker migrate'");
-        }
-        match took.as_millis() > SLOW_MS {
-            true => Check::warning(area, what, detail).advise("put the broker nearer to its database"),
-            false => Check::ok(area, what, format!("{detail}; {} migrations", server.migrations.len())),
-        }
-    }
-
-    async fn sweep(&self) -> Vec<Check> {
+    /// The sweep, and whether anybody leads.
+    async fn sweep(&self, looker: Looker) -> (Vec<Check>, bool) {
         let area = Area::Sweep;
         let status = match self.sync_status().await {
             Ok(status) => status,
-            Err(err) => return vec![Check::fault(area, "Leader", err.to_string())],
+            Err(err) => {
+                return (vec![Check::fault(area, "Leader", Code::DatabaseRefuses, err.to_string())], false);
+            }
         };
         let now = self.clock.now();
-        let mut checks = vec![match status.lease.filter(|lease| lease.stands) {
-            Some(lease) => {
+        let lease = status.lease.filter(|lease| lease.stands);
+        let leads = lease.is_some();
+        let gravest = if looker == Looker::Doctor && !leads { Health::Warning } else { Health::Fault };
+        let mut checks = vec![match (lease, looker) {
+            (Some(lease), _) => {
                 Check::ok(area, "Leader", format!("replica {}, epoch {}", lease.holder, lease.epoch))
             }
-            None => Check::fault(area, "Leader", "no replica leads at this moment")
-                .advise("if that stays so for longer than LEASE_SECONDS, look at the replicas' logs"),
+            (None, Looker::Page) => {
+                Check::fault(area, "Leader", Code::NoLeader, "no replica leads at this moment")
+                    .advise("if that stays so for longer than LEASE_SECONDS, look at the replicas' logs")
+            }
+            (None, Looker::Doctor) => {
+                Check::warning(area, "Leader", Code::NoLeader, "no serve is running now, or none leads")
+                    .advise("start 'runner-broker serve'; if one runs, its log says why it does not lead")
+            }
         }];
         let (backlog, overdue) = (status.backlog, |count: i64| count > 0);
         let detail = format!(
@@ -85,7 +72,7 @@ impl Broker {
             backlog.interrupted, backlog.deleting, backlog.unstarted
         );
         checks.push(match overdue(backlog.interrupted + backlog.unstarted) {
-            true => Check::warning(area, "Overdue", detail)
+            true => Check::warning(area, "Overdue", Code::SweepOverdue, detail)
                 .advise("the next sweep takes them up; if not, see the log"),
             false => Check::ok(area, "Overdue", detail),
         });
@@ -101,21 +88,24 @@ impl Broker {
             };
             let postponed = target.result.as_deref() == Some(SweepResult::Postponed.as_str());
             checks.push(match (status.unswept.contains(&target.target), target.error.is_some()) {
-                (true, _) if !postponed => Check::fault(area, what, detail).advise(
-                    "what the broker knows of its runners is old: see the target's permissions above",
-                ),
-                (true, _) | (false, true) => Check::warning(area, what, detail),
+                (true, _) if !postponed => Check::fault(area, what, Code::SweepFails, detail)
+                    .advise("what the broker knows of its runners is old: see the target's permissions above")
+                    .no_worse_than(gravest),
+                (true, _) | (false, true) => Check::warning(area, what, Code::SweepFails, detail),
                 (false, false) => Check::ok(area, what, detail),
             });
         }
-        checks
+        (checks, leads)
     }
 
     /// What waits in tables; where Postgres is away that was said already.
     async fn tables(&self) -> Vec<Check> {
         let Ok(mut conn) = self.store.conn().await else { return Vec::new() };
-        let fault =
-            |area: Area| move |err: store::Error| vec![Check::fault(area, area.as_str(), err.to_string())];
+        let fault = |area: Area| {
+            move |err: store::Error| {
+                vec![Check::fault(area, "Tables", Code::DatabaseRefuses, err.to_string())]
+            }
+        };
         let mut checks = self.webhooks(&mut conn).await.unwrap_or_else(fault(Area::Webhooks));
         checks.extend(self.sealing(&mut conn).await.unwrap_or_else(fault(Area::AuditLog)));
         checks.extend(self.alerting(&mut conn).await.unwrap_or_else(fault(Area::Alerts)));
@@ -128,6 +118,7 @@ impl Broker {
             let off = Check::warning(
                 area,
                 "Deliveries",
+                Code::WebhookOff,
                 "GITHUB_WEBHOOK_SECRET is not set: GitHub tells nothing by itself",
             );
             return Ok(vec![off.advise(
@@ -146,7 +137,7 @@ impl Broker {
                     (now - last.received_at).num_seconds().max(0)
                 ),
             ),
-            None => Check::warning(area, "Deliveries", "none has come yet").advise(
+            None => Check::warning(area, "Deliveries", Code::WebhookSilent, "none has come yet").advise(
                 "the App's settings on GitHub list its deliveries under «Advanced», with what was answered",
             ),
         });
@@ -155,6 +146,7 @@ impl Broker {
             true => Check::warning(
                 area,
                 "Waiting",
+                Code::WebhookBacklog,
                 format!("{waiting} deliveries or more are yet to be worked off"),
             ),
             false => Check::ok(area, "Waiting", format!("{waiting} deliveries are yet to be worked off")),
@@ -165,7 +157,8 @@ impl Broker {
         checks.push(match set_aside.pop() {
             Some(event) if now - event.timestamp < TimeDelta::days(1) => {
                 let why = event.error_message.unwrap_or_else(|| event.event_data.to_string());
-                Check::warning(area, "Set aside", format!("within the last day, event {}: {why}", event.id))
+                let detail = format!("within the last day, event {}: {why}", event.id);
+                Check::warning(area, "Set aside", Code::WebhookSetAside, detail)
                     .advise("mend its cause, then send it again from the App's page on GitHub")
             }
             _ => Check::ok(area, "Set aside", "none within the last day"),
@@ -177,8 +170,13 @@ impl Broker {
         let area = Area::AuditLog;
         let signing = match self.verifier_key() {
             Some(key) => Check::ok(area, "Signature", format!("checkpoints are signed: {key}")),
-            None => Check::warning(area, "Signature", "checkpoints are not signed by this replica")
-                .advise("set AUDIT_SIGNING_KEY_PATH; 'runner-broker audit-key generate' makes a key"),
+            None => Check::warning(
+                area,
+                "Signature",
+                Code::CheckpointsUnsigned,
+                "checkpoints are not signed by this replica",
+            )
+            .advise("set AUDIT_SIGNING_KEY_PATH; 'runner-broker audit-key generate' makes a key"),
         };
         let horizon = audit_sealing::horizon(conn).await?.map_or(0, |horizon| horizon.horizon_id);
         let lag = audit_sealing::lag(conn, horizon).await?;
@@ -190,7 +188,7 @@ impl Broker {
         let advice = blocker.map_or("see the leader's log".to_owned(), |by| {
             format!("end what holds the sealer back: {}", by.what)
         });
-        Ok(vec![signing, Check::fault(area, "Sealing", detail).advise(advice)])
+        Ok(vec![signing, Check::fault(area, "Sealing", Code::SealingLate, detail).advise(advice)])
     }
 
     async fn alerting(&self, conn: &mut Conn) -> Result<Vec<Check>, store::Error> {
@@ -201,32 +199,11 @@ impl Broker {
             (None, 0) => {
                 Check::ok(area, what, "ALERT_WEBHOOK_URL is not set: security events are in the log alone")
             }
-            (None, _) => {
-                Check::warning(area, what, detail).advise("ALERT_WEBHOOK_URL is not set on this replica")
-            }
-            (Some(_), posts) if posts > 20 => Check::warning(area, what, detail)
+            (None, _) => Check::warning(area, what, Code::AlertsWait, detail)
+                .advise("ALERT_WEBHOOK_URL is not set on this replica"),
+            (Some(_), posts) if posts > 20 => Check::warning(area, what, Code::AlertsWait, detail)
                 .advise("check that ALERT_WEBHOOK_URL takes them: the log says why not"),
             (Some(_), _) => Check::ok(area, what, detail),
         }])
-    }
-}
-
-fn issuer(of: &IssuerStatus) -> Check {
-    let area = Area::Issuers;
-    let fetched =
-        of.fetched_at.map_or("never".to_owned(), |at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string());
-    let detail = format!("{} keys, fetched {fetched}", of.keys);
-    match (of.usable, &of.failure) {
-        (true, None) => Check::ok(area, &of.issuer, detail),
-        (true, Some(failure)) => {
-            Check::warning(area, &of.issuer, format!("{detail}; the last attempt failed: {failure}"))
-                .advise("its last keys serve for 24 hours")
-        }
-        (false, failure) => {
-            let why = failure.as_deref().unwrap_or("its keys have not been fetched yet");
-            Check::fault(area, &of.issuer, format!("{detail}: {why}")).advise(
-                "nobody with a token of this issuer is let in: check that it can be reached from here",
-            )
-        }
     }
 }

@@ -85,6 +85,10 @@ fn route(state: &mut State, request: &Request) -> Result<Answer, Answer> {
             as_app(state, request)?;
             mint(state, request, id.parse().map_err(|_| Answer::not_found())?)
         }
+        ("GET", ["app", "hook", "config"]) => {
+            as_app(state, request)?;
+            Ok(hooks::config(state))
+        }
         ("GET", ["app", "hook", "deliveries"]) => {
             as_app(state, request)?;
             Ok(hooks::list(state, request))

@@ -47,11 +47,15 @@ pub(super) struct Delivery {
     pub status_code: u16,
 }
 
-/// Where webhooks go, signed with what.
+/// Where webhooks go, signed with what, and how.
 #[derive(Clone)]
 pub(super) struct Hook {
     pub url: String,
+    /// Empty: nothing is signed.
     pub secret: String,
+    /// `json` or `form`.
+    pub content_type: String,
+    pub is_insecure: bool,
 }
 
 /// A delivery on its way.
@@ -98,6 +102,22 @@ impl State {
             status_code: 0,
         };
         self.dispatch(delivery);
+    }
+
+    /// An attempt as if it had been made now and answered so.
+    pub fn note_delivery(&mut self, event: &str, status_code: u16) {
+        let id = self.next_id() as i64;
+        let delivered_at = self.clock.now();
+        self.hooks.deliveries.push(Delivery {
+            id,
+            guid: Uuid::from_u128(rand::random()).to_string(),
+            event: event.to_owned(),
+            action: None,
+            body: b"{}".to_vec(),
+            delivered_at,
+            redelivery: false,
+            status_code,
+        });
     }
 
     fn dispatch(&mut self, mut delivery: Delivery) {
@@ -260,6 +280,21 @@ impl State {
     }
 }
 
+/// `GET /app/hook/config`. The secret itself is never shown.
+pub(super) fn config(state: &State) -> Answer {
+    let Some(hook) = &state.hooks.hook else {
+        return Answer::json(200, &json!({ "content_type": "form", "insecure_ssl": "0" }));
+    };
+    let mut config = json!({
+        "url": hook.url, "content_type": hook.content_type,
+        "insecure_ssl": if hook.is_insecure { "1" } else { "0" },
+    });
+    if !hook.secret.is_empty() {
+        config["secret"] = json!("********");
+    }
+    Answer::json(200, &config)
+}
+
 /// `GET /app/hook/deliveries`: the newest first. The cursor is the number of the page.
 pub(super) fn list(state: &State, request: &Request) -> Answer {
     let wanted = request.param("status");
@@ -302,15 +337,25 @@ fn item(delivery: &Delivery) -> Value {
 /// Sends one delivery, as GitHub does; the status that came back, or 0.
 pub(super) async fn send(client: &reqwest::Client, out: &Outgoing) -> u16 {
     let Outgoing { hook, delivery } = out;
-    let sent = client
+    let (content_type, body) = match hook.content_type.as_str() {
+        "json" => ("application/json", delivery.body.clone()),
+        _ => ("application/x-www-form-urlencoded", form(&delivery.body)),
+    };
+    let mut request = client
         .post(&hook.url)
-        .header("content-type", "application/json")
+        .header("content-type", content_type)
         .header("user-agent", "GitHub-Hookshot/dev")
         .header("x-github-event", &delivery.event)
-        .header("x-github-delivery", &delivery.guid)
-        .header("x-hub-signature-256", signature(&hook.secret, &delivery.body))
-        .body(delivery.body.clone())
-        .send()
-        .await;
+        .header("x-github-delivery", &delivery.guid);
+    if !hook.secret.is_empty() {
+        request = request.header("x-hub-signature-256", signature(&hook.secret, &body));
+    }
+    let sent = request.body(body).send().await;
     sent.map_or(0, |answer| answer.status().as_u16())
+}
+
+fn form(payload: &[u8]) -> Vec<u8> {
+    let mut form = b"payload=".to_vec();
+    form.extend(url::form_urlencoded::byte_serialize(payload).flat_map(str::bytes));
+    form
 }

@@ -91,6 +91,14 @@ impl Meter {
         None
     }
 
+    /// Nothing but so much is left of the hour.
+    pub fn leave_only(&mut self, who: u64, resource: &str, remaining: u64, now: DateTime<Utc>) {
+        let resource = if resource == REGISTRATION { REGISTRATION } else { CORE };
+        let limit = self.limit(resource);
+        let hour = window(self.hours.entry((who, resource)), now, TimeDelta::hours(1));
+        hour.used = limit.saturating_sub(remaining);
+    }
+
     /// Takes one request from the hour.
     pub fn charge(&mut self, who: u64, resource: &'static str, now: DateTime<Utc>) {
         window(self.hours.entry((who, resource)), now, TimeDelta::hours(1)).used += 1;

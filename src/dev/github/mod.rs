@@ -31,6 +31,7 @@ mod runners;
 mod server;
 mod shapes;
 mod state;
+mod upkeep;
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -232,7 +233,12 @@ impl GitHub {
 
     /// From now on what happens is delivered there, signed with this secret.
     pub fn set_webhook(&self, url: &str, secret: &str) {
-        let hook = hooks::Hook { url: url.to_owned(), secret: secret.to_owned() };
+        let hook = hooks::Hook {
+            url: url.to_owned(),
+            secret: secret.to_owned(),
+            content_type: "json".to_owned(),
+            is_insecure: false,
+        };
         self.shared.state().hooks.hook = Some(hook);
     }
 

@@ -42,6 +42,13 @@ impl Shared {
         Shared { state: Mutex::new(state), clock, latency: AtomicU64::new(latency.as_micros() as u64) }
     }
 
+    /// A clock that runs so far ahead of the one that this GitHub was started with, as that stands now.
+    pub fn clock_ahead(&self, ahead: TimeDelta) -> Clock {
+        let clock = Clock::default();
+        clock.advance(self.clock.now() - clock.now() + ahead);
+        clock
+    }
+
     /// A panic under the lock is a failed test; it need not fail the others too.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -243,7 +250,8 @@ impl Drop for Flight {
 async fn serve(req: HttpRequest, body: Bytes, shared: Data<Shared>) -> HttpResponse {
     let call = Held::new(&req, body);
     if call.path == "/_dev" || call.path.starts_with("/_dev/") {
-        return send(control::answer(&mut shared.state(), &call.request()), &shared);
+        let answer = control::answer(&mut shared.state(), &call.request());
+        return send(answer, &shared);
     }
     let (number, fault, who) = {
         let mut state = shared.state();
@@ -338,7 +346,7 @@ async fn outcome(
             answer
         }
         Some(Action::RateLimited { reset_seconds }) => {
-            let reset = shared.clock.now() + TimeDelta::seconds(reset_seconds);
+            let reset = shared.state().clock.now() + TimeDelta::seconds(reset_seconds);
             limits::rate_limited(who, resource, reset)
         }
         Some(Action::SecondaryLimit { retry_after_seconds }) => limits::secondary(403, retry_after_seconds),
@@ -369,7 +377,7 @@ fn head(answer: &Answer) -> actix_web::HttpResponseBuilder {
 
 fn send(answer: Answer, shared: &Shared) -> HttpResponse {
     // By our clock, so that a test can put GitHub's apart from the broker's.
-    let date = shared.clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let date = shared.state().clock.now().format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     head(&answer).insert_header(("date", date)).body(answer.body)
 }
 

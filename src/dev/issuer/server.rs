@@ -8,10 +8,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
-use actix_web::http::header::LOCATION;
+use actix_web::http::header::{DATE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::{self, Bytes, Data};
 use actix_web::{App, HttpMessage, HttpRequest, HttpResponse, HttpServer};
+use chrono::TimeDelta;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -71,6 +72,15 @@ pub fn start(issuer: Arc<Issuer>, listener: TcpListener) -> io::Result<Server> {
 }
 
 async fn answer(request: HttpRequest, body: Bytes, issuer: Data<Issuer>) -> HttpResponse {
+    let mut answer = document(request, body, &issuer).await;
+    let now = issuer.clock.now() + TimeDelta::seconds(issuer.state.borrow().ahead);
+    if let Ok(date) = HeaderValue::try_from(now.format("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+        answer.headers_mut().insert(DATE, date);
+    }
+    answer
+}
+
+async fn document(request: HttpRequest, body: Bytes, issuer: &Issuer) -> HttpResponse {
     let path = request.path();
     issuer.state.send_modify(|state| *state.calls.entry(path.into()).or_default() += 1);
     let fault = issuer.state.borrow().faults.get(path).cloned();
@@ -96,11 +106,11 @@ async fn answer(request: HttpRequest, body: Bytes, issuer: Data<Issuer>) -> Http
     match (path, request.method() == Method::POST) {
         (DISCOVERY, _) => HttpResponse::Ok().json(issuer.discovery()),
         (KEYS, _) => HttpResponse::Ok().json(issuer.keys()),
-        (AUTHORIZE, false) => people::choose(&issuer, request.query_string()),
-        (AUTHORIZE, true) => people::chosen(&issuer, &body),
-        (USERINFO, _) => people::userinfo(&issuer, &request),
-        (TOKEN, true) if people::is_exchange(&body) => people::exchange(&issuer, &request, &body),
-        (TOKEN, true) => token(&issuer, &request, &body),
+        (AUTHORIZE, false) => people::choose(issuer, request.query_string()),
+        (AUTHORIZE, true) => people::chosen(issuer, &body),
+        (USERINFO, _) => people::userinfo(issuer, &request),
+        (TOKEN, true) if people::is_exchange(&body) => people::exchange(issuer, &request, &body),
+        (TOKEN, true) => token(issuer, &request, &body),
         _ => HttpResponse::NotFound().finish(),
     }
 }

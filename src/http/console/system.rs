@@ -24,11 +24,16 @@ pub async fn show(SignedIn(session): SignedIn, state: Data<State>) -> Result<Pag
         (overall(&system))
         (about(&system, now))
         @if roles::sees_all(&session) {
-            @for area in Area::ALL { (checks(area, system.of(area))) }
+            @for area in areas() { (checks(area, system.of(area))) }
             (settings(state.broker.settings()))
         } @else { (in_short(&system)) }
     };
     Ok(Page(layout::page(&session, PATH, "System", content)))
+}
+
+/// A service that runs has a configuration that it can run with.
+fn areas() -> impl Iterator<Item = Area> {
+    Area::ALL.into_iter().filter(|area| *area != Area::Configuration)
 }
 
 fn badge(state: Health) -> Markup {
@@ -88,7 +93,7 @@ fn in_short(system: &System) -> Markup {
                 caption { "What runners depend on; administrators and auditors see more" }
                 thead { tr { th scope="col" { "What" } th scope="col" { "State" } } }
                 tbody {
-                    @for area in Area::ALL {
+                    @for area in areas() {
                         tr { th scope="row" { (area.as_str()) } td data-name="State" { (badge(system.worst(Some(area)))) } }
                     }
                 }

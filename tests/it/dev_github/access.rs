@@ -27,6 +27,22 @@ fn the_app_finds_itself_and_its_installations() {
 }
 
 #[test]
+fn the_app_reads_its_webhook_but_not_the_secret() {
+    let world = World::new();
+    let config = || world.get("/app/hook/config", &world.jwt()).body;
+    assert!(config()["url"].is_null() && config()["secret"].is_null());
+    world.github.set_webhook("https://broker.example.com/hook", "a secret");
+    let secret = json!({ "url": "https://broker.example.com/hook", "content_type": "json",
+        "insecure_ssl": "0", "secret": "********" });
+    assert_eq!(config(), secret);
+    world.github.set_webhook_manner("form", true);
+    assert_eq!((&config()["content_type"], &config()["insecure_ssl"]), (&json!("form"), &json!("1")));
+    world.github.set_webhook("https://broker.example.com/hook", "");
+    assert!(config()["secret"].is_null());
+    assert_eq!(world.get("/app/hook/config", &world.token(Value::Null)).status, 401);
+}
+
+#[test]
 fn a_jwt_is_checked_as_github_checks_it() {
     let world = World::new();
     let now = world.clock.now().timestamp();

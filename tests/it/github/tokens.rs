@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use runner_broker::dev::github::{Action, Canned, Fault, Settings};
-use runner_broker::github::{Error, GitHub};
+use runner_broker::github::{Blame, Error, GitHub};
 use runner_broker::model::Method;
 use secrecy::SecretString;
 
@@ -225,18 +225,20 @@ async fn a_permission_that_was_never_granted_is_named() {
 
 #[tokio::test]
 async fn a_refused_signature_says_what_may_be_wrong() {
-    let why = async |world: &World| match world.github.runner(&org(), 1, soon()).await {
-        Err(Error::Unauthorized { why }) => why,
+    let refused = async |world: &World| match world.github.runner(&org(), 1, soon()).await {
+        Err(Error::Unauthorized { why, blame }) => (why, blame),
         other => panic!("{other:?}"),
     };
     let world = World::with(Settings::default(), |config| config.app_id = 7);
-    assert!(why(&world).await.contains("GitHub has no App 7"), "{}", why(&world).await);
+    let (why, blame) = refused(&world).await;
+    assert!(why.contains("GitHub has no App 7") && blame == Blame::AppId, "{why}");
 
     let pair = KeyPair::generate(KeySize::Rsa2048).unwrap();
     let other = AsDer::<Pkcs8V1Der>::as_der(&pair).unwrap();
     let world =
         World::with(Settings::default(), |config| config.private_key = pem("PRIVATE KEY", other.as_ref()));
-    assert!(why(&world).await.contains("the private key is not one of App 424242's"));
+    let (why, blame) = refused(&world).await;
+    assert!(why.contains("the private key is not one of App 424242's") && blame == Blame::Key, "{why}");
 
     for (ours, expected) in [(700, "700 s ahead of"), (-700, "700 s behind")] {
         let world = World::new();
@@ -244,7 +246,8 @@ async fn a_refused_signature_says_what_may_be_wrong() {
         clock.advance(TimeDelta::seconds(ours));
         let github = GitHub::new(&config(&world.fake), clock.clone()).unwrap();
         let world = World { github, clock, fake: world.fake };
-        let said = why(&world).await;
+        let (said, blame) = refused(&world).await;
+        assert_eq!(blame, Blame::Clock);
         assert!(said.contains(expected) || said.contains(&expected.replace("700", "699")), "{said}");
     }
 }

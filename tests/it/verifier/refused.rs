@@ -316,3 +316,22 @@ async fn a_subject_that_cannot_be_kept_is_refused() {
     assert_eq!(claim("sub", "x".repeat(1025)).await, "sub is too long");
     assert_eq!(claim("sub", "a\0b").await, "sub has control characters");
 }
+
+#[tokio::test]
+async fn a_token_that_was_good_a_moment_ago_excuses_no_other_and_ends_in_time() {
+    let world = World::ready().await;
+    let (good, other) = (world.issuer.mint(json!({})), world.issuer.mint(json!({ "sub": "admin" })));
+    world.verify(&good).await.expect("a good token");
+    world.verify(&good).await.expect("the same again");
+    let ([header, claims, signature], [_, others, made_for_others]) = (parts(&good), parts(&other));
+    for tampered in [
+        format!("{header}.{others}.{signature}"),
+        format!("{header}.{claims}.{made_for_others}"),
+        // The same bytes, taken apart elsewhere.
+        format!("{header}.{claims}{signature}."),
+    ] {
+        why(world.verify(&tampered).await);
+    }
+    world.pass(3600 + 61);
+    assert_eq!(why(world.verify(&good).await), "the token has expired");
+}
