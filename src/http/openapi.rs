@@ -62,7 +62,8 @@ pub struct Known(Vec<(Vec<String>, Vec<&'static str>)>);
 
 impl Known {
     pub fn of(api: &OpenApi) -> Known {
-        let pages = ["/openapi.json", "/docs", "/docs/{file}"].map(|page| (page.to_owned(), vec!["GET"]));
+        let pages =
+            ["/openapi.json", "/docs", "/docs/", "/docs/{file}"].map(|page| (page.to_owned(), vec!["GET"]));
         let routes = api.paths.paths.iter().map(|(path, item)| (path.clone(), methods(item)));
         Known(routes.chain(pages).map(|(path, methods)| (segments(&path), methods)).collect())
     }
@@ -71,7 +72,10 @@ impl Known {
         let asked = segments(path);
         let fits = |known: &[String]| {
             known.len() == asked.len()
-                && known.iter().zip(&asked).all(|(known, asked)| known.starts_with('{') || known == asked)
+                && known.iter().zip(&asked).all(|(known, asked)| {
+                    // Nothing is no parameter: `/runners/` is not a runner.
+                    (known.starts_with('{') && !asked.is_empty()) || known == asked
+                })
         };
         let mut methods: Vec<&'static str> =
             self.0.iter().filter(|(known, _)| fits(known)).flat_map(|(_, methods)| methods.clone()).collect();

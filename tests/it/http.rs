@@ -63,6 +63,14 @@ async fn a_wrong_method_is_told_the_right_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_path_without_its_last_part_is_not_there() {
+    let world = World::new().await;
+    for method in [Method::GET, Method::DELETE] {
+        assert_eq!(call(&world, method, "/api/v1/runners/").await.refusal(), (404, "NOT_FOUND"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn options_says_what_is_possible() {
     let world = World::new().await;
     let answer = call(&world, Method::OPTIONS, "/api/v1/runners/b1").await;
