@@ -4,6 +4,7 @@
 mod due;
 mod reads;
 mod sets;
+mod settle;
 
 use std::str::FromStr;
 
@@ -11,13 +12,14 @@ use chrono::{DateTime, Utc};
 use diesel::deserialize::{self, Queryable};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 pub use due::*;
 pub use reads::*;
 pub use sets::*;
+pub use settle::*;
 
 use super::schema::{idempotency_keys, runners};
 use super::{Conn, Error};
@@ -167,51 +169,6 @@ pub struct Issued<'a> {
     pub github_runner_id: Option<i64>,
     pub credential_sha256: &'a str,
     pub expires_at: DateTime<Utc>,
-}
-
-/// `requested → pending`. `false`: the claim is no longer ours to settle.
-pub async fn settle(
-    mut conn: &Conn,
-    claim: Claim,
-    issued: Issued<'_>,
-    now: DateTime<Utc>,
-) -> Result<bool, Error> {
-    // diesel prepares an UPDATE of its own anew each time; this text never changes, so it is prepared once.
-    struct Settle<'a> {
-        claim: Claim,
-        issued: Issued<'a>,
-        /// A JIT runner is registered from the moment that GitHub makes it.
-        registered_at: Option<DateTime<Utc>>,
-        now: DateTime<Utc>,
-    }
-    impl diesel::query_builder::QueryId for Settle<'_> {
-        type QueryId = Settle<'static>;
-        const HAS_STATIC_QUERY_ID: bool = true;
-    }
-    impl diesel::query_builder::QueryFragment<Pg> for Settle<'_> {
-        fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-            let Settle { claim, issued, registered_at, now } = self;
-            out.push_sql("UPDATE runners SET status = 'pending', deleting_from = NULL, missed_sweeps = 0");
-            out.push_sql(", github_runner_id = ");
-            out.push_bind_param::<Nullable<BigInt>, _>(&issued.github_runner_id)?;
-            out.push_sql(", credential_sha256 = ");
-            out.push_bind_param::<Text, _>(issued.credential_sha256)?;
-            out.push_sql(", registered_at = ");
-            out.push_bind_param::<Nullable<Timestamptz>, _>(registered_at)?;
-            out.push_sql(", expires_at = ");
-            out.push_bind_param::<Timestamptz, _>(&issued.expires_at)?;
-            for column in [", updated_at = ", ", facts_at = "] {
-                out.push_sql(column);
-                out.push_bind_param::<Timestamptz, _>(now)?;
-            }
-            out.push_sql(" WHERE status = 'requested' AND id = ");
-            out.push_bind_param::<SqlUuid, _>(&claim.id)?;
-            out.push_sql(" AND generation = ");
-            out.push_bind_param::<Integer, _>(&claim.generation)
-        }
-    }
-    let registered_at = issued.github_runner_id.map(|_| now);
-    Ok(Settle { claim, issued, registered_at, now }.execute(&mut conn).await? == 1)
 }
 
 /// `requested → failed`, and the idempotency key is free again. `may_appear`: a lost request may still make
