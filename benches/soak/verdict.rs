@@ -6,12 +6,12 @@ use crate::series::Series;
 use crate::tally::{Counted, KINDS};
 
 /// A column, how much it may grow in an hour, and what that is.
-const STEADY: [(&str, f64, &str); 4] = [
-    ("memory_mb", 4.0, "MB of memory"),
-    ("handles", 20.0, "open handles"),
-    ("threads", 4.0, "threads"),
-    ("postgres_connections", 4.0, "connections to Postgres"),
-];
+const STEADY: [(&str, f64, &str); 3] =
+    [("memory_mb", 4.0, "MB of memory"), ("handles", 20.0, "open handles"), ("threads", 4.0, "threads")];
+
+/// Connections to Postgres for each core. The pools fill up as chance has it, which is no growth; nothing is opened
+/// beyond them.
+const CONNECTIONS_PER_CORE: usize = 12;
 
 /// Below this many rows (20 minutes) a slope says more about the start than about growth.
 const ENOUGH: usize = 120;
@@ -80,6 +80,10 @@ pub fn verdict(series: &Series, whole: &Counted) -> (String, bool) {
         is_good &= said != "grows";
         let _ = write!(text, "{slope:+.1} {what} ({said}); ");
     }
+    let connections = series.most("postgres_connections");
+    let allowed = CONNECTIONS_PER_CORE * std::thread::available_parallelism().map_or(2, usize::from);
+    is_good &= connections <= allowed as f64;
+    let _ = write!(text, "at most {connections:.0} of {allowed} connections to Postgres; ");
     let errors = whole.errors();
     is_good &= errors == 0;
     let _ = writeln!(
