@@ -195,7 +195,9 @@ const KILLED: &str = "TEST_IS_TO_BE_KILLED";
 /// This program again, as another user if given, in a process group of its own.
 fn other_process(user: Option<(&Path, u32)>, temporary: &Path, data_dir: Option<&Path>) -> Command {
     let program = user.map_or_else(|| std::env::current_exe().unwrap(), |(program, _)| program.to_owned());
-    let mut command = Command::new(program);
+    // Whoever runs the tests in the background has them ignore Ctrl-C, and their children with them.
+    let mut command = Command::new("env");
+    command.arg("--default-signal=INT").arg(program);
     command.args(["--exact", "postgres::start_and_wait_to_be_killed", "--nocapture"]);
     command.env(KILLED, "1");
     command.env("TMPDIR", temporary).current_dir("/").process_group(0).stdout(Stdio::null());
