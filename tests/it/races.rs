@@ -53,6 +53,10 @@ async fn of_64_with_one_name_in_any_case_exactly_one_gets_it() {
         "a name is claimed before GitHub hears of it"
     );
     assert_eq!(world.sql(LIVE).await.len(), 1);
+    let told = "SELECT event_type || ' ' || count(*) FROM audit_log GROUP BY event_type ORDER BY 1";
+    let told: Vec<String> =
+        world.sql(told).await.into_iter().filter(|row| row.starts_with("provision")).collect();
+    assert_eq!(told, ["provision_refused 63", "provision_requested 1", "provisioned 1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
