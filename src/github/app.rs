@@ -18,11 +18,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::GitHub;
-use super::call::{Call, Operation};
+use super::answer::Answer;
+use super::call::Call;
 use super::deadline::Deadline;
 use super::error::{Blame, Error};
-use super::installation::installation_path;
-use super::transport::Answer;
+use super::operation::Operation;
+use super::paths::installation_path;
+use super::transport::bearer;
 use crate::model::Target;
 
 /// Before now, for clocks that are ahead of GitHub's.
@@ -156,16 +158,6 @@ fn fingerprint(pem: &str) -> Option<String> {
     };
     let public: PublicKeyX509Der<'_> = pair.ok()?.public_key().as_der().ok()?;
     Some(format!("SHA256:{}", BASE64_STANDARD.encode(digest(&SHA256, public.as_ref()))))
-}
-
-/// An authorization header that no `Debug` shows.
-pub(super) fn bearer(token: &str) -> Result<HeaderValue, Error> {
-    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Unavailable {
-        maybe_done: false,
-        why: "it issued a token that fits into no header".into(),
-    })?;
-    header.set_sensitive(true);
-    Ok(header)
 }
 
 impl GitHub {

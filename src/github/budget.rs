@@ -9,10 +9,10 @@ use metrics::gauge;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::call::Operation;
+use super::answer::Answer;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::transport::Answer;
+use super::operation::Operation;
 
 /// GitHub allows 100 at a time for an App and a user together; the rest is for who else uses the App.
 pub(super) const AT_ONCE: usize = 80;

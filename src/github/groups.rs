@@ -5,10 +5,12 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::runners::{actions, refused};
+use super::operation::Operation;
+use super::paths::actions;
+use super::runners::refused;
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::Target;
 

@@ -6,9 +6,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::GitHub;
-use super::call::{Call, Operation};
+use super::answer::refusal;
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
+use super::error::Error;
+use super::operation::Operation;
 
 /// How GitHub delivers the App's webhooks.
 #[derive(Clone, Debug, PartialEq, Eq)]

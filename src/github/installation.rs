@@ -9,13 +9,16 @@ use http::header::HeaderValue;
 use serde::Deserialize;
 
 use super::GitHub;
-use super::app::bearer;
+use super::answer::Answer;
+use super::answer::refusal;
 use super::budget::Quota;
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
+use super::error::Error;
 use super::flight::Flight;
-use super::transport::Answer;
+use super::operation::Operation;
+use super::paths::installation_path;
+use super::transport::bearer;
 use crate::model::Target;
 
 /// A token is renewed this long before its end, while it still serves.
@@ -292,13 +295,5 @@ impl GitHub {
         if let Some(installation) = self.installations().get(&owner.to_ascii_lowercase()) {
             installation.forget_tokens();
         }
-    }
-}
-
-/// Where GitHub tells which installation of the App a target has.
-pub(super) fn installation_path(target: &Target) -> String {
-    match target {
-        Target::Organization(org) => format!("/orgs/{org}/installation"),
-        Target::Repository { owner, name } => format!("/repos/{owner}/{name}/installation"),
     }
 }

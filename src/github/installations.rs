@@ -4,9 +4,12 @@ use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::call::{Call, Operation};
+use super::answer::refusal;
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
+use super::error::Error;
+use super::operation::Operation;
+use super::paths::{actions, installation_path};
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::Target;
 
@@ -86,11 +89,8 @@ impl GitHub {
         target: &Target,
         deadline: Deadline,
     ) -> Result<Option<InstallationState>, Error> {
-        let path = match target {
-            Target::Organization(org) => format!("/orgs/{org}/installation"),
-            Target::Repository { owner, name } => format!("/repos/{owner}/{name}/installation"),
-        };
-        self.installation_at(&Call::new(Operation::FindInstallation, path), deadline).await
+        let call = Call::new(Operation::FindInstallation, installation_path(target));
+        self.installation_at(&call, deadline).await
     }
 
     async fn installation_at(
@@ -170,7 +170,7 @@ impl GitHub {
         run: i64,
         deadline: Deadline,
     ) -> Result<Cancelled, Error> {
-        let path = format!("{}/runs/{run}/cancel", super::runners::actions(repository));
+        let path = format!("{}/runs/{run}/cancel", actions(repository));
         let call = Call::new(Operation::CancelRun, path);
         let permission = super::installation::Permission::Actions;
         let answer = self.with_permission(repository, permission, &call, deadline).await?;

@@ -7,11 +7,13 @@ use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
 use super::error::Error;
+use super::operation::Operation;
+use super::paths::actions;
 use super::runner::Runner;
-use super::runners::{Page, actions, not_shown, refused};
+use super::runners::{Page, not_shown, refused};
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::Target;
 

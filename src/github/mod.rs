@@ -1,6 +1,7 @@
 //! GitHub as the App sees it: who it is, what it may still ask, the calls about runners. The only user of
 //! octocrab; knows neither callers nor the database.
 
+mod answer;
 mod app;
 mod budget;
 mod call;
@@ -12,6 +13,8 @@ mod hook_settings;
 mod installation;
 mod installations;
 mod listing;
+mod operation;
+mod paths;
 mod permissions;
 mod rate_limit;
 mod runner;

@@ -7,10 +7,12 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::GitHub;
-use super::call::{Call, Operation};
+use super::answer::refusal;
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
-use super::installation::installation_path;
+use super::error::Error;
+use super::operation::Operation;
+use super::paths::installation_path;
 use crate::model::Target;
 
 /// The App, as it is registered.

@@ -5,10 +5,12 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::GitHub;
+use super::answer::refusal;
 use super::budget::floor;
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
+use super::error::Error;
+use super::operation::Operation;
 use crate::model::Target;
 
 /// An hourly budget.

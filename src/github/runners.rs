@@ -5,12 +5,15 @@ use http::StatusCode;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, Operation};
+use super::answer::Answer;
+use super::answer::refusal;
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
+use super::error::Error;
 use super::installation::Permission;
+use super::operation::Operation;
+use super::paths::actions;
 use super::runner::{Runner, Wire};
-use super::transport::Answer;
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::{Label, Target};
 use crate::policy::Grant;
@@ -37,14 +40,6 @@ pub enum Removal {
     NotThere,
     /// It runs a job, and stays.
     Busy,
-}
-
-/// Below the API's URL: what all calls about a target's runners begin with.
-pub(super) fn actions(target: &Target) -> String {
-    match target {
-        Target::Organization(org) => format!("/orgs/{org}/actions"),
-        Target::Repository { owner, name } => format!("/repos/{owner}/{name}/actions"),
-    }
 }
 
 /// A refusal of a call about a target's runners.
