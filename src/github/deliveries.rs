@@ -1,4 +1,4 @@
-//! The App's webhook as GitHub has it, and what became of its last deliveries: for people who look after the broker.
+//! The App's webhook: its settings, its last deliveries, and those that failed and can be sent again.
 
 use chrono::{DateTime, Utc};
 use http::StatusCode;
@@ -44,6 +44,26 @@ impl Delivered {
     }
 }
 
+/// A delivery that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct FailedDelivery {
+    /// Of this attempt; a later attempt has a greater one.
+    pub id: i64,
+    /// The delivery's own: `X-GitHub-Delivery`, the same for all attempts.
+    pub guid: String,
+    pub delivered_at: DateTime<Utc>,
+    pub event: String,
+    #[serde(default)]
+    status_code: u16,
+}
+
+/// One page of failed deliveries, the newest first, and where the next one begins.
+#[derive(Debug)]
+pub struct FailedPage {
+    pub deliveries: Vec<FailedDelivery>,
+    pub next: Option<String>,
+}
+
 #[derive(Deserialize)]
 struct Wire {
     url: Option<String>,
@@ -85,6 +105,38 @@ impl GitHub {
             StatusCode::NOT_FOUND => Ok(Vec::new()),
             status if status.is_success() => answer.decode(false),
             _ => Err(refusal(&answer, "metadata=read", "such App")),
+        }
+    }
+
+    /// A page of the App's deliveries that failed, from `cursor` on.
+    pub async fn failed_deliveries(
+        &self,
+        cursor: Option<&str>,
+        deadline: Deadline,
+    ) -> Result<FailedPage, Error> {
+        let mut path = "/app/hook/deliveries?per_page=100&status=failure".to_owned();
+        if let Some(cursor) = cursor {
+            path.push_str("&cursor=");
+            path.extend(url::form_urlencoded::byte_serialize(cursor.as_bytes()));
+        }
+        let call = Call::new(Operation::ListDeliveries, path);
+        let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
+        if !answer.status.is_success() {
+            return Err(refusal(&answer, "metadata=read", "such App, or it has no webhook"));
+        }
+        let mut deliveries: Vec<FailedDelivery> = answer.decode(false)?;
+        // An old Enterprise Server ignores `status`.
+        deliveries.retain(|delivery| !(200..300).contains(&delivery.status_code));
+        Ok(FailedPage { deliveries, next: answer.next_cursor() })
+    }
+
+    /// Has a failed delivery sent again. Sent once.
+    pub async fn redeliver(&self, id: i64, deadline: Deadline) -> Result<(), Error> {
+        let call = Call::new(Operation::Redeliver, format!("/app/hook/deliveries/{id}/attempts"));
+        let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
+        match answer.status.is_success() {
+            true => Ok(()),
+            false => Err(refusal(&answer, "metadata=read", "such delivery")),
         }
     }
 }

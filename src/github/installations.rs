@@ -1,6 +1,5 @@
-//! What the App asks about itself: its installations, and the webhooks that did not arrive.
+//! The App's installations, as GitHub has them now.
 
-use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 
@@ -9,7 +8,7 @@ use super::call::Call;
 use super::deadline::Deadline;
 use super::error::Error;
 use super::operation::Operation;
-use super::paths::{actions, installation_path};
+use super::paths::installation_path;
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::Target;
 
@@ -42,34 +41,6 @@ impl From<WireInstallation> for InstallationState {
             suspended: wire.suspended_at.is_some_and(|at| !at.is_null()),
         }
     }
-}
-
-/// A delivery that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct FailedDelivery {
-    /// Of this attempt; a later attempt has a greater one.
-    pub id: i64,
-    /// The delivery's own: `X-GitHub-Delivery`, the same for all attempts.
-    pub guid: String,
-    pub delivered_at: DateTime<Utc>,
-    pub event: String,
-    #[serde(default)]
-    status_code: u16,
-}
-
-/// One page of failed deliveries, the newest first, and where the next one begins.
-#[derive(Debug)]
-pub struct FailedPage {
-    pub deliveries: Vec<FailedDelivery>,
-    pub next: Option<String>,
-}
-
-/// What came of asking for a run to be cancelled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cancelled {
-    Accepted,
-    /// It has ended already, or GitHub cannot cancel it now.
-    NotPossible,
 }
 
 impl GitHub {
@@ -129,56 +100,6 @@ impl GitHub {
             }
         }
         Err(Error::endless())
-    }
-
-    /// A page of the App's deliveries that failed, from `cursor` on.
-    pub async fn failed_deliveries(
-        &self,
-        cursor: Option<&str>,
-        deadline: Deadline,
-    ) -> Result<FailedPage, Error> {
-        let mut path = "/app/hook/deliveries?per_page=100&status=failure".to_owned();
-        if let Some(cursor) = cursor {
-            path.push_str("&cursor=");
-            path.extend(url::form_urlencoded::byte_serialize(cursor.as_bytes()));
-        }
-        let call = Call::new(Operation::ListDeliveries, path);
-        let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
-        if !answer.status.is_success() {
-            return Err(refusal(&answer, "metadata=read", "such App, or it has no webhook"));
-        }
-        let mut deliveries: Vec<FailedDelivery> = answer.decode(false)?;
-        // An old Enterprise Server ignores `status`.
-        deliveries.retain(|delivery| !(200..300).contains(&delivery.status_code));
-        Ok(FailedPage { deliveries, next: answer.next_cursor() })
-    }
-
-    /// Has a failed delivery sent again. Sent once.
-    pub async fn redeliver(&self, id: i64, deadline: Deadline) -> Result<(), Error> {
-        let call = Call::new(Operation::Redeliver, format!("/app/hook/deliveries/{id}/attempts"));
-        let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
-        match answer.status.is_success() {
-            true => Ok(()),
-            false => Err(refusal(&answer, "metadata=read", "such delivery")),
-        }
-    }
-
-    /// Cancels a workflow run of a repository's. Sent once.
-    pub async fn cancel_run(
-        &self,
-        repository: &Target,
-        run: i64,
-        deadline: Deadline,
-    ) -> Result<Cancelled, Error> {
-        let path = format!("{}/runs/{run}/cancel", actions(repository));
-        let call = Call::new(Operation::CancelRun, path);
-        let permission = super::installation::Permission::Actions;
-        let answer = self.with_permission(repository, permission, &call, deadline).await?;
-        match answer.status {
-            StatusCode::CONFLICT => Ok(Cancelled::NotPossible),
-            status if status.is_success() => Ok(Cancelled::Accepted),
-            _ => Err(refusal(&answer, permission.as_str(), "such workflow run")),
-        }
     }
 
     /// Drops what is remembered of an owner's installation: its tokens, and which one it is unless that is still

@@ -21,6 +21,7 @@ mod runner;
 mod runners;
 mod transport;
 pub mod webhook;
+mod workflow_runs;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -40,6 +41,7 @@ pub use permissions::{AppState, Granted};
 pub use rate_limit::Hour;
 pub use runner::Runner;
 pub use runners::{IssuedToken, JitRunner, Removal};
+pub use workflow_runs::Cancelled;
 
 use crate::clock::Clock;
 use crate::config;
