@@ -33,9 +33,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
-pub use deliveries::{Delivered, Hook};
+pub use deliveries::{Delivered, FailedDelivery, FailedPage, Hook};
 pub use error::{Blame, Error};
-pub use installations::{Cancelled, FailedDelivery, FailedPage, InstallationState};
+pub use installations::InstallationState;
 pub use listing::{CachedPage, Listing};
 pub use permissions::{AppState, Granted};
 pub use rate_limit::Hour;
