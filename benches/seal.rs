@@ -13,9 +13,9 @@ mod inside;
 
 use std::time::Instant;
 
-use runner_broker::broker::seal::Sealer;
-use runner_broker::broker::seal_export::export;
-use runner_broker::broker::seal_verify::{Against, verify};
+use runner_broker::broker::audit::export::export;
+use runner_broker::broker::audit::sealer::Sealer;
+use runner_broker::broker::audit::verify::{Against, verify};
 use runner_broker::dev::postgres::{Options, Postgres};
 use runner_broker::store::{Store, audit_tree};
 use uuid::Uuid;

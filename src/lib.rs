@@ -1,9 +1,10 @@
 //! A token broker for GitHub self-hosted runners. The modules in reading order; each may use only those
-//! below it (`tests/it/layers.rs` holds the arrows).
+//! below it (`tests/it/project/layers.rs` holds the arrows).
 
 pub mod cli;
+
+pub mod background;
 pub mod http;
-pub mod jobs;
 
 pub mod broker;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use runner_broker::broker::Broker;
-use runner_broker::broker::seal::Sealer;
+use runner_broker::broker::audit::sealer::Sealer;
 use runner_broker::dev::github::{self, GitHub};
 use runner_broker::store::Store;
 use runner_broker::store::leases::Lease;

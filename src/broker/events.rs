@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::caller::Caller;
+use super::people::caller::Caller;
 use super::{Broker, Error, security};
 use crate::model::Comment;
 use crate::seal::TAMPERED;

@@ -1,43 +1,18 @@
 //! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
 
-pub mod administer;
-pub mod auditing;
-pub mod batch;
-pub mod caller;
-mod edit;
+pub mod audit;
+pub mod checks;
 mod error;
 pub mod events;
-pub mod explain;
-pub mod fit;
-pub mod identities;
-pub mod if_match;
-mod intent;
 pub mod jobs;
-mod lost;
-mod moves;
-mod obtain;
-pub mod proof;
+pub mod numbers;
+pub mod people;
+pub mod policy;
 pub mod provision;
-pub mod pulse;
-pub mod read;
-mod refresh;
-pub mod refusals;
-pub mod remove;
-mod remove_own;
-mod remove_token;
-mod repeat;
 pub mod rights;
-pub mod role_members;
-pub mod seal;
-pub mod seal_export;
-pub mod seal_verify;
+pub mod runners;
 pub mod security;
-pub mod sessions;
-pub mod sign_in;
-pub mod stats;
-pub mod sync;
-pub mod system;
-pub mod teams;
+pub mod sweep;
 pub mod webhook;
 
 use std::sync::{Arc, OnceLock};
@@ -59,11 +34,11 @@ use crate::github::{Deadline, GitHub};
 use crate::model::{Role, Target};
 use crate::policy::{Defaults, Rules};
 use crate::seal::key::SigningKey;
+use crate::store;
 use crate::store::Store;
-use crate::store::audit;
 use crate::store::jobs::Job;
 use crate::store::runners::{Runner, Scope};
-use caller::Caller;
+use people::caller::Caller;
 
 /// The policy as this replica knows it. Never older than `POLICY_REFRESH`.
 struct Policy {
@@ -87,8 +62,8 @@ pub struct Broker {
     reading_policy: Mutex<()>,
     /// Whether `POLICY_FILE` has the say about the policy.
     policy_is_of_file: OnceLock<()>,
-    refusals: refusals::Refusals,
-    identities: identities::Identities,
+    refusals: people::refusals::Refusals,
+    identities: people::identities::Identities,
     clock: Clock,
     /// What has begun and must end before the process does.
     tasks: TaskTracker,
@@ -99,9 +74,9 @@ pub struct Broker {
     webhooks: webhook::Webhooks,
     /// What signs checkpoints of the audit log.
     signer: OnceLock<SigningKey>,
-    stats: stats::Computed,
-    system: system::Kept,
-    pulse: pulse::Kept,
+    stats: numbers::Computed,
+    system: checks::Kept,
+    pulse: numbers::live::Kept,
 }
 
 impl Broker {
@@ -121,12 +96,12 @@ impl Broker {
             github_timeout: github_config.timeout,
             store,
             github,
-            system: system::Kept::new(clock.now()),
+            system: checks::Kept::new(clock.now()),
             policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
             reading_policy: Mutex::default(),
             policy_is_of_file: OnceLock::new(),
-            refusals: refusals::Refusals::default(),
-            identities: identities::Identities::default(),
+            refusals: people::refusals::Refusals::default(),
+            identities: people::identities::Identities::default(),
             clock,
             tasks: TaskTracker::new(),
             runtime: Handle::current(),
@@ -134,8 +109,8 @@ impl Broker {
             sweeping: Mutex::new(()),
             webhooks: webhook::Webhooks::new(github_config),
             signer: OnceLock::new(),
-            stats: stats::Computed::default(),
-            pulse: pulse::Kept::default(),
+            stats: numbers::Computed::default(),
+            pulse: numbers::live::Kept::default(),
         })
     }
 
@@ -246,10 +221,10 @@ fn change_scope(caller: &Caller) -> Scope {
     }
 }
 
-fn audit_scope(caller: &Caller) -> audit::Scope {
+fn audit_scope(caller: &Caller) -> store::audit::Scope {
     match caller.has(Role::Admin) || caller.has(Role::Auditor) {
-        true => audit::Scope::All,
-        false => audit::Scope::Own {
+        true => store::audit::Scope::All,
+        false => store::audit::Scope::Own {
             issuer: caller.identity.issuer.clone(),
             subject: caller.identity.subject.clone(),
             teams: caller.teams().map(str::to_owned).collect(),

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use super::runners::progress;
 use super::serve::existing;
 use super::{Done, Failure, print};
-use crate::broker::seal_export;
+use crate::broker::audit::export;
 use crate::seal::offline::{Seal, SealLine};
 use crate::store::audit::Event;
 use crate::{config, http};
@@ -53,7 +53,7 @@ impl Export {
         let mut writer = Writer::new(self.format, BufWriter::new(file));
         let bar = progress(0);
         let started = |events| bar.set_length(events);
-        let written = seal_export::export(&store, self.since, self.until, started, |event, line| {
+        let written = export::export(&store, self.since, self.until, started, |event, line| {
             bar.inc(1);
             writer.event(event, line)
         })

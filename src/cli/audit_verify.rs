@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use super::runners::progress;
 use super::serve::existing;
 use super::{Done, Failure, print};
-use crate::broker::seal_verify::{self, Against};
+use crate::broker::audit::verify::{self, Against};
 use crate::config;
 use crate::seal::check::Outcome;
 use crate::seal::key::{SigningKey, VerifierKey};
@@ -49,7 +49,7 @@ impl Verify {
                 let heads = heads.into_iter().filter_map(|(name, head)| Some((name, head?))).collect();
                 let bar = progress(0);
                 let against = Against { key, heads };
-                let outcome = seal_verify::verify(&store, &against, |done, of| {
+                let outcome = verify::verify(&store, &against, |done, of| {
                     bar.set_length(of);
                     bar.set_position(done);
                 })

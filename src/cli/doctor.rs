@@ -10,7 +10,7 @@ use super::serve::{self, PolicyFile};
 use super::{Done, Failure, print, with_causes};
 use crate::auth::Verifier;
 use crate::broker::Broker;
-use crate::broker::system::{self, Area, Check, Code, Health};
+use crate::broker::checks::{self, Area, Check, Code, Health};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::policy::Defaults;
@@ -75,7 +75,7 @@ async fn examine(clock: &Clock) -> Result<Vec<Check>, Failure> {
             }
             checks.extend(broker.doctor(&verifier).await);
         }
-        _ => checks.extend(system::without_broker(&config, &verifier, clock).await),
+        _ => checks.extend(checks::without_broker(&config, &verifier, clock).await),
     }
     // A file that cannot be read was told of as its variable.
     if wrong("HTTPS_") {
@@ -141,7 +141,7 @@ fn json(checks: &[Check], checked_at: DateTime<Utc>) -> Result<String, Failure> 
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         checked_at,
-        state: system::worst(checks).as_str(),
+        state: checks::worst(checks).as_str(),
         checks: checks.iter().map(Line::from).collect(),
     };
     let text = serde_json::to_string_pretty(&report).map_err(|err| Failure::Failed(err.to_string()))?;

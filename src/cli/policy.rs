@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use super::serve::existing;
 use super::{Done, Failure, print};
-use crate::broker::administer::{self, Applied};
+use crate::broker::policy::apply::{self, Applied};
 use crate::clock::Clock;
 use crate::config;
 use crate::policy::{Defaults, Document};
@@ -45,7 +45,7 @@ impl Policy {
             Policy::Apply { file, dry_run } => apply(&file, dry_run).await,
             Policy::Show => {
                 let store = existing(&config::database_url()?, 1).await?;
-                print(&administer::current(&store).await?.to_toml())
+                print(&apply::current(&store).await?.to_toml())
             }
         }
     }
@@ -55,7 +55,7 @@ async fn apply(file: &std::path::Path, dry_run: bool) -> Done {
     let document = read(file)?;
     let store = existing(&config::database_url()?, 1).await?;
     let source = format!("command {}", file.display());
-    let applied = administer::apply(&store, &Clock::default(), &document, &source, false, dry_run).await?;
+    let applied = apply::apply(&store, &Clock::default(), &document, &source, false, dry_run).await?;
     match applied {
         Applied::Changed(changes) => {
             let verb = if dry_run { "would change" } else { "changed" };
@@ -78,7 +78,7 @@ fn read(file: &std::path::Path) -> Result<Document, Failure> {
             "{} has {} fault(s):\n{}",
             file.display(),
             faults.len(),
-            administer::listed(&faults)
+            apply::listed(&faults)
         ))),
     }
 }

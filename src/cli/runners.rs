@@ -8,7 +8,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::serve::{existing, github};
 use super::{Done, Failure, print};
-use crate::broker::{Broker, read};
+use crate::broker::Broker;
+use crate::broker::runners::list;
 use crate::clock::Clock;
 use crate::model::Status;
 use crate::store::runners::Filter;
@@ -39,7 +40,7 @@ impl List {
             );
         }
         let json = self.json;
-        let written = read::all_runners(&store, &filter, |runner| match json {
+        let written = list::all_runners(&store, &filter, |runner| match json {
             true => writeln!(out, "{}", serde_json::to_string(&http::Runner::from(runner.clone()))?),
             false => writeln!(
                 out,

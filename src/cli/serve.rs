@@ -13,15 +13,16 @@ use super::reload::Reloads;
 use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
 use crate::auth::login::Logins;
-use crate::broker::{Broker, administer, rights};
+use crate::broker::policy::apply;
+use crate::broker::{Broker, rights};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
 use crate::policy::{Defaults, Document};
 use crate::seal::key::SigningKey;
-use crate::store::roles::Setup;
+use crate::store::service_role::Setup;
 use crate::store::{self, Store};
-use crate::{broker, http, jobs, telemetry};
+use crate::{background, broker, http, telemetry};
 
 /// How long `serve` and `migrate` wait for a Postgres that is still starting.
 const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
@@ -214,14 +215,14 @@ impl PolicyFile<'_> {
     pub fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
         let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
         let (document, _) =
-            Document::read(&text, defaults).map_err(|faults| faulty(path, &administer::listed(&faults)))?;
+            Document::read(&text, defaults).map_err(|faults| faulty(path, &apply::listed(&faults)))?;
         Ok(PolicyFile { path, document })
     }
 
     pub async fn apply(&self, broker: &Broker) -> Done {
         let source = format!("file {}", self.path.display());
         match broker.apply_policy(&self.document, &source, true).await {
-            Ok(administer::Applied::Superseded) => tracing::warn!(
+            Ok(apply::Applied::Superseded) => tracing::warn!(
                 "POLICY_FILE was applied before and has been replaced since; it is not applied again"
             ),
             Ok(applied) => tracing::info!(?applied, "POLICY_FILE"),
@@ -241,7 +242,7 @@ impl Started {
     pub async fn run(self, stop: CancellationToken) -> Done {
         let Started { broker, verifier, server, reloads } = self;
         tokio::spawn(reloads.run(stop.clone()));
-        let jobs = tokio::spawn(jobs::run(broker.clone(), verifier, stop.clone()));
+        let jobs = tokio::spawn(background::run(broker.clone(), verifier, stop.clone()));
         // What callers wait for and what goes on without them end within the same time.
         let ending = tokio::spawn({
             let (stop, patience) = (stop.clone(), broker.longest() + Duration::from_secs(5));

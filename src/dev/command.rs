@@ -12,7 +12,7 @@ use url::Url;
 use super::github::{self, GitHub, Limits};
 use super::issuer::{self, Issuer};
 use super::postgres::{Options, Postgres};
-use crate::broker::administer;
+use crate::broker::policy::apply;
 use crate::cli::serve::{start, stop_on_signal};
 use crate::cli::{Done, Failure, with_causes};
 use crate::clock::Clock;
@@ -119,7 +119,7 @@ impl Dev {
             () = stop.cancelled() => return Ok(()),
         };
         let document = Document::parse(&sample_policy(issuer.url(), github.url()))
-            .map_err(|faults| Failure::Failed(administer::listed(&faults)))?;
+            .map_err(|faults| Failure::Failed(apply::listed(&faults)))?;
         started.broker.apply_policy(&document, SOURCE, true).await?;
         let webhook = format!("http://127.0.0.1:{}/api/v1/webhooks/github", self.port);
         github.set_webhook(&webhook, WEBHOOK_SECRET);
@@ -157,10 +157,10 @@ async fn refuse_other_peoples(store: &Store) -> Done {
     if !store.pending_migrations().await?.is_empty() {
         return Ok(());
     }
-    let sources = administer::sources(store).await?;
+    let sources = apply::sources(store).await?;
     let has = |wanted: &str| sources.iter().any(|source| source == wanted);
     // Whoever tries out the calls for administrators changes our policy, and it stays ours.
-    let is_ours = |source: &String| source == SOURCE || (source == administer::BY_API && has(SOURCE));
+    let is_ours = |source: &String| source == SOURCE || (source == apply::BY_API && has(SOURCE));
     if sources.iter().all(is_ours) {
         return Ok(());
     }

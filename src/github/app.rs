@@ -22,7 +22,7 @@ use super::call::{Call, Operation};
 use super::deadline::Deadline;
 use super::error::{Blame, Error};
 use super::installation::installation_path;
-use super::wire::Answer;
+use super::transport::Answer;
 use crate::model::Target;
 
 /// Before now, for clocks that are ahead of GitHub's.

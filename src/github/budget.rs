@@ -12,7 +12,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::call::Operation;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::wire::Answer;
+use super::transport::Answer;
 
 /// GitHub allows 100 at a time for an App and a user together; the rest is for who else uses the App.
 pub(super) const AT_ONCE: usize = 80;

@@ -12,7 +12,7 @@ use super::GitHub;
 use super::budget::Quota;
 use super::deadline::Deadline;
 use super::error::{self, Error};
-use super::wire::{Answer, Outgoing};
+use super::transport::{Answer, Outgoing};
 use crate::telemetry::{self, SPANS};
 
 /// What is asked of GitHub, as metrics name it.

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::wire::Answer;
+use super::transport::Answer;
 
 /// Why GitHub did not do what was asked. No variant holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use super::call::{Call, Operation};
 use super::deadline::Deadline;
 use super::error::{Error, refusal};
 use super::flight::Flight;
-use super::wire::Answer;
+use super::transport::Answer;
 use crate::model::Target;
 
 /// A token is renewed this long before its end, while it still serves.

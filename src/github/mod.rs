@@ -2,22 +2,22 @@
 //! octocrab; knows neither callers nor the database.
 
 mod app;
-mod app_calls;
 mod budget;
 mod call;
 mod deadline;
 mod error;
 mod flight;
-mod grants;
 mod groups;
-mod hook;
-mod hours;
+mod hook_settings;
 mod installation;
+mod installations;
 mod listing;
+mod permissions;
+mod rate_limit;
 mod runner;
 mod runners;
+mod transport;
 pub mod webhook;
-mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,14 +27,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-pub use app_calls::{Cancelled, FailedDelivery, FailedPage, InstallationState};
 pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
 pub use error::{Blame, Error};
-pub use grants::{AppState, Granted};
-pub use hook::{Delivered, Hook};
-pub use hours::Hour;
+pub use hook_settings::{Delivered, Hook};
+pub use installations::{Cancelled, FailedDelivery, FailedPage, InstallationState};
 pub use listing::{CachedPage, Listing};
+pub use permissions::{AppState, Granted};
+pub use rate_limit::Hour;
 pub use runner::Runner;
 pub use runners::{IssuedToken, JitRunner, Removal};
 
@@ -46,7 +46,7 @@ use budget::Quota;
 use flight::Flight;
 use groups::Groups;
 use installation::{Found, Installation};
-use wire::Wire;
+use transport::Wire;
 
 /// A list that has more pages has no end: 100,000 entries.
 const PAGES_AT_MOST: u32 = 1000;

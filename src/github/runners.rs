@@ -10,7 +10,7 @@ use super::deadline::Deadline;
 use super::error::{Error, refusal};
 use super::installation::Permission;
 use super::runner::{Runner, Wire};
-use super::wire::Answer;
+use super::transport::Answer;
 use super::{GitHub, PAGES_AT_MOST};
 use crate::model::{Label, Target};
 use crate::policy::Grant;

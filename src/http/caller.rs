@@ -16,10 +16,10 @@ use super::State;
 use super::problem::{Problem, REQUEST_ID};
 use crate::auth;
 use crate::broker::Error;
-use crate::broker::caller::Origin;
+use crate::broker::people::caller::Origin;
 use crate::model::Role;
 
-pub use crate::broker::caller::Caller;
+pub use crate::broker::people::caller::Caller;
 
 /// Lets nobody in without a token that the verifier accepts.
 pub async fn authenticate(

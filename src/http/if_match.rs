@@ -8,7 +8,7 @@ use actix_web::{FromRequest, HttpRequest};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::broker::if_match::IfMatch;
+use crate::broker::policy::if_match::IfMatch;
 
 /// The header of a change to something that is there.
 #[derive(IntoParams)]

@@ -1,26 +1,14 @@
 //! HTTP in, HTTP out. The only user of actix; knows no SQL and no GitHub.
 
-mod admin;
-mod ask;
-mod audit;
-mod audit_csv;
-mod audit_proofs;
+pub mod api;
 mod body;
 mod caller;
 mod command;
 mod console;
-mod health;
 mod idempotency;
 mod if_match;
-mod jobs;
-mod me;
-mod observe;
-mod openapi;
 mod problem;
-mod query;
-mod runners;
-mod tls;
-mod views;
+pub mod server;
 mod webhook;
 
 use std::net::{SocketAddr, TcpListener};
@@ -44,12 +32,12 @@ use crate::auth::login::Logins;
 use crate::broker::Broker;
 use crate::config;
 
-pub use audit::Event;
-pub use audit_csv::{csv_header, csv_rows};
-pub use openapi::openapi;
-pub use query::time;
-pub use tls::Certificate;
-pub use views::Runner;
+pub use api::audit::Event;
+pub use api::audit_csv::{csv_header, csv_rows};
+pub use api::query::time;
+pub use api::views::Runner;
+pub use server::openapi::openapi;
+pub use server::tls::Certificate;
 
 /// What handlers work with.
 pub struct State {
@@ -123,7 +111,7 @@ pub fn listen(
     let (known, document) = {
         let api = openapi();
         // As text it takes a tenth of what it takes as values.
-        (Data::new(openapi::Known::of(&api)), api.to_json().map_err(|err| err.to_string())?)
+        (Data::new(server::openapi::Known::of(&api)), api.to_json().map_err(|err| err.to_string())?)
     };
     let document = Bytes::from(document);
     let server = HttpServer::new(move || {
@@ -136,11 +124,11 @@ pub fn listen(
             .app_data(state.clone())
             .app_data(known.clone())
             .configure(routes)
-            .default_service(actix_web::web::to(openapi::unknown))
+            .default_service(actix_web::web::to(server::openapi::unknown))
             .split_for_parts();
-        app.configure(openapi::pages(document.clone()))
+        app.configure(server::openapi::pages(document.clone()))
             .configure(console::routes)
-            .wrap(from_fn(observe::observe))
+            .wrap(from_fn(server::observe::observe))
     })
     .disable_signals()
     .client_request_timeout(SLOWEST_HEAD)
@@ -160,58 +148,58 @@ pub fn listen(
 /// Every route, for the server, the tests and the OpenAPI document alike.
 fn routes(config: &mut ServiceConfig<'_>) {
     config
-        .service(health::overall)
-        .service(health::live)
-        .service(health::ready)
-        .service(health::metrics)
+        .service(server::health::overall)
+        .service(server::health::live)
+        .service(server::health::ready)
+        .service(server::health::metrics)
         // Before the scope, which would ask GitHub for a token.
         .service(webhook::github)
         .service(webhook::at_the_root)
         .service(
             utoipa_actix_web::scope("/api/v1")
                 .wrap(from_fn(caller::authenticate))
-                .service(runners::provision)
-                .service(runners::provision_jit)
-                .service(runners::create)
-                .service(runners::list)
-                .service(runners::get)
-                .service(runners::refresh)
-                .service(runners::remove_token)
-                .service(runners::remove)
-                .service(audit::list)
-                .service(jobs::list)
-                .service(audit_proofs::checkpoint)
-                .service(audit_proofs::consistency)
-                .service(audit_proofs::event)
-                .service(me::me)
-                .service(me::my_label_policy)
-                .service(me::explain)
-                .service(admin::sync::status)
-                .service(admin::identities::list)
-                .service(admin::identities::deactivate)
-                .service(admin::identities::activate)
-                .service(admin::security::list)
-                .service(admin::teams::list)
-                .service(admin::teams::create)
-                .service(admin::teams::get)
-                .service(admin::teams::change)
-                .service(admin::teams::deactivate)
-                .service(admin::teams::reactivate)
-                .service(admin::team_log::audit)
-                .service(admin::team_log::security_events)
-                .service(admin::members::list)
-                .service(admin::members::add)
-                .service(admin::members::remove)
-                .service(admin::roles::admins)
-                .service(admin::roles::add_admin)
-                .service(admin::roles::remove_admin)
-                .service(admin::roles::auditors)
-                .service(admin::roles::add_auditor)
-                .service(admin::roles::remove_auditor)
-                .service(admin::batch::delete_runners)
-                .service(admin::batch::deactivate_identities)
-                .service(admin::batch::deactivate_teams)
-                .service(admin::stats::get)
-                .default_service(actix_web::web::to(openapi::unknown)),
+                .service(api::runners::provision)
+                .service(api::runners::provision_jit)
+                .service(api::runners::create)
+                .service(api::runners::list)
+                .service(api::runners::get)
+                .service(api::runners::refresh)
+                .service(api::runners::remove_token)
+                .service(api::runners::remove)
+                .service(api::audit::list)
+                .service(api::jobs::list)
+                .service(api::audit_proofs::checkpoint)
+                .service(api::audit_proofs::consistency)
+                .service(api::audit_proofs::event)
+                .service(api::me::me)
+                .service(api::me::my_label_policy)
+                .service(api::me::explain)
+                .service(api::admin::sweep::status)
+                .service(api::admin::identities::list)
+                .service(api::admin::identities::deactivate)
+                .service(api::admin::identities::activate)
+                .service(api::admin::security::list)
+                .service(api::admin::teams::list)
+                .service(api::admin::teams::create)
+                .service(api::admin::teams::get)
+                .service(api::admin::teams::change)
+                .service(api::admin::teams::deactivate)
+                .service(api::admin::teams::reactivate)
+                .service(api::admin::team_log::audit)
+                .service(api::admin::team_log::security_events)
+                .service(api::admin::members::list)
+                .service(api::admin::members::add)
+                .service(api::admin::members::remove)
+                .service(api::admin::roles::admins)
+                .service(api::admin::roles::add_admin)
+                .service(api::admin::roles::remove_admin)
+                .service(api::admin::roles::auditors)
+                .service(api::admin::roles::add_auditor)
+                .service(api::admin::roles::remove_auditor)
+                .service(api::admin::batch::delete_runners)
+                .service(api::admin::batch::deactivate_identities)
+                .service(api::admin::batch::deactivate_teams)
+                .service(api::admin::stats::get)
+                .default_service(actix_web::web::to(server::openapi::unknown)),
         );
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::denial::Denial;
-use super::reserved::is_reserved;
+use super::labels::is_reserved;
 use super::rules::{Membership, Memberships, Team};
 use crate::model::{Arch, GroupRef, Label, Method, NameAsk, Os, Target, system_labels};
 

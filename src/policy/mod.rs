@@ -5,9 +5,9 @@ mod compile;
 pub mod decide;
 mod denial;
 pub mod document;
+mod labels;
 mod pattern;
 mod reader;
-mod reserved;
 pub mod rules;
 mod targets;
 

@@ -2,12 +2,10 @@
 //!
 //! Functions take the connection first, so that callers join them into one transaction.
 
-mod after;
 pub mod alerts;
 pub mod audit;
 pub mod audit_sealing;
 pub mod audit_tree;
-mod connect;
 pub mod deliveries;
 pub mod detail;
 pub mod github_cache;
@@ -19,19 +17,16 @@ pub mod jobs;
 pub mod leases;
 mod migrate;
 pub mod policies;
-mod pool;
-mod pooling;
-pub mod roles;
+pub mod postgres;
 pub mod runners;
 mod schema;
 pub mod security;
+pub mod service_role;
 pub mod sessions;
 pub mod sign_in_attempts;
 pub mod stats;
 pub mod sync_targets;
-mod tls;
 pub mod unmanaged;
-mod url;
 pub mod walk;
 
 use std::sync::Arc;
@@ -43,13 +38,13 @@ use futures_util::future::try_join;
 use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument;
 
-pub use after::after_commit;
 pub use migrate::lacking;
-pub use pool::PoolStatus;
+pub use postgres::after::after_commit;
+pub use postgres::pool::PoolStatus;
 
 use crate::telemetry::{self, SPANS};
-use connect::Server;
-use pool::Pools;
+use postgres::connect::Server;
+use postgres::pool::Pools;
 
 /// What the functions of this layer take first.
 pub type Conn = AsyncPgConnection;
@@ -222,7 +217,7 @@ impl Store {
             let begin = async { say(conn, "BEGIN").await.map_err(E::from) };
             // In this order: nothing is sent before BEGIN.
             let both = async { try_join(begin, work(conn)).await.map(|((), value)| value) };
-            let (result, waiting) = after::gather(both).await;
+            let (result, waiting) = postgres::after::gather(both).await;
             self.conclude(open, result, waiting).await
         };
         pipelined.instrument(span()).await
@@ -237,7 +232,7 @@ impl Store {
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
         say(conn, "BEGIN").await?;
-        let (result, waiting) = after::gather(work(conn)).await;
+        let (result, waiting) = postgres::after::gather(work(conn)).await;
         self.conclude(open, result, waiting).await
     }
 
@@ -246,7 +241,7 @@ impl Store {
         &self,
         mut open: Open,
         result: Result<R, E>,
-        waiting: after::Waiting,
+        waiting: postgres::after::Waiting,
     ) -> Result<R, E> {
         let conn = open.conn()?;
         let value = match result {
@@ -280,7 +275,7 @@ impl Store {
 
     /// Whether Postgres is there for good: it answers, and each connection is a session (`Error::Pooled`).
     pub async fn is_ready(&self) -> Result<(), Error> {
-        pooling::check(&self.server).await?;
+        postgres::pooling::check(&self.server).await?;
         self.ping().await
     }
 

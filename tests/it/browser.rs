@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use reqwest::header::COOKIE;
-use runner_broker::broker::caller::Origin;
+use runner_broker::broker::people::caller::Origin;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{REPO, World, team};
-use crate::webhooks::job;
+use crate::webhook::job;
 
 /// The ids of a page.
 fn ids(body: &Value) -> Vec<i64> {
@@ -132,7 +132,7 @@ async fn a_queued_job_that_no_live_runner_fits_for_five_minutes_is_one_event() {
     assert_eq!(world.broker.report_unmatched(&lease).await.unwrap(), 1);
     // Whoever leads no more reports nothing.
     world.sql("UPDATE jobs SET no_match_at = NULL").await;
-    crate::lease::expire(&world).await;
+    crate::sweep::lease::expire(&world).await;
     assert!(world.broker.report_unmatched(&lease).await.is_err());
     assert_eq!(world.log("event_type = 'job.no_match'").await.len(), 3);
 }

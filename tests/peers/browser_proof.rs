@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use reqwest::Method;
-use runner_broker::broker::seal::Sealer;
+use runner_broker::broker::audit::sealer::Sealer;
 use runner_broker::seal::key::SigningKey;
 use serde_json::{Map, Value, json};
 use tokio::io::AsyncWriteExt;
@@ -16,7 +16,7 @@ use crate::tools::{here, machine_program};
 
 /// The steps of the verifier, by their states.
 async fn verify(node: &Path, fields: &Value, proof: &Value, vkeys: &str) -> Vec<(String, String)> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/console/assets/verify.js");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http/console/frame/assets/verify.js");
     let mut process = Command::new(node)
         .arg(here("verify.mjs"))
         .arg(script)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
-use runner_broker::broker::caller::Origin;
+use runner_broker::broker::people::caller::Origin;
 use runner_broker::config::{Login, LoginKind};
 use runner_broker::model::Role;
 

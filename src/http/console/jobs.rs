@@ -6,17 +6,17 @@ use actix_web::{HttpResponse, get};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::filter::{Form, segment};
-use super::form::{Asked, Fields};
-use super::layout;
-use super::page::{Page, PageError};
-use super::session::SignedIn;
-use super::ui;
-use crate::broker::fit::Fit;
+use super::frame::filter::{Form, segment};
+use super::frame::form::{Asked, Fields};
+use super::frame::layout;
+use super::frame::page::{Page, PageError};
+use super::frame::session::SignedIn;
+use super::frame::ui;
 use crate::broker::jobs::JobPage;
-use crate::broker::sessions::Session;
+use crate::broker::jobs::fit::Fit;
+use crate::broker::people::sessions::Session;
 use crate::http::State;
-use crate::http::query::JobsQuery;
+use crate::http::api::query::JobsQuery;
 use crate::model::Role;
 use crate::store::jobs::Job;
 

@@ -1,84 +1,61 @@
 //! The console: pages for people, rendered here, that work without scripts. Each page is a handler like any other:
 //! extractors, one broker call, the answer; what it shows stands below it.
 
-mod assets;
-mod audit;
-mod audit_event;
-mod audit_export;
-mod filter;
-mod form;
-mod identities;
+pub mod audit;
+pub mod frame;
 mod jobs;
-mod layout;
-mod live;
-mod new_runner;
-mod new_runner_form;
-mod new_runner_ready;
-mod no_team;
 mod overview;
-mod page;
-mod recipes;
-mod removal;
-mod return_to;
-mod role_members;
-mod roles;
-mod runner;
-mod runners;
+pub mod people;
+pub mod runners;
 mod security;
-mod session;
-mod sign_in;
 mod system;
-mod team_edit;
-mod team_form;
-mod teams;
-mod timeline;
-mod ui;
+pub mod teams;
 
 use actix_web::web::ServiceConfig;
 
-pub use live::Live;
+pub use frame::live::Live;
 
 /// Every page; none is in the OpenAPI document.
 pub fn routes(config: &mut ServiceConfig) {
     config
-        .service(assets::asset)
+        .service(frame::assets::asset)
         .service(jobs::jobs)
-        .service(audit::audit)
+        .service(audit::list::audit)
         // Before the event, whose id it is not.
-        .service(audit_export::export)
-        .service(audit_event::event)
-        .service(audit_event::event_proof)
+        .service(audit::export::export)
+        .service(audit::event::event)
+        .service(audit::event::event_proof)
         .service(security::security)
-        .service(identities::identities)
-        .service(identities::ask)
-        .service(identities::act)
+        .service(people::identities::identities)
+        .service(people::identities::ask)
+        .service(people::identities::act)
         .service(system::show)
-        .service(teams::list)
-        .service(teams::show)
-        .service(team_edit::ask_new)
-        .service(team_edit::create)
-        .service(team_edit::ask)
-        .service(team_edit::change)
-        .service(team_edit::ask_state)
-        .service(team_edit::change_state)
-        .service(role_members::show)
-        .service(role_members::change)
-        .service(live::events)
+        .service(teams::list::list)
+        .service(teams::list::show)
+        .service(teams::edit::ask_new)
+        .service(teams::edit::create)
+        .service(teams::edit::ask)
+        .service(teams::edit::change)
+        .service(teams::edit::ask_state)
+        .service(teams::edit::change_state)
+        .service(people::roles::show)
+        .service(people::roles::change)
+        .service(frame::live::events)
         .service(overview::overview)
-        .service(runners::list)
-        .service(runners::rows)
-        .service(removal::check)
-        .service(removal::remove)
+        .service(runners::list::list)
+        .service(runners::list::rows)
+        .service(runners::removal::check)
+        .service(runners::removal::remove)
         // Before a runner that may be called so: links to runners are by their ids.
-        .service(new_runner::form)
-        .service(new_runner::check)
-        .service(new_runner::make)
-        .service(runner::page)
-        .service(runner::refresh)
-        .service(runner::remove_token)
-        .service(removal::check_one)
-        .service(sign_in::choose)
-        .service(sign_in::begin)
-        .service(sign_in::finish)
-        .service(sign_in::sign_out);
+        .service(runners::new_runner::form)
+        .service(runners::new_runner::check)
+        .service(runners::new_runner::make)
+        .service(runners::page::page)
+        .service(runners::page::refresh)
+        .service(runners::page::remove_token)
+        .service(runners::removal::check_one)
+        .service(people::sign_in::choose)
+        .service(people::sign_in::begin)
+        .service(people::sign_in::finish)
+        .service(people::sign_in::sign_out);
 }

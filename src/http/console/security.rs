@@ -6,16 +6,16 @@ use actix_web::{HttpResponse, get};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::audit::{runner_link, team_link};
-use super::filter::Form;
-use super::form::{Asked, Fields};
-use super::page::{Page, PageError};
-use super::session::SignedIn;
-use super::{layout, roles, ui};
+use super::audit::list::{runner_link, team_link};
+use super::frame::filter::Form;
+use super::frame::form::{Asked, Fields};
+use super::frame::page::{Page, PageError};
+use super::frame::session::SignedIn;
+use super::frame::{access, layout, ui};
+use crate::broker::people::sessions::Session;
 use crate::broker::security::{SecurityEvent, SecurityPage, Severity, Type};
-use crate::broker::sessions::Session;
 use crate::http::State;
-use crate::http::admin::security::{SecurityQuery, to_cursor};
+use crate::http::api::admin::security::{SecurityQuery, to_cursor};
 
 const PATH: &str = "/security";
 
@@ -25,9 +25,9 @@ pub async fn security(
     state: Data<State>,
     Asked(fields): Asked,
 ) -> Result<HttpResponse, PageError> {
-    if !roles::sees_all(&session) {
+    if !access::sees_all(&session) {
         let instead = html! { "What concerns your teams is in " a href="/audit" { "the audit log" } "." };
-        return Ok(roles::not_for(&session, PATH, "Security", instead));
+        return Ok(access::not_for(&session, PATH, "Security", instead));
     }
     let asked = fields.parse::<SecurityQuery>().and_then(SecurityQuery::parse);
     let (wanted, after, limit) = match asked {

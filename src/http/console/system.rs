@@ -5,11 +5,11 @@ use actix_web::web::Data;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use super::page::{Page, PageError};
-use super::session::SignedIn;
-use super::ui::{self, Notice};
-use super::{layout, roles};
-use crate::broker::system::{Area, Check, Health, System};
+use super::frame::page::{Page, PageError};
+use super::frame::session::SignedIn;
+use super::frame::ui::{self, Notice};
+use super::frame::{access, layout};
+use crate::broker::checks::{Area, Check, Health, System};
 use crate::config::{Setting, Shown};
 use crate::http::State;
 
@@ -23,7 +23,7 @@ pub async fn show(SignedIn(session): SignedIn, state: Data<State>) -> Result<Pag
         div.title { h1 { "System" } (badge(system.worst(None))) }
         (overall(&system))
         (about(&system, now))
-        @if roles::sees_all(&session) {
+        @if access::sees_all(&session) {
             @for area in areas() { (checks(area, system.of(area))) }
             (settings(state.broker.settings()))
         } @else { (in_short(&system)) }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use runner_broker::broker::Error;
-use runner_broker::broker::seal::{Sealed, Sealer};
-use runner_broker::broker::seal_verify::{Against, verify};
+use runner_broker::broker::audit::sealer::{Sealed, Sealer};
+use runner_broker::broker::audit::verify::{Against, verify};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 

@@ -1,0 +1,119 @@
+//! The export of the log for people who check it elsewhere: each event with its leaf, and at the end what is
+//! needed to build the tree without the events that the export's time leaves out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::ops::Range;
+
+use chrono::{DateTime, Utc};
+
+use crate::broker::Error;
+use crate::seal::Hash;
+use crate::seal::note;
+use crate::seal::offline::{Removed, Seal, Skipped, line};
+use crate::seal::tree::Place;
+use crate::store::audit::{self, Event, Filter};
+use crate::store::{Conn, Store, audit_sealing, audit_tree};
+
+/// How many leaves are looked at in one statement.
+const WINDOW: u64 = 50_000;
+
+/// The log from `since` up to `until`, oldest first: each event as the API shows it and as a line that can be
+/// checked, then the seal, if anything is sealed. Memory stays flat.
+pub async fn export(
+    store: &Store,
+    since: DateTime<Utc>,
+    until: Option<DateTime<Utc>>,
+    mut started: impl FnMut(u64),
+    mut each: impl FnMut(&Event, &str) -> io::Result<()>,
+) -> Result<io::Result<Option<Seal>>, Error> {
+    let mut conn = store.conn().await?;
+    audit::be_patient(&mut conn).await?;
+    let filter = Filter { since: Some(since), until, ..Filter::default() };
+    started(audit::count(&mut conn, &filter).await?.unsigned_abs());
+    // In this order: what lies below the horizon is in the checkpoint.
+    let horizon_id = audit_sealing::horizon(&mut conn).await?.map_or(0, |horizon| horizon.horizon_id);
+    let checkpoint = audit_tree::largest(&mut conn).await?;
+    let mut leaves = Intervals::default();
+    let mut after = i64::MIN;
+    loop {
+        let events = audit::next(&mut conn, &filter, after, 1_000).await?;
+        let Some(last) = events.last() else { break };
+        after = last.id;
+        let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
+        let mut records: HashMap<i64, _> =
+            audit_sealing::records(&mut conn, &ids).await?.into_iter().collect();
+        let found = audit_tree::leaves_of(&mut conn, &ids).await?;
+        let found: HashMap<i64, _> = found.into_iter().map(|leaf| (leaf.event_id, leaf)).collect();
+        for event in &events {
+            let leaf = found.get(&event.id);
+            let leaf =
+                leaf.map(|leaf| Ok::<(u64, Hash), Error>((leaf.leaf_index.unsigned_abs(), leaf.hash()?)));
+            let leaf = leaf.transpose()?;
+            leaves.extend(leaf.map(|(index, _)| index));
+            let line =
+                records.remove(&event.id).and_then(|record| line(event.id, event.timestamp, record, leaf));
+            // Rows cannot vanish and event_data is JSON, or the log is not what it was.
+            let line = line.ok_or_else(|| Error::AuditTree(format!("event {} cannot be read", event.id)))?;
+            if let Err(err) = each(event, &line) {
+                return Ok(Err(err));
+            }
+        }
+    }
+    let Some(checkpoint) = checkpoint else { return Ok(Ok(None)) };
+    let head = note::read(&checkpoint, None).map_err(|err| Error::AuditTree(err.to_string()))?;
+    let (mut skipped, mut removed) = (Vec::new(), Vec::new());
+    for gap in leaves.gaps(head.size) {
+        removed.extend(lost(&mut conn, &gap).await?);
+        let places = Place::covering(gap);
+        for (place, hash) in places.iter().zip(audit_tree::subtrees(&mut conn, &places).await?) {
+            skipped.push(Skipped { level: place.level, index: place.index, hash: hash.to_string() });
+        }
+    }
+    Ok(Ok(Some(Seal { tree_size: head.size, checkpoint, since, until, horizon_id, skipped, removed })))
+}
+
+/// Leaves in this range whose events are nowhere, in this export or outside.
+async fn lost(conn: &mut Conn, gap: &Range<u64>) -> Result<Vec<Removed>, Error> {
+    let mut lost = Vec::new();
+    let mut from = gap.start;
+    while from < gap.end {
+        let until = gap.end.min(from + WINDOW);
+        let found = audit_tree::without_event(conn, from as i64, until as i64).await?;
+        lost.extend(
+            found.into_iter().map(|(leaf, event_id)| Removed { leaf_index: leaf.unsigned_abs(), event_id }),
+        );
+        from = until;
+    }
+    Ok(lost)
+}
+
+/// Numbers that come nearly in order, kept as ranges.
+#[derive(Default)]
+struct Intervals(BTreeMap<u64, u64>);
+
+impl Intervals {
+    fn extend(&mut self, number: Option<u64>) {
+        let Some(number) = number else { return };
+        let mut range = number..number + 1;
+        if let Some(end) = self.0.remove(&range.end) {
+            range.end = end;
+        }
+        match self.0.range_mut(..range.start).next_back() {
+            Some((_, end)) if *end == range.start => *end = range.end,
+            _ => drop(self.0.insert(range.start, range.end)),
+        }
+    }
+
+    /// What is missing of the first `size` numbers.
+    fn gaps(&self, size: u64) -> Vec<Range<u64>> {
+        let mut gaps = Vec::new();
+        let mut next = 0;
+        for (start, end) in self.0.iter().filter(|(start, _)| **start < size) {
+            gaps.extend((next < *start).then_some(next..*start));
+            next = *end;
+        }
+        gaps.extend((next < size).then_some(next..size));
+        gaps
+    }
+}

@@ -1,0 +1,7 @@
+//! The audit log: reading it, exporting it, proving it, and sealing it.
+
+pub mod event;
+pub mod export;
+pub mod proof;
+pub mod sealer;
+pub mod verify;

@@ -1,0 +1,264 @@
+//! Whether all that the broker needs is there, in words for the people who look after it: what was checked, how it
+//! is, and what to do. Changes nothing. The console's page asks GitHub once a minute, `doctor` whenever it is called.
+
+mod app;
+mod budget;
+mod certificate;
+mod check;
+mod code;
+mod database;
+mod inside;
+mod issuers;
+mod webhook;
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use url::Url;
+
+use super::Broker;
+use crate::auth::{IssuerStatus, Verifier};
+use crate::clock::Clock;
+use crate::config::{self, Config, Setting};
+use crate::github::Deadline;
+use crate::store;
+pub use check::{Area, Check, Health, worst};
+pub use code::Code;
+
+/// How long GitHub's answers are shown before it is asked again.
+const KEPT: TimeDelta = TimeDelta::minutes(1);
+
+/// How long somebody waits for GitHub before he is shown what was known before.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// For one answer of GitHub's to the page; one that hangs keeps the others waiting no longer.
+const ONE: Duration = Duration::from_millis(1_500);
+/// For all of them: a hundred targets, sixteen at a time, then their installations.
+const ALL: Duration = Duration::from_secs(30);
+
+/// The same for `doctor`, for which somebody waits at a terminal.
+const DOCTORS_ONE: Duration = Duration::from_secs(4);
+const DOCTORS_ALL: Duration = Duration::from_secs(10);
+/// By then `doctor` has said what it has to say, whatever hangs.
+const DOCTORS_LAST: Duration = Duration::from_secs(13);
+
+/// Who looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Looker {
+    /// A replica, for its page.
+    Page,
+    /// A command; there may be no replica at all.
+    Doctor,
+}
+
+/// How long is waited for one answer, and until when for all.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    one: Duration,
+    until: Deadline,
+}
+
+/// How things stand on this replica.
+#[derive(Clone, Debug)]
+pub struct System {
+    pub version: &'static str,
+    pub started_at: DateTime<Utc>,
+    /// In the order of the areas.
+    pub checks: Vec<Check>,
+    /// When GitHub was asked; `None`: it has not answered yet.
+    pub github_asked_at: Option<DateTime<Utc>>,
+}
+
+impl System {
+    pub fn of(&self, area: Area) -> impl Iterator<Item = &Check> {
+        self.checks.iter().filter(move |check| check.area == area)
+    }
+
+    /// The gravest of them; an area of which nothing is known is no worse for that.
+    pub fn worst(&self, area: Option<Area>) -> Health {
+        worst(self.checks.iter().filter(|check| area.is_none_or(|area| check.area == area)))
+    }
+}
+
+/// What was configured besides what the use cases need.
+#[derive(Debug)]
+struct Around {
+    settings: Vec<Setting>,
+    public_url: Url,
+    tls: Option<config::Tls>,
+    leeway: Duration,
+}
+
+/// What GitHub said, and when.
+#[derive(Clone, Debug)]
+struct Asked {
+    at: DateTime<Utc>,
+    checks: Vec<Check>,
+}
+
+/// What a replica keeps for this.
+#[derive(Debug)]
+pub(super) struct Kept {
+    started_at: DateTime<Utc>,
+    around: OnceLock<Around>,
+    asked: Mutex<Option<Asked>>,
+    /// One asks; who comes meanwhile waits for the same answers.
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Kept {
+    pub fn new(started_at: DateTime<Utc>) -> Kept {
+        Kept {
+            started_at,
+            around: OnceLock::new(),
+            asked: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        }
+    }
+
+    fn around(&self) -> Option<&Around> {
+        self.around.get()
+    }
+
+    fn asked(&self) -> Option<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn fresh(&self, now: DateTime<Utc>) -> Option<Asked> {
+        self.asked().filter(|asked| (asked.at..asked.at + KEPT).contains(&now))
+    }
+}
+
+impl Broker {
+    /// Lets the checks, and administrators, see this configuration from now on; the first that is given stays.
+    pub fn show_config(&self, config: &Config) {
+        self.system.around.get_or_init(|| Around {
+            settings: config.shown(),
+            public_url: config.http.public_url.clone(),
+            tls: config.http.tls.clone(),
+            leeway: config.oidc.leeway,
+        });
+    }
+
+    /// The configuration in force, without secrets.
+    pub fn settings(&self) -> &[Setting] {
+        self.system.around().map_or(&[], |around| &around.settings)
+    }
+
+    /// Checks everything. Never fails: what is away is a check that says so. Nothing that hangs holds it up for
+    /// longer than `WAIT` or the pool's.
+    pub async fn system(self: &Arc<Self>, issuers: &[IssuerStatus]) -> System {
+        let (mut checks, github) = tokio::join!(self.inside(Looker::Page), self.outside());
+        checks.extend(self.around(issuers));
+        checks.extend(github.iter().flat_map(|asked| asked.checks.clone()));
+        if github.is_none() {
+            let asking = Check::not_checked(Area::GitHub, "GitHub", "it is still being asked");
+            checks.push(asking.advise("load this again"));
+        }
+        checks.sort_by_key(|check| check.area);
+        System {
+            version: env!("CARGO_PKG_VERSION"),
+            started_at: self.system.started_at,
+            checks,
+            github_asked_at: github.map(|asked| asked.at),
+        }
+    }
+
+    /// Checks everything anew, in the order of the areas, within some 13 s whatever hangs. Needs no replica, takes no
+    /// lease, writes nothing.
+    pub async fn doctor(self: &Arc<Self>, verifier: &Verifier) -> Vec<Check> {
+        let patience = Patience { one: DOCTORS_ONE, until: Deadline::within(DOCTORS_ALL) };
+        let last = Deadline::within(DOCTORS_LAST);
+        let inside = async {
+            match self.store.is_ready().await {
+                Ok(()) => self.inside(Looker::Doctor).await,
+                Err(err) => self.without_database(&err),
+            }
+        };
+        let outside = async {
+            let policy = self.read_policy().await;
+            let mut checks = self.checks_of_github(patience).await;
+            checks.extend(policy);
+            checks
+        };
+        let (inside, outside, ()) = tokio::join!(
+            tokio::time::timeout_at(last.at(), inside),
+            tokio::time::timeout_at(last.at(), outside),
+            verifier.refresh()
+        );
+        let late = |area: Area| vec![Check::not_checked(area, area.as_str(), "there was no answer in time")];
+        let mut checks = inside.unwrap_or_else(|_| self.without_database(&hangs()));
+        checks.extend(outside.unwrap_or_else(|_| late(Area::GitHub)));
+        checks.extend(self.around(&verifier.issuers()));
+        checks.sort_by_key(|check| check.area);
+        checks
+    }
+
+    fn without_database(&self, err: &store::Error) -> Vec<Check> {
+        let rest = [Area::Webhooks, Area::Sweep, Area::AuditLog, Area::Alerts];
+        let rest = rest.map(|area| Check::not_checked(area, "Tables", "Postgres is away, see above"));
+        [database::away(err)].into_iter().chain(rest).collect()
+    }
+
+    /// The policy names targets. That Postgres is away, or old, is said elsewhere.
+    async fn read_policy(&self) -> Option<Check> {
+        let read = tokio::time::timeout(DOCTORS_ONE, self.refresh_policy()).await;
+        match read {
+            Ok(Err(err @ super::Error::Policy(_))) => Some(
+                Check::fault(Area::Database, "Policy", Code::PolicyUnreadable, err.to_string())
+                    .advise("apply a policy of this version: 'runner-broker policy apply FILE'"),
+            ),
+            _ => None,
+        }
+    }
+
+    /// What neither Postgres nor GitHub has a say in.
+    fn around(&self, issuers: &[IssuerStatus]) -> Vec<Check> {
+        let Some(around) = self.system.around() else { return Vec::new() };
+        let mut checks = issuers::checks(issuers, around.leeway);
+        checks.extend(certificate::checks(around.tls.as_ref(), &around.public_url, self.clock.now()));
+        checks
+    }
+
+    /// What GitHub says, or said last if it takes too long now.
+    async fn outside(self: &Arc<Self>) -> Option<Asked> {
+        if let Some(fresh) = self.system.fresh(self.clock.now()) {
+            return Some(fresh);
+        }
+        let broker = self.clone();
+        // In a task of its own: whoever loads the page anew finds the answers.
+        let asking = self.tasks.spawn_on(
+            async move {
+                let _alone = broker.system.asking.lock().await;
+                let now = broker.clock.now();
+                if broker.system.fresh(now).is_none() {
+                    let checks =
+                        broker.checks_of_github(Patience { one: ONE, until: Deadline::within(ALL) }).await;
+                    let asked = Some(Asked { at: now, checks });
+                    *broker.system.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
+                }
+            },
+            &self.runtime,
+        );
+        // Too late or broken: what was known before is shown with its time.
+        let _ = tokio::time::timeout(WAIT, asking).await;
+        self.system.asked()
+    }
+}
+
+fn hangs() -> store::Error {
+    store::Error::Unavailable("no answer in time".to_owned())
+}
+
+/// What can be checked of a configuration that nothing can be started with.
+pub async fn without_broker(config: &Config, verifier: &Verifier, clock: &Clock) -> Vec<Check> {
+    verifier.refresh().await;
+    let mut checks = issuers::checks(&verifier.issuers(), config.oidc.leeway);
+    checks.extend(certificate::checks(config.http.tls.as_ref(), &config.http.public_url, clock.now()));
+    for area in [Area::Database, Area::GitHub] {
+        checks.push(Check::not_checked(area, area.as_str(), "the configuration comes first, see above"));
+    }
+    checks.sort_by_key(|check| check.area);
+    checks
+}

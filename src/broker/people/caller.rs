@@ -1,0 +1,98 @@
+//! Who is let in, and as what: a verified token against the policy's rules.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::auth::Verified;
+use crate::broker::{Broker, Error};
+use crate::model::{Identity, Role};
+use crate::policy::{Membership, Memberships};
+
+/// Somebody whose token was verified, with what the policy makes of him.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub identity: Identity,
+    pub memberships: Arc<Memberships>,
+    /// What his token said, by which another policy may make something else of him.
+    pub claims: Arc<Claims>,
+    pub origin: Origin,
+}
+
+/// The claims of a verified token. They are not for any log.
+#[derive(Clone, Default)]
+pub struct Claims(pub Map<String, Value>);
+
+impl std::fmt::Debug for Claims {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Claims").finish_non_exhaustive()
+    }
+}
+
+/// Where a request came from, for the audit log.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    pub request_id: String,
+    pub address: Option<String>,
+    pub user_agent: Option<String>,
+}
+
+impl Caller {
+    pub fn has(&self, role: Role) -> bool {
+        self.memberships.has(role)
+    }
+
+    /// The names of his teams.
+    pub fn teams(&self) -> impl Iterator<Item = &str> {
+        self.memberships.teams.iter().map(|membership| membership.team.name())
+    }
+
+    /// The team that a request is about: the named one, or the only one, if it is his.
+    pub fn membership(&self, team: Option<&str>) -> Option<&Membership> {
+        match (team, self.memberships.teams.as_slice()) {
+            (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
+    }
+
+    /// Neither team nor role: anybody on GitHub can be that, so what he does is logged in bulk.
+    pub fn is_stranger(&self) -> bool {
+        self.memberships.is_stranger()
+    }
+
+    pub fn needs(&self, role: Role) -> Result<(), Error> {
+        match self.has(role) {
+            true => Ok(()),
+            false => Err(Error::Forbidden),
+        }
+    }
+}
+
+impl Broker {
+    /// The caller that this token makes, by the policy as it stands now, unless an administrator has
+    /// deactivated him.
+    pub fn admit(self: &Arc<Self>, verified: Verified, origin: Origin) -> Result<Caller, Error> {
+        let memberships = self.policy.load().rules.memberships(&verified.identity.issuer, &verified.claims);
+        let caller = Caller {
+            identity: verified.identity,
+            memberships: Arc::new(memberships),
+            claims: Arc::new(Claims(verified.claims)),
+            origin,
+        };
+        if self.is_inactive(&caller.identity) {
+            self.note_refused_identity(&caller);
+            return Err(Error::IdentityDeactivated);
+        }
+        if !caller.is_stranger() {
+            self.identities.note(&caller.identity, self.clock.now());
+        }
+        Ok(caller)
+    }
+
+    /// What this caller is by now: the policy may have changed, or somebody has deactivated him.
+    pub fn admit_again(self: &Arc<Self>, caller: &Caller) -> Result<Caller, Error> {
+        let (identity, claims) = (caller.identity.clone(), caller.claims.0.clone());
+        self.admit(Verified { identity, claims }, caller.origin.clone())
+    }
+}

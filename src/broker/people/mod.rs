@@ -1,0 +1,7 @@
+//! Who is calling: callers, identities, console sessions, and the limits on those who are refused.
+
+pub mod caller;
+pub mod identities;
+pub mod refusals;
+pub mod sessions;
+pub mod sign_in_limit;

@@ -1,0 +1,175 @@
+//! Asking GitHub for what was intended: at most once more after a lost answer, and never leaving an orphan.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::intent::SUFFIXES;
+use super::lost_answer::Trace;
+use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::people::caller::Caller;
+use crate::broker::{Broker, Error};
+use crate::github::{self, Deadline};
+use crate::model::Method;
+use crate::policy::{Ask, Grant};
+use crate::store::idempotency;
+use crate::store::runners::{self, Runner};
+
+/// What GitHub made for a claim.
+pub(in crate::broker) struct Made {
+    pub github_runner_id: Option<i64>,
+    pub credential: SecretString,
+    pub expires_at: DateTime<Utc>,
+}
+
+impl Broker {
+    /// Asks GitHub, at most once more after a lost answer, and leaves no orphan: a lost answer is resolved
+    /// before the second time.
+    pub(in crate::broker) async fn obtain(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        grant: &Grant,
+        mut runner: Runner,
+        deadline: Deadline,
+    ) -> Result<(Runner, Made), Error> {
+        let mut renames = 0;
+        let mut lost = false;
+        loop {
+            let err = match self.ask_github(grant, &runner, deadline).await {
+                Ok(made) => return Ok((runner, made)),
+                Err(err) => err,
+            };
+            let is_conflict = matches!(err, github::Error::Conflict { .. });
+            let is_lost = err.lost_answer() && grant.method() == Method::Jit;
+            // After a lost answer a conflict may be with what the first request made after all.
+            let trace = match is_lost || (is_conflict && lost) {
+                true => match self.resolve(&runner, deadline).await {
+                    Ok(trace) => Some(trace),
+                    Err(lookup) => {
+                        // What cannot be looked up now stays `requested`: the sweep resolves it.
+                        tracing::warn!(runner = %runner.id, error = %lookup, "a lost answer is left to the sweep");
+                        self.wake.notify_one();
+                        return Err(Error::AnswerLost(err));
+                    }
+                },
+                false => None,
+            };
+            let has_time = deadline.remaining() >= self.github_timeout;
+            let (why, again) = match trace {
+                Some(Trace::Foreign) => (Error::NameTaken(runner.name.clone()), false),
+                Some(_) => (Error::AnswerLost(err), !lost && has_time),
+                None if is_conflict => (Error::NameTaken(runner.name.clone()), false),
+                None => return Err(self.fail(caller, &runner, Error::GitHub(err), lost).await?),
+            };
+            lost |= is_lost;
+            // A repeat keeps the name that its caller knows.
+            if ask.name.is_generated() && runner.generation == 1 && has_time && renames < SUFFIXES {
+                if again || matches!(why, Error::NameTaken(_)) {
+                    renames += 1;
+                    runner = self.rename(caller, ask, grant, &runner, why).await?;
+                    continue;
+                }
+            } else if again {
+                continue;
+            }
+            let lost = matches!(why, Error::AnswerLost(_));
+            return Err(self.fail(caller, &runner, why, lost).await?);
+        }
+    }
+
+    pub(in crate::broker) async fn ask_github(
+        &self,
+        grant: &Grant,
+        runner: &Runner,
+        deadline: Deadline,
+    ) -> Result<Made, github::Error> {
+        match grant.method() {
+            Method::Jit => {
+                let jit = self.github.generate_jitconfig(grant, &runner.name, deadline).await?;
+                let start =
+                    TimeDelta::from_std(self.config.jit_start_deadline).unwrap_or(TimeDelta::hours(1));
+                Ok(Made {
+                    github_runner_id: Some(jit.runner.id),
+                    credential: jit.encoded_jit_config,
+                    expires_at: self.clock.now() + start,
+                })
+            }
+            Method::RegistrationToken => {
+                // A runner that is there already is somebody else's. The sweep would take it for the one that
+                // this token makes, and the team could remove it.
+                if runner.generation == 1
+                    && self.github.runner_named(&runner.target, &runner.name, deadline).await?.is_some()
+                {
+                    return Err(github::Error::Conflict { message: "the name is taken".into() });
+                }
+                let issued = self.github.registration_token(grant, deadline).await?;
+                Ok(Made { github_runner_id: None, credential: issued.token, expires_at: issued.expires_at })
+            }
+        }
+    }
+
+    /// Gives a generated name a new suffix: a new row, claimed before GitHub hears of it. The old row fails
+    /// because of `why`; after a lost answer its name stays watched.
+    pub(in crate::broker) async fn rename(
+        &self,
+        caller: &Caller,
+        ask: &Ask,
+        grant: &Grant,
+        old: &Runner,
+        why: Error,
+    ) -> Result<Runner, Error> {
+        let now = self.clock.now();
+        let renamed = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                let Some(new) = self.claim(conn, caller, ask, grant, now).await? else {
+                    return Ok(None);
+                };
+                idempotency::repoint(conn, old.id, new.id).await?;
+                let reason = format!("renamed to {}: {why}", new.name);
+                if !runners::fail(conn, old.claim(), &reason, matches!(why, Error::AnswerLost(_)), now)
+                    .await?
+                {
+                    return Err(Error::TooLate);
+                }
+                let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(old).because(&why);
+                record(conn, event.with(json!({ "renamed_to": new.id }))).await?;
+                Ok(Some(new))
+            })
+            .await?;
+        match renamed {
+            Some(new) => Ok(new),
+            None => {
+                let lost = matches!(why, Error::AnswerLost(_));
+                Err(self.fail(caller, old, why, lost).await?)
+            }
+        }
+    }
+
+    /// `requested → failed` with its event; hands `err` back. `may_appear`: a lost request may still make its
+    /// runner, so the name stays watched. Should even this fail, the sweep does it.
+    pub(in crate::broker) async fn fail(
+        &self,
+        caller: &Caller,
+        runner: &Runner,
+        err: Error,
+        may_appear: bool,
+    ) -> Result<Error, Error> {
+        let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(runner).because(&err);
+        let now = event.timestamp;
+        let written = self
+            .store
+            .transaction::<_, Error, _>(async |conn| {
+                if runners::fail(conn, runner.claim(), &err.to_string(), may_appear, now).await? {
+                    record(conn, event).await?;
+                }
+                Ok(())
+            })
+            .await;
+        if let Err(store) = written {
+            tracing::warn!(runner = %runner.id, error = %store, "a failed provision is left to the sweep");
+        }
+        Ok(err)
+    }
+}

@@ -1,0 +1,51 @@
+//! The token that `config.sh remove` wants.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use secrecy::ExposeSecret;
+use serde_json::json;
+
+use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::people::caller::Caller;
+use crate::broker::{Broker, Error};
+use crate::github::IssuedToken;
+use crate::model::Method;
+use crate::store::runners::Runner;
+
+impl Broker {
+    /// A token for `config.sh remove`. JIT runners have nothing that could use it.
+    pub async fn remove_token(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id_or_name: &str,
+    ) -> Result<(Runner, IssuedToken), Error> {
+        let runner = self.find_to_change(caller, id_or_name).await?;
+        if runner.method == Method::Jit {
+            return Err(Error::NoRemoveTokenForJit);
+        }
+        if !runner.status.is_live() {
+            let status = runner.status.as_str();
+            return Err(Error::RunnerGone { name: runner.name, status, verb: "remove" });
+        }
+        let (broker, caller) = (self.clone(), caller.clone());
+        self.to_the_end(async move {
+            let issued = broker.github.remove_token(&runner.target, broker.deadline()).await;
+            let event = match &issued {
+                Ok(issued) => {
+                    let sha256 = hex::encode(digest(&SHA256, issued.token.expose_secret().as_bytes()));
+                    broker
+                        .event(Kind::RemoveTokenIssued, Actor::Caller(&caller))
+                        .with(json!({ "credential_sha256": sha256, "expires_at": issued.expires_at }))
+                }
+                Err(err) => broker
+                    .event(Kind::RemoveTokenFailed, Actor::Caller(&caller))
+                    .because(&Error::GitHub(err.clone())),
+            };
+            let event = event.about(&runner);
+            broker.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+            Ok((runner, issued?))
+        })
+        .await
+    }
+}

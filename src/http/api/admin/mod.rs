@@ -1,0 +1,12 @@
+//! The calls for admins and auditors: what concerns everybody.
+
+pub mod batch;
+pub mod identities;
+pub mod members;
+pub mod roles;
+pub mod security;
+pub mod stats;
+pub mod sweep;
+pub mod team_log;
+mod team_views;
+pub mod teams;

@@ -1,0 +1,51 @@
+//! The calls on what a team did: the audit log's queries with the team fixed.
+
+use actix_web::web::Data;
+use actix_web::{HttpResponse, get};
+
+use super::security::{SecurityEventList, SecurityQuery, TeamSecurityQuery};
+use super::teams::{Answer, TeamName};
+use crate::http::State;
+use crate::http::api::audit::EventList;
+use crate::http::api::query::{AuditQuery, TeamAuditQuery};
+use crate::http::body::Query;
+use crate::http::caller::Reader;
+use crate::http::problem::Problem;
+
+/// A team's part of the audit log, newest first
+///
+/// Admins and auditors.
+#[utoipa::path(tag = "admin", operation_id = "list_team_audit_events", params(("name" = String, Path, description = "The team's name"), TeamAuditQuery), responses(
+    (status = OK, description = "One page", body = EventList),
+    Problem))]
+#[get("/admin/teams/{name}/audit")]
+pub async fn audit(
+    Reader(caller): Reader,
+    TeamName(name): TeamName,
+    state: Data<State>,
+    Query(query): Query<TeamAuditQuery>,
+) -> Answer {
+    let name = state.broker.team_name(&name).await?;
+    let (filter, before, limit) = AuditQuery::of_team(query, name).parse()?;
+    let page = state.broker.events(&caller, &filter, before, limit).await?;
+    Ok(HttpResponse::Ok().json(EventList::from(page)))
+}
+
+/// A team's security events, newest first
+///
+/// Admins and auditors.
+#[utoipa::path(tag = "admin", operation_id = "list_team_security_events", params(("name" = String, Path, description = "The team's name"), TeamSecurityQuery), responses(
+    (status = OK, description = "One page", body = SecurityEventList),
+    Problem))]
+#[get("/admin/teams/{name}/security-events")]
+pub async fn security_events(
+    _: Reader,
+    TeamName(name): TeamName,
+    state: Data<State>,
+    Query(query): Query<TeamSecurityQuery>,
+) -> Answer {
+    let name = state.broker.team_name(&name).await?;
+    let (wanted, after, limit) = SecurityQuery::of_team(query, name).parse()?;
+    let page = state.broker.security_events(wanted, after, limit).await?;
+    Ok(HttpResponse::Ok().json(SecurityEventList::from(page)))
+}

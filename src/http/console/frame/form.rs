@@ -1,0 +1,136 @@
+//! What a form sends: urlencoded fields, taken only from a page of ours.
+
+use std::future::{Ready, ready};
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::HOST;
+use actix_web::web::{Bytes, Data};
+use actix_web::{FromRequest, HttpRequest};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use serde::de::DeserializeOwned;
+
+use super::page::PageError;
+use super::session::SignedIn;
+use crate::broker::people::sessions::Session;
+use crate::http::State;
+use crate::http::problem::{FieldError, Problem};
+
+/// The fields in the order of the form; a name may come often.
+#[derive(Default)]
+pub struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// These, as if a form had sent them.
+    pub fn of(fields: Vec<(String, String)>) -> Fields {
+        Fields(fields)
+    }
+
+    /// Of these only those of one name.
+    pub fn keep(&self, name: &str) -> Fields {
+        Fields(self.0.iter().filter(|(field, _)| field == name).cloned().collect())
+    }
+
+    /// The trimmed text of a field; nothing if it is missing or empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let value = self.0.iter().find(|(field, _)| field == name).map(|(_, value)| value.trim())?;
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// All values of a name that are not empty.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let named = self.0.iter().filter(move |(field, _)| field == name);
+        named.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether a box is ticked, or a button was the one that was pressed.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(field, _)| field == name)
+    }
+}
+
+impl Fields {
+    /// As a query of the API: what a form leaves empty is absent.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
+        let filled: Vec<_> = self.0.iter().filter(|(_, value)| !value.trim().is_empty()).collect();
+        let query = serde_urlencoded::to_string(filled).map_err(|err| unreadable("query", &err))?;
+        serde_urlencoded::from_str(&query).map_err(|err| unreadable("query", &err))
+    }
+
+    /// All but this one.
+    pub fn without(self, name: &str) -> Fields {
+        Fields(self.0.into_iter().filter(|(field, _)| field != name).collect())
+    }
+
+    /// The same page with one field as given and no other field of these: what is asked for besides stays.
+    pub fn link(&self, path: &str, without: &[&str], with: (&str, &str)) -> String {
+        let stays = |name: &str| name != with.0 && !without.contains(&name);
+        let kept = self.0.iter().filter(|(name, value)| stays(name) && !value.trim().is_empty());
+        let kept = kept.map(|(name, value)| (name.as_str(), value.as_str()));
+        let query = serde_urlencoded::to_string(kept.chain([with]).collect::<Vec<_>>());
+        format!("{path}?{}", query.unwrap_or_default())
+    }
+}
+
+fn unreadable(what: &str, why: &dyn std::fmt::Display) -> Problem {
+    Problem::invalid(vec![FieldError::new(what, why)])
+}
+
+/// What a page is asked for: its query.
+pub struct Asked(pub Fields);
+
+impl FromRequest for Asked {
+    type Error = PageError;
+    type Future = Ready<Result<Asked, PageError>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let fields = serde_urlencoded::from_str(req.query_string());
+        ready(fields.map(|fields| Asked(Fields(fields))).map_err(|err| unreadable("query", &err).into()))
+    }
+}
+
+/// A change that somebody who is signed in asks for by a form of ours: it holds his session's token.
+pub struct Sent {
+    pub session: Session,
+    pub fields: Fields,
+}
+
+impl FromRequest for Sent {
+    type Error = PageError;
+    type Future = Pin<Box<dyn Future<Output = Result<Sent, PageError>>>>;
+
+    fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let foreign = is_foreign(req);
+        let signed_in = SignedIn::from_request(req, payload);
+        let body = Bytes::from_request(req, payload);
+        Box::pin(async move {
+            if foreign {
+                return Err(Problem::foreign_form().into());
+            }
+            let SignedIn(session) = signed_in.await?;
+            let body = body.await.map_err(|err| unreadable("body", &err))?;
+            let fields = Fields(serde_urlencoded::from_bytes(&body).map_err(|err| unreadable("body", &err))?);
+            let token = fields.get("csrf_token").unwrap_or_default();
+            match verify_slices_are_equal(token.as_bytes(), session.csrf_token.as_bytes()) {
+                Ok(()) => Ok(Sent { session, fields }),
+                Err(_) => Err(Problem::foreign_form().into()),
+            }
+        })
+    }
+}
+
+/// Whether the browser itself says that a page of another site sends this; the token is asked for in any case.
+///
+/// «null» says nothing: a browser sends it for our own forms, since no page of ours may name itself to others
+/// (`Referrer-Policy: no-referrer`).
+fn is_foreign(req: &HttpRequest) -> bool {
+    let header = |name: &str| req.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
+    let is_ours = |origin: &str| {
+        let public =
+            req.app_data::<Data<State>>().map(|state| state.public_url.origin().ascii_serialization());
+        let host = origin.split_once("://").map(|(_, host)| host);
+        public.as_deref() == Some(origin) || (host.is_some() && host == header(HOST.as_str()))
+    };
+    let from_elsewhere = header("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"));
+    from_elsewhere || header("origin").is_some_and(|origin| origin != "null" && !is_ours(origin))
+}

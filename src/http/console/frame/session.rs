@@ -1,0 +1,80 @@
+//! Who looks at a page: the session that the browser's cookie names.
+
+use std::pin::Pin;
+
+use actix_web::cookie::{Cookie, SameSite};
+use actix_web::dev::Payload;
+use actix_web::http::header::ACCEPT;
+use actix_web::web::Data;
+use actix_web::{FromRequest, HttpRequest};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::page::{PageError, Stranger};
+use crate::broker::people::sessions::Session;
+use crate::http::State;
+use crate::http::caller::origin;
+use crate::http::problem::Problem;
+
+/// Somebody who is signed in. Where nobody is, he is sent to sign in and back.
+pub struct SignedIn(pub Session);
+
+impl FromRequest for SignedIn {
+    type Error = PageError;
+    type Future = Pin<Box<dyn Future<Output = Result<SignedIn, PageError>>>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let req = req.clone();
+        Box::pin(async move {
+            let Some(state) = req.app_data::<Data<State>>() else {
+                return Err(Problem::not_found(req.path()).into());
+            };
+            let Some(token) = token(&req, state.secure_cookies) else { return Err(PageError::sign_in(&req)) };
+            let origin = origin(&req, &state.trusted_proxies);
+            let session = match asks_by_itself(&req) {
+                true => state.broker.glance(&token, origin).await?,
+                false => state.broker.session(&token, origin).await?,
+            };
+            match session {
+                // Whatever he wants to see. What he sends is for the broker to refuse; signing out is for everybody.
+                Some(session) if session.caller.is_stranger() && req.method() == "GET" => {
+                    Err(PageError::NoTeam(Stranger(Box::new(session))))
+                }
+                Some(session) => Ok(SignedIn(session)),
+                None => Err(PageError::sign_in(&req)),
+            }
+        })
+    }
+}
+
+/// A script of ours asks, and nobody has done anything.
+fn asks_by_itself(req: &HttpRequest) -> bool {
+    let accepts = req.headers().get(ACCEPT).is_some_and(|accepts| accepts == "text/event-stream");
+    accepts || req.headers().contains_key("x-by-itself")
+}
+
+/// `__Host-`: a browser takes it over TLS only, for this host alone, and from no neighbour.
+fn name(secure: bool) -> &'static str {
+    if secure { "__Host-runner-broker" } else { "runner-broker" }
+}
+
+/// What the browser shows for its session.
+pub fn token(req: &HttpRequest, secure: bool) -> Option<SecretString> {
+    req.cookie(name(secure)).map(|cookie| SecretString::from(cookie.value()))
+}
+
+/// What the browser is to keep. `Lax`: a link from a chat leads to the page and not to the sign-in.
+pub fn cookie(token: &SecretString, secure: bool) -> Cookie<'static> {
+    Cookie::build(name(secure), token.expose_secret().to_owned())
+        .path("/")
+        .http_only(true)
+        .secure(secure)
+        .same_site(SameSite::Lax)
+        .finish()
+}
+
+/// What makes the browser forget it.
+pub fn forgotten(secure: bool) -> Cookie<'static> {
+    let mut cookie = cookie(&SecretString::default(), secure);
+    cookie.make_removal();
+    cookie
+}

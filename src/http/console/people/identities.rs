@@ -1,0 +1,190 @@
+//! Who was ever let in, and the form that keeps somebody out or lets him in again.
+
+use actix_web::http::StatusCode;
+use actix_web::web::{Data, Path};
+use actix_web::{HttpResponse, get, post};
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+use uuid::Uuid;
+
+use crate::broker::people::identities::IdentityPage;
+use crate::broker::people::sessions::Session;
+use crate::http::State;
+use crate::http::api::admin::identities::IdentityQuery;
+use crate::http::console::frame::filter::Form;
+use crate::http::console::frame::form::{Asked, Fields, Sent};
+use crate::http::console::frame::page::{Page, PageError, see};
+use crate::http::console::frame::session::SignedIn;
+use crate::http::console::frame::{access, layout, ui};
+use crate::http::problem::{FieldError, Problem};
+use crate::model::Comment;
+use crate::store::identities::Identity;
+
+const PATH: &str = "/identities";
+const HERE: &str = "/security";
+
+#[get("/identities")]
+pub async fn identities(
+    SignedIn(session): SignedIn,
+    state: Data<State>,
+    Asked(fields): Asked,
+) -> Result<HttpResponse, PageError> {
+    if !access::sees_all(&session) {
+        let instead = html! { "Administrators and auditors see who was ever let in." };
+        return Ok(access::not_for(&session, HERE, "Identities", instead));
+    }
+    let asked = fields.parse::<IdentityQuery>().and_then(IdentityQuery::parse);
+    let (filter, before, limit) = match asked {
+        Ok(asked) => asked,
+        Err(problem) => {
+            let form = Form { fields: &fields, problem: Some(&problem) };
+            return Ok(whole(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+        }
+    };
+    let page = state.broker.identities(&filter, before, limit).await?;
+    let list = list(&session, &fields, &page, state.broker.clock().now());
+    Ok(whole(&session, Form { fields: &fields, problem: None }, list).with_status(StatusCode::OK))
+}
+
+fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
+    let content = html! {
+        p { a href=(HERE) { "Security" } }
+        div.title { h1 { "Identities" } }
+        (form.get(PATH, html! {
+            (form.text("q", "Name or subject", ""))
+            (form.choice("active", "State", "any", [("true", "active"), ("false", "deactivated")]))
+        }))
+        (list)
+    };
+    Page(layout::page(session, HERE, "Identities", content))
+}
+
+fn list(session: &Session, fields: &Fields, page: &IdentityPage, now: DateTime<Utc>) -> Markup {
+    let next = page.next.map(|id| fields.link(PATH, &[], ("cursor", &id.to_string())));
+    html! {
+        @if page.identities.is_empty() {
+            (ui::empty("Nobody fits", html! { "Everybody with a team or a role who has called is here some seconds later." }))
+        } @else {
+            div.table {
+                table {
+                    caption { "The latest newcomers first" }
+                    thead { tr {
+                        th scope="col" { "Who" } th scope="col" { "Issuer" } th scope="col" { "State" }
+                        th scope="col" { "First seen" } th scope="col" { "Last seen" }
+                        @if access::is_admin(session) { th scope="col" { "Change" } }
+                    } }
+                    tbody data-rows { @for one in &page.identities { (row(session, one, now)) } }
+                }
+            }
+        }
+        (ui::older(next.as_deref()))
+    }
+}
+
+fn row(session: &Session, one: &Identity, now: DateTime<Utc>) -> Markup {
+    let verb = if one.active { "deactivate" } else { "activate" };
+    let own =
+        (&one.issuer, &one.subject) == (&session.caller.identity.issuer, &session.caller.identity.subject);
+    let log = serde_urlencoded::to_string([("user", &one.subject)]).unwrap_or_default();
+    html! {
+        tr {
+            th scope="row" { a href={ "/audit?" (log) } { (one.display_name) } div.soft { (one.subject) } }
+            td data-name="Issuer" { (one.issuer) }
+            td data-name="State" {
+                (state_of(one))
+                @if let Some(comment) = &one.comment { div.soft { (comment) } }
+            }
+            td data-name="First seen" { (ui::time(one.first_seen_at, now)) }
+            td data-name="Last seen" { (ui::time(one.last_seen_at, now)) }
+            @if access::is_admin(session) {
+                td data-name="Change" {
+                    @if own { span.none { "yourself" } }
+                    @else { a href={ (PATH) "/" (one.id) "/" (verb) } { (title(verb)) "…" } }
+                }
+            }
+        }
+    }
+}
+
+fn state_of(one: &Identity) -> Markup {
+    match one.active {
+        true => html! { span.badge.ok { "active" } },
+        false => html! { span.badge.failed { "deactivated" } },
+    }
+}
+
+fn title(verb: &str) -> &'static str {
+    if verb == "deactivate" { "Deactivate" } else { "Let in again" }
+}
+
+#[get("/identities/{id}/{verb:deactivate|activate}")]
+pub async fn ask(
+    SignedIn(session): SignedIn,
+    path: Path<(String, String)>,
+    state: Data<State>,
+) -> Result<Page, PageError> {
+    access::admin(&state, &session)?;
+    let (id, verb) = path.into_inner();
+    let identity = state.broker.identity(known(&id)?).await?;
+    Ok(change(&session, &verb, &identity, Form { fields: &Fields::default(), problem: None }))
+}
+
+#[post("/identities/{id}/{verb:deactivate|activate}")]
+pub async fn act(
+    Sent { session, fields }: Sent,
+    path: Path<(String, String)>,
+    state: Data<State>,
+) -> Result<HttpResponse, PageError> {
+    access::admin(&state, &session)?;
+    let (id, verb) = path.into_inner();
+    let identity = state.broker.identity(known(&id)?).await?;
+    let comment = match comment(&fields) {
+        Ok(comment) => comment,
+        Err(problem) => {
+            let form = Form { fields: &fields, problem: Some(&problem) };
+            return Ok(change(&session, &verb, &identity, form).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+        }
+    };
+    match verb.as_str() {
+        "deactivate" => state.broker.deactivate(&session.caller, identity.id, comment.as_str()).await?,
+        _ => state.broker.activate(&session.caller, identity.id, comment.as_str()).await?,
+    };
+    let query = serde_urlencoded::to_string([("q", identity.subject)]).unwrap_or_default();
+    Ok(see(&format!("{PATH}?{query}")))
+}
+
+/// The comment that a change must have.
+pub fn comment(fields: &Fields) -> Result<Comment, Problem> {
+    let text = fields.get("comment").unwrap_or_default();
+    text.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))
+}
+
+/// What is no id is nobody's.
+fn known(id: &str) -> Result<Uuid, Problem> {
+    id.parse().map_err(|_| Problem::not_found("this id"))
+}
+
+fn change(session: &Session, verb: &str, one: &Identity, form: Form<'_>) -> Page {
+    let title = title(verb);
+    let content = html! {
+        p { a href=(PATH) { "Identities" } }
+        div.title { h1 { (title) ": " (one.display_name) } (state_of(one)) }
+        (ui::facts([
+            ("Subject", html! { code { (one.subject) } }),
+            ("Issuer", html! { code { (one.issuer) } }),
+        ]))
+        p {
+            @if verb == "deactivate" {
+                "He is refused on every replica within 5 seconds, whatever his claims say. Runners that he has stay."
+            } @else { "He is let in again, as the policy says of his claims." }
+        }
+        (form.notice())
+        form method="post" action={ (PATH) "/" (one.id) "/" (verb) } {
+            (layout::csrf(session))
+            div.fields { (form.text("comment", "Why: 10 to 500 characters, for the audit log", "")) }
+            button.danger[verb == "deactivate"] { (title) }
+            " " a.button.quiet href=(PATH) { "Cancel" }
+        }
+    };
+    Page(layout::page(session, HERE, title, content))
+}

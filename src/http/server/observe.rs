@@ -1,0 +1,99 @@
+//! Around every request: its id, its span, its metrics, its line in the log.
+
+use std::time::Instant;
+
+use actix_web::ResponseError;
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use metrics::{counter, histogram};
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::http::problem::{Problem, REQUEST_ID};
+use crate::telemetry::traces;
+
+const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// A page may load nothing from elsewhere, run nothing that is written into itself, and nobody may frame it.
+const ONLY_OURS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The API's page is another crate's, with styles of its own in it.
+const ONLY_OURS_AND_STYLES: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// Gives each request an id (its own, if it brings a well-formed one) that its answer, its errors, its log
+/// lines and its audit events carry.
+pub async fn observe(
+    mut req: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let id = own_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
+    let method = req.method().clone();
+    // HEAD is GET without the body (RFC 9110, 9.3.2); the connection still knows not to send one.
+    if method == Method::HEAD {
+        req.head_mut().method = Method::GET;
+    }
+    // At `error`, so that even the barest log says which request an error belongs to.
+    let span = tracing::error_span!(
+        "request", request_id = %id, %method, path = req.path(), otel.kind = tracing::field::Empty
+    );
+    let header = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());
+    traces::continue_from(&span, header("traceparent"), header("tracestate"));
+    let started = Instant::now();
+    let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
+    let mut answer = match answered {
+        Ok(answer) => answer.map_into_boxed_body(),
+        Err(err) => return Err(err),
+    };
+    // The page's own files are another crate's, which says nothing about one that is not there.
+    if answer.status() == StatusCode::NOT_FOUND && answer.request().path().starts_with("/docs/") {
+        let problem = REQUEST_ID.sync_scope(id.clone(), || Problem::not_found(answer.request().path()));
+        answer = answer.into_response(problem.error_response());
+    }
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        answer.headers_mut().insert(HEADER, value);
+    }
+    let is_api_page = answer.request().path().starts_with("/docs");
+    let policy = if is_api_page { ONLY_OURS_AND_STYLES } else { ONLY_OURS };
+    let headers = answer.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    let (status, took) = (answer.status().as_u16(), started.elapsed());
+    // The pattern, not the path: the number of series must not grow with what callers send.
+    let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
+    traces::conclude(&span, method_label(&method), &route, status);
+    let _entered = span.enter();
+    tracing::info!(status, milliseconds = took.as_millis() as u64, "answered");
+    histogram!("http_request_duration_seconds", "method" => method_label(&method), "route" => route.clone())
+        .record(took.as_secs_f64());
+    counter!("http_requests_total", "method" => method_label(&method), "route" => route, "status" => status.to_string())
+        .increment(1);
+    Ok(answer)
+}
+
+fn own_id(req: &ServiceRequest) -> Option<String> {
+    let id = req.headers().get(HEADER)?.to_str().ok()?;
+    let well_formed =
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    well_formed.then(|| id.to_owned())
+}
+
+/// Callers may invent methods; metrics may not.
+fn method_label(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "PATCH" => "PATCH",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        _ => "other",
+    }
+}

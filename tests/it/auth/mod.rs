@@ -1,0 +1,3 @@
+//! Tokens and the keys that sign them.
+
+pub mod verifier;

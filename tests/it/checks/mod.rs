@@ -1,0 +1,3 @@
+//! `doctor` and what it finds.
+
+pub mod doctor;

@@ -1,0 +1,6 @@
+//! The commands and the configuration, as the built binary.
+
+pub mod commands;
+pub mod configuration;
+pub mod request;
+pub mod start;

@@ -1,0 +1,5 @@
+//! The repository itself: its layers, its documents, its deployment.
+
+pub mod deployment;
+pub mod documents;
+pub mod layers;

@@ -1,0 +1,8 @@
+//! Postgres: connections, roles and the schema.
+
+pub mod away;
+pub mod hosts;
+pub mod schema;
+pub mod schema_columns;
+pub mod service_role;
+pub mod tls;
