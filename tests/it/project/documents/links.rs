@@ -34,7 +34,8 @@ fn the_readme_lists_every_document() {
     let readme = documents.iter().find(|document| document.path == "README.md").expect("a README");
     let links: Vec<String> = readme.links().into_iter().map(|(_, link)| link).collect();
     let listed = |path: &str| path.starts_with("docs/") || AT_THE_TOP.contains(&path);
-    for document in documents.iter().filter(|document| listed(&document.path) && document.path != "README.md") {
+    for document in documents.iter().filter(|document| listed(&document.path) && document.path != "README.md")
+    {
         assert!(links.contains(&document.path), "{} is not linked", document.path);
     }
 }
