@@ -1,10 +1,16 @@
 //! The words of the domain: parsed once at the door, valid ever after. Knows no HTTP, no SQL, no GitHub.
 
+mod causes;
+mod digest;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+pub use causes::with_causes;
+pub use digest::{sha256, sha256_of_parts};
 
 /// Why a text is not one of these words; the sentence is shown to callers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
