@@ -3,6 +3,7 @@
 
 mod attempt;
 mod code;
+mod discovery;
 mod github;
 mod gitlab;
 mod openid;

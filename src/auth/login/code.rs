@@ -1,14 +1,20 @@
-//! The authorization code flow (RFC 6749, 4.1) with PKCE (RFC 7636), which all kinds of providers share.
+//! The authorization code flow (RFC 6749, 4.1) with PKCE (RFC 7636): plain OAuth 2 through `oauth2`, OpenID Connect
+//! through `openidconnect`, which adds the nonce and the scope `openid`. Both send by our own HTTP client.
 
 use oauth2::basic::{
     BasicErrorResponse, BasicErrorResponseType, BasicRevocationErrorResponse,
     BasicTokenIntrospectionResponse, BasicTokenType,
 };
 use oauth2::{
-    AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, ExtraTokenFields, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope, StandardRevocableToken, StandardTokenResponse,
-    TokenResponse, TokenUrl,
+    AccessToken, AuthType, AuthUrl, AuthorizationCode, ClientId, ClientSecret, CodeTokenRequest, CsrfToken,
+    EndpointNotSet, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
+    StandardRevocableToken, TokenUrl,
 };
+use openidconnect::core::{
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreGenderClaim, CoreIdToken, CoreJsonWebKey,
+    CoreJsonWebKeySet, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
+};
+use openidconnect::{EmptyAdditionalClaims, IssuerUrl, Nonce};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -16,6 +22,9 @@ use url::Url;
 use super::{Attempt, Fault};
 use crate::auth::fetch::{self, Client};
 use crate::config;
+
+/// What `openidconnect` asks for by itself (OpenID Connect Core 1.0, 3.1.2.1).
+const OPENID: &str = "openid";
 
 /// How this service is known at one provider.
 pub struct Registration {
@@ -30,10 +39,16 @@ pub struct Registration {
 
 /// Where a provider hands out codes, and where tokens for them.
 pub struct Endpoints {
-    pub authorization: Url,
-    pub token: Url,
+    pub authorization: AuthUrl,
+    pub token: TokenUrl,
     /// Whether the client's secret goes into the body, where the provider takes it nowhere else.
     pub secret_in_body: bool,
+}
+
+impl Endpoints {
+    fn auth_type(&self) -> AuthType {
+        if self.secret_in_body { AuthType::RequestBody } else { AuthType::BasicAuth }
+    }
 }
 
 /// What a code was exchanged for. Neither is kept.
@@ -42,26 +57,85 @@ pub struct Tokens {
     pub id: Option<SecretString>,
 }
 
-/// What OpenID Connect adds to the answer.
+/// What is used of a token endpoint's answer (RFC 6749, 5.1; OpenID Connect Core 1.0, 3.1.3.3). The other fields may
+/// be missing or have any shape: providers send `expires_in` as a text and scopes with spaces to spare.
 #[derive(Deserialize, Serialize)]
-struct WithIdToken {
+struct TokenAnswer {
+    access_token: AccessToken,
     id_token: Option<String>,
 }
 
-impl std::fmt::Debug for WithIdToken {
+impl std::fmt::Debug for TokenAnswer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("WithIdToken")
+        f.write_str("TokenAnswer")
     }
 }
 
-impl ExtraTokenFields for WithIdToken {}
+impl oauth2::TokenResponse for TokenAnswer {
+    type TokenType = BasicTokenType;
 
-type Flow = oauth2::Client<
+    fn access_token(&self) -> &AccessToken {
+        &self.access_token
+    }
+
+    fn token_type(&self) -> &BasicTokenType {
+        &BasicTokenType::Bearer
+    }
+
+    fn expires_in(&self) -> Option<std::time::Duration> {
+        None
+    }
+
+    fn refresh_token(&self) -> Option<&RefreshToken> {
+        None
+    }
+
+    fn scopes(&self) -> Option<&Vec<Scope>> {
+        None
+    }
+}
+
+impl
+    openidconnect::TokenResponse<
+        EmptyAdditionalClaims,
+        CoreGenderClaim,
+        CoreJweContentEncryptionAlgorithm,
+        CoreJwsSigningAlgorithm,
+    > for TokenAnswer
+{
+    /// Never one: the ID token stays a text until [`Unverified`](crate::auth::token::Unverified) takes it apart, which
+    /// accepts claims of any type and judges keys as it does for bearer tokens.
+    fn id_token(&self) -> Option<&CoreIdToken> {
+        None
+    }
+}
+
+type OAuthFlow = oauth2::Client<
     BasicErrorResponse,
-    StandardTokenResponse<WithIdToken, BasicTokenType>,
+    TokenAnswer,
     BasicTokenIntrospectionResponse,
     StandardRevocableToken,
     BasicRevocationErrorResponse,
+>;
+
+type OpenIdFlow = openidconnect::Client<
+    EmptyAdditionalClaims,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    BasicErrorResponse,
+    TokenAnswer,
+    BasicTokenIntrospectionResponse,
+    StandardRevocableToken,
+    BasicRevocationErrorResponse,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
 >;
 
 impl Registration {
@@ -81,46 +155,111 @@ impl Registration {
         }
     }
 
-    fn flow(&self) -> Flow {
-        let flow = Flow::new(ClientId::new(self.client_id.clone()))
+    fn secret(&self) -> Option<ClientSecret> {
+        self.client_secret.as_ref().map(|secret| ClientSecret::new(secret.expose_secret().to_owned()))
+    }
+
+    fn oauth(&self) -> OAuthFlow {
+        let flow = OAuthFlow::new(ClientId::new(self.client_id.clone()))
             .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
-        match &self.client_secret {
+        match self.secret() {
             None => flow,
-            Some(secret) => flow.set_client_secret(ClientSecret::new(secret.expose_secret().to_owned())),
+            Some(secret) => flow.set_client_secret(secret),
         }
     }
 
-    /// Where the browser goes, with `more` than OAuth asks for.
-    pub fn authorization_url(&self, at: &Endpoints, attempt: &Attempt, more: &[(&str, String)]) -> Url {
-        let verifier = PkceCodeVerifier::new(attempt.verifier(&self.id).expose_secret().to_owned());
-        let state = oauth2::CsrfToken::new(attempt.state(&self.id));
-        let flow = self.flow().set_auth_uri(AuthUrl::from_url(at.authorization.clone()));
-        let scopes = self.scopes.iter().cloned().map(Scope::new);
-        let asked = flow
-            .authorize_url(|| state)
-            .add_scopes(scopes)
-            .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&verifier));
-        let audience = self.audience.iter().map(|audience| ("audience", audience.clone()));
-        let extras = audience.chain(more.iter().cloned());
-        extras.fold(asked, |asked, (name, value)| asked.add_extra_param(name.to_owned(), value)).url().0
+    fn openid(&self, issuer: &IssuerUrl) -> OpenIdFlow {
+        let id = ClientId::new(self.client_id.clone());
+        // It verifies nothing for us, so it needs no keys.
+        let flow = OpenIdFlow::new(id, issuer.clone(), CoreJsonWebKeySet::default())
+            .set_redirect_uri(RedirectUrl::from_url(self.redirect_url.clone()));
+        match self.secret() {
+            None => flow,
+            Some(secret) => flow.set_client_secret(secret),
+        }
     }
 
-    /// The tokens that a code stands for; a code is good once.
-    pub async fn exchange(
+    fn verifier(&self, attempt: &Attempt) -> PkceCodeVerifier {
+        PkceCodeVerifier::new(attempt.verifier(&self.id).expose_secret().to_owned())
+    }
+
+    fn challenge(&self, attempt: &Attempt) -> PkceCodeChallenge {
+        PkceCodeChallenge::from_code_verifier_sha256(&self.verifier(attempt))
+    }
+
+    fn state(&self, attempt: &Attempt) -> CsrfToken {
+        CsrfToken::new(attempt.state(&self.id))
+    }
+
+    fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.scopes.iter().cloned().map(Scope::new)
+    }
+
+    /// Where the browser goes at a provider that only knows OAuth 2.
+    pub fn oauth_url(&self, at: &Endpoints, attempt: &Attempt) -> Url {
+        let flow = self.oauth().set_auth_uri(at.authorization.clone());
+        let state = self.state(attempt);
+        let mut asked = flow
+            .authorize_url(|| state)
+            .add_scopes(self.scopes())
+            .set_pkce_challenge(self.challenge(attempt));
+        if let Some(audience) = &self.audience {
+            asked = asked.add_extra_param("audience", audience);
+        }
+        asked.url().0
+    }
+
+    /// Where the browser goes at an OpenID provider.
+    pub fn openid_url(&self, issuer: &IssuerUrl, at: &Endpoints, attempt: &Attempt) -> Url {
+        let flow = self.openid(issuer).set_auth_uri(at.authorization.clone());
+        let (state, nonce) = (self.state(attempt), Nonce::new(attempt.nonce(&self.id)));
+        let scopes = self.scopes().filter(|scope| scope.as_str() != OPENID);
+        let mut asked = flow
+            .authorize_url(CoreAuthenticationFlow::AuthorizationCode, || state, || nonce)
+            .add_scopes(scopes)
+            .set_pkce_challenge(self.challenge(attempt));
+        if let Some(audience) = &self.audience {
+            asked = asked.add_extra_param("audience", audience);
+        }
+        asked.url().0
+    }
+
+    /// The access token that a code of OAuth 2 stands for; a code is good once.
+    pub async fn exchange_oauth(
         &self,
         client: &Client,
         at: &Endpoints,
         attempt: &Attempt,
         code: &str,
     ) -> Result<Tokens, Fault> {
-        let auth_type = if at.secret_in_body { AuthType::RequestBody } else { AuthType::BasicAuth };
-        let flow = self.flow().set_auth_type(auth_type).set_token_uri(TokenUrl::from_url(at.token.clone()));
-        let verifier = PkceCodeVerifier::new(attempt.verifier(&self.id).expose_secret().to_owned());
-        let asked = flow.exchange_code(AuthorizationCode::new(code.to_owned())).set_pkce_verifier(verifier);
-        let answer = asked.request_async(client).await.map_err(fault)?;
-        let id = answer.extra_fields().id_token.clone().map(SecretString::from);
-        Ok(Tokens { access: answer.access_token().secret().clone().into(), id })
+        let flow = self.oauth().set_auth_type(at.auth_type()).set_token_uri(at.token.clone());
+        let asked = flow.exchange_code(AuthorizationCode::new(code.to_owned()));
+        tokens(asked.set_pkce_verifier(self.verifier(attempt)), client).await
     }
+
+    /// The tokens that a code of an OpenID provider stands for; a code is good once.
+    pub async fn exchange_openid(
+        &self,
+        client: &Client,
+        issuer: &IssuerUrl,
+        at: &Endpoints,
+        attempt: &Attempt,
+        code: &str,
+    ) -> Result<Tokens, Fault> {
+        let flow = self.openid(issuer).set_auth_type(at.auth_type()).set_token_uri(at.token.clone());
+        let asked = flow.exchange_code(AuthorizationCode::new(code.to_owned()));
+        tokens(asked.set_pkce_verifier(self.verifier(attempt)), client).await
+    }
+}
+
+async fn tokens(
+    asked: CodeTokenRequest<'_, BasicErrorResponse, TokenAnswer>,
+    client: &Client,
+) -> Result<Tokens, Fault> {
+    let answer = asked.request_async(client).await.map_err(fault)?;
+    // An empty one is as good as none.
+    let id = answer.id_token.filter(|token| !token.is_empty()).map(SecretString::from);
+    Ok(Tokens { access: answer.access_token.into_secret().into(), id })
 }
 
 /// What the token endpoint meant. Its answer is not shown: it may hold anything.
