@@ -76,7 +76,7 @@ pub struct Broker {
     signer: OnceLock<SigningKey>,
     stats: numbers::Computed,
     system: checks::Kept,
-    pulse: numbers::live::Kept,
+    pulse: numbers::live::PulseFlight,
 }
 
 impl Broker {
@@ -110,7 +110,7 @@ impl Broker {
             webhooks: webhook::Webhooks::new(github_config),
             signer: OnceLock::new(),
             stats: numbers::Computed::default(),
-            pulse: numbers::live::Kept::default(),
+            pulse: Arc::default(),
         })
     }
 

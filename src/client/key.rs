@@ -1,8 +1,7 @@
 //! Idempotency keys: one for each runner that is wanted, never one for two.
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::Ask;
+use crate::model::sha256_of_parts;
 
 /// What the broker knows repeats by. The same key replaces the runner that has not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +33,8 @@ impl Key {
             return Key::random();
         };
         let body = serde_json::Value::Object(ask.body.clone()).to_string();
-        let all = [job.parts.join("\n"), url.to_owned(), ask.path().to_owned(), body].join("\n");
-        let hash = hex::encode(digest(&SHA256, all.as_bytes()));
+        let request = [url, ask.path(), &body];
+        let hash = sha256_of_parts(job.parts.iter().map(String::as_str).chain(request));
         Key { text: format!("{}-{}-{}", job.system, job.shown, &hash[..32]), is_derived: true }
     }
 

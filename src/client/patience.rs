@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, duration, say};
+use crate::model::Backoff;
 
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// What came of one attempt.
 pub enum Attempt<T> {
@@ -48,7 +48,7 @@ impl Patience {
         what: &str,
         mut attempt: impl AsyncFnMut() -> Result<Attempt<T>, Error>,
     ) -> Result<T, Error> {
-        for number in 0.. {
+        for number in 1.. {
             let gave_up = |why: String| Error::GaveUp { after: self.begun.elapsed(), why };
             let (why, at_least) = match tokio::time::timeout(self.left(), attempt()).await {
                 Ok(Ok(Attempt::Done(done))) => return Ok(done),
@@ -74,12 +74,11 @@ impl Patience {
     }
 }
 
-/// Twice as long each time. Whoever failed at the same moment must not come back at the same moment.
+/// What follows the attempt of this number. Clients that failed together must not come back together.
 fn pause(number: u32, at_least: Option<Duration>) -> Duration {
-    let most = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(number)).min(LONGEST_PAUSE);
     match at_least {
-        Some(wanted) => wanted + (most / 4).mul_f64(rand::random()),
-        None => most / 2 + (most / 2).mul_f64(rand::random()),
+        Some(wanted) => wanted + (BACKOFF.after(number) / 4).mul_f64(rand::random()),
+        None => BACKOFF.jittered(number),
     }
 }
 
@@ -89,12 +88,12 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_limit_and_keep_to_what_was_asked_for() {
-        for number in 0..40 {
+        for number in 1..40 {
             let pause = pause(number, None);
-            assert!(pause >= FIRST_PAUSE / 2 && pause <= LONGEST_PAUSE, "{number}: {pause:?}");
+            assert!(pause >= BACKOFF.first / 2 && pause <= BACKOFF.longest, "{number}: {pause:?}");
         }
-        assert!(pause(6, None) >= LONGEST_PAUSE / 2);
+        assert!(pause(6, None) >= BACKOFF.longest / 2);
         let wanted = Duration::from_secs(7);
-        assert!((0..100).all(|_| (wanted..wanted + FIRST_PAUSE).contains(&pause(0, Some(wanted)))));
+        assert!((0..100).all(|_| (wanted..wanted + BACKOFF.first).contains(&pause(1, Some(wanted)))));
     }
 }

@@ -25,7 +25,7 @@ use super::error::{Blame, Error};
 use super::operation::Operation;
 use super::paths::installation_path;
 use super::transport::bearer;
-use crate::model::Target;
+use crate::model::{Target, sha256};
 
 /// Before now, for clocks that are ahead of GitHub's.
 const ISSUED_AGO: i64 = 60;
@@ -45,7 +45,7 @@ pub(super) struct App {
 struct Signer {
     key: EncodingKey,
     /// By its digest alone: whether another one is another one.
-    pem: Vec<u8>,
+    pem: String,
     /// Of its public half, as GitHub shows it.
     fingerprint: Option<String>,
     /// The last token, as a header, and when it was signed.
@@ -83,7 +83,7 @@ impl App {
             bad("it is no whole RSA key in PKCS#1 or PKCS#8 PEM: cut short, or of another kind")
         })?;
         let fingerprint = fingerprint(pem);
-        let pem = digest(&SHA256, pem.as_bytes()).as_ref().to_vec();
+        let pem = sha256(pem);
         let app = App { id, signer: Mutex::new(Signer { key, pem, fingerprint, signed: None }) };
         app.bearer(now)?;
         Ok(app)

@@ -15,6 +15,7 @@ use super::deadline::Deadline;
 use super::error::Error;
 use super::operation::Operation;
 use super::transport::Outgoing;
+use crate::model::Backoff;
 use crate::telemetry::{self, SPANS};
 
 /// One call, ready to be sent any number of times.
@@ -32,9 +33,12 @@ impl Call<'_> {
     }
 }
 
-const ATTEMPTS: u32 = 3;
-/// After so long nothing is begun anew.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Of a call that may be repeated.
+const MAX_ATTEMPTS: u32 = 3;
+/// After this long no further attempt is begun.
+const RETRY_WINDOW: Duration = Duration::from_secs(4);
+/// Between two attempts.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 impl GitHub {
     /// Sends a call until an answer comes that is neither a failure of GitHub's nor a limit; only a GET or
@@ -46,7 +50,7 @@ impl GitHub {
         call: &Call<'_>,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
-        let attempts = if call.operation.method() == Method::POST { 1 } else { ATTEMPTS };
+        let attempts = if call.operation.method() == Method::POST { 1 } else { MAX_ATTEMPTS };
         let begun = Instant::now();
         let mut attempt = 1;
         loop {
@@ -56,10 +60,10 @@ impl GitHub {
                 )
             });
             let outcome = self.send_once(quota, bearer, call, deadline).instrument(span).await;
-            let pause = Duration::from_millis(rand::random_range(50..200) * u64::from(attempt * attempt));
+            let pause = BACKOFF.jittered(attempt);
             let again = matches!(outcome, Err(Error::Unavailable { .. }))
                 && attempt < attempts
-                && begun.elapsed() < PATIENCE
+                && begun.elapsed() < RETRY_WINDOW
                 && pause < deadline.remaining();
             if !again {
                 return outcome;

@@ -2,6 +2,8 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::single_flight::Abandoned;
+
 /// Why GitHub did not do what was asked. No variant holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
@@ -41,6 +43,12 @@ pub enum Blame {
     Clock,
     /// An installation token.
     Token,
+}
+
+impl From<Abandoned> for Error {
+    fn from(err: Abandoned) -> Error {
+        Error::Unavailable { maybe_done: false, why: err.to_string() }
+    }
 }
 
 impl Error {

@@ -15,11 +15,11 @@ use super::budget::Quota;
 use super::call::Call;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::flight::Flight;
 use super::operation::Operation;
 use super::paths::installation_path;
 use super::transport::bearer;
-use crate::model::Target;
+use crate::model::{Backoff, Target};
+use crate::single_flight::SingleFlight;
 
 /// A token is renewed this long before its end, while it still serves.
 const EARLY: TimeDelta = TimeDelta::minutes(5);
@@ -27,6 +27,8 @@ const EARLY: TimeDelta = TimeDelta::minutes(5);
 const SPARE: TimeDelta = TimeDelta::minutes(1);
 /// For so long GitHub may refuse a token because not all of it has heard of it.
 const SPREADS: TimeDelta = TimeDelta::seconds(6);
+/// Between two attempts with such a token.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
 /// How long it is believed that there is no installation.
 const ABSENT: TimeDelta = TimeDelta::minutes(1);
 
@@ -71,9 +73,9 @@ impl Permission {
 pub(super) struct Installation {
     id: u64,
     pub quota: Quota,
-    organization_runners: Arc<Flight<Token>>,
-    administration: Arc<Flight<Token>>,
-    actions: Arc<Flight<Token>>,
+    organization_runners: Arc<SingleFlight<Token, Error>>,
+    administration: Arc<SingleFlight<Token, Error>>,
+    actions: Arc<SingleFlight<Token, Error>>,
 }
 
 impl Installation {
@@ -91,7 +93,7 @@ impl Installation {
         self.id
     }
 
-    fn tokens(&self, permission: Permission) -> &Arc<Flight<Token>> {
+    fn tokens(&self, permission: Permission) -> &Arc<SingleFlight<Token, Error>> {
         match permission {
             Permission::OrganizationRunners => &self.organization_runners,
             Permission::Administration => &self.administration,
@@ -155,7 +157,7 @@ impl GitHub {
     ) -> Result<Answer, Error> {
         let deadline = deadline.sooner(self.timeout());
         let (mut looked_again, mut replaced) = (false, false);
-        let mut pause = Duration::from_millis(200);
+        let mut refused_times = 0;
         loop {
             let installation = self.installation(target, deadline).await?;
             let token = match self.token(&installation, permission, deadline).await {
@@ -177,12 +179,12 @@ impl GitHub {
                 Error::PermissionMissing { message, .. } => message.contains("not accessible by integration"),
                 _ => false,
             };
+            refused_times += 1;
+            let pause = BACKOFF.jittered(refused_times);
             let waits =
                 may_pass && token.may_be_unknown_yet(self.clock().now()) && pause < deadline.remaining();
             if waits {
-                let jittered = pause.mul_f64(rand::random_range(0.5..1.0));
-                tokio::time::sleep(jittered).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
+                tokio::time::sleep(pause).await;
                 replaced = true;
                 continue;
             }
@@ -208,7 +210,9 @@ impl GitHub {
         let flight = installation.tokens(permission);
         let serves = |token: &Token| token.expires_at - now > SPARE;
         let mint = || self.clone().mint(installation.id, permission);
-        let Some(token) = flight.peek(serves) else { return flight.get(serves, mint, deadline).await };
+        let Some(token) = flight.peek(serves) else {
+            return deadline.bound(flight.get(serves, mint)).await;
+        };
         if token.expires_at - now <= EARLY {
             flight.refresh(mint);
         }
@@ -249,10 +253,10 @@ impl GitHub {
         if let Some(installation) = self.installations().get(target.owner()) {
             return Ok(installation.clone());
         }
-        let lookup = self.lookup_of(target);
+        let lookup = self.0.lookups.of(target);
         let now = self.clock().now();
         let holds = |found: &Found| found.id.is_some() || now - found.at < ABSENT;
-        let found = lookup.get(holds, || self.clone().look_up(target.clone()), deadline).await?;
+        let found = deadline.bound(lookup.get(holds, || self.clone().look_up(target.clone()))).await?;
         let Some(id) = found.id else {
             return Err(Error::NotFound { what: format!("installation of the App for {target}") });
         };
@@ -282,7 +286,7 @@ impl GitHub {
         if self.configured_installation() == Some((owner, id)) {
             return false;
         }
-        self.forget_lookup(target);
+        self.0.lookups.forget(|other| other == target);
         let mut installations = self.installations();
         if installations.get(owner).is_some_and(|kept| kept.id == id) {
             installations.remove(owner);

@@ -8,7 +8,6 @@ mod call;
 mod deadline;
 mod deliveries;
 mod error;
-mod flight;
 mod groups;
 mod installation;
 mod installations;
@@ -25,7 +24,6 @@ mod workflow_runs;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,23 +44,21 @@ pub use workflow_runs::Cancelled;
 use crate::clock::Clock;
 use crate::config;
 use crate::model::Target;
+use crate::single_flight::SingleFlights;
 use app::App;
 use budget::Quota;
-use flight::Flight;
 use groups::Groups;
 use installation::{Found, Installation};
 use transport::Wire;
 
 /// A list that has more pages has no end: 100,000 entries.
 const PAGES_AT_MOST: u32 = 1000;
-/// Of lookups and lists that are remembered.
-const FLIGHTS_AT_MOST: usize = 1000;
+/// How many lookups, and how many lists of groups, are remembered.
+const REMEMBERED_AT_MOST: usize = 1000;
 
 /// The App on one GitHub. Clones are the same App: they share connections, tokens and budgets.
 #[derive(Clone)]
 pub struct GitHub(Arc<Inner>);
-
-type Flights<K, V> = Mutex<HashMap<K, Arc<Flight<V>>>>;
 
 struct Inner {
     clock: Clock,
@@ -74,9 +70,9 @@ struct Inner {
     configured: Option<(String, u64)>,
     /// By owner.
     installations: Mutex<HashMap<String, Arc<Installation>>>,
-    lookups: Flights<Target, Found>,
+    lookups: SingleFlights<Target, Found, Error>,
     /// By organisation.
-    groups: Flights<String, Groups>,
+    groups: SingleFlights<String, Groups, Error>,
     /// By how much our clock is ahead of GitHub's, as the last answer showed.
     ahead: Mutex<Option<TimeDelta>>,
 }
@@ -97,8 +93,8 @@ impl GitHub {
             app_quota: Quota::new("app".into()),
             configured,
             installations: Mutex::new(installations),
-            lookups: Mutex::default(),
-            groups: Mutex::default(),
+            lookups: SingleFlights::new(REMEMBERED_AT_MOST),
+            groups: SingleFlights::new(REMEMBERED_AT_MOST),
             ahead: Mutex::default(),
         })))
     }
@@ -160,19 +156,9 @@ impl GitHub {
         self.0.installations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lookup_of(&self, target: &Target) -> Arc<Flight<Found>> {
-        flight_of(&self.0.lookups, target)
-    }
-
-    fn groups_of(&self, org: &String) -> Arc<Flight<Groups>> {
-        flight_of(&self.0.groups, org)
-    }
-
     /// Those of an owner's targets, and which installation is his unless it is `current` or configured.
     fn forget_lookups(&self, owner: &str, current: Option<u64>) {
-        let mut lookups = self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        lookups.retain(|target, _| target.owner() != owner);
-        drop(lookups);
+        self.0.lookups.forget(|target| target.owner() == owner);
         if self.configured_installation().is_none_or(|(configured, _)| configured != owner) {
             let mut installations = self.installations();
             if installations.get(owner).is_some_and(|kept| Some(kept.id()) != current) {
@@ -180,23 +166,6 @@ impl GitHub {
             }
         }
     }
-
-    fn forget_lookup(&self, target: &Target) {
-        self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
-    }
-}
-
-/// The flight of a key, the same for all who ask. Keys that nobody uses could add up, so they are not kept
-/// beyond a number.
-fn flight_of<K: Clone + Eq + Hash, V>(flights: &Flights<K, V>, key: &K) -> Arc<Flight<V>> {
-    let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(flight) = flights.get(key) {
-        return flight.clone();
-    }
-    if flights.len() >= FLIGHTS_AT_MOST {
-        flights.clear();
-    }
-    flights.entry(key.clone()).or_default().clone()
 }
 
 impl fmt::Debug for GitHub {
