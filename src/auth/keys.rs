@@ -35,7 +35,9 @@ pub struct Keys {
 /// What the known keys say about a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
+    /// One of them made it.
     Genuine,
+    /// None made it, or it may not be used for it; the reason is for the caller.
     Forged(&'static str),
     /// A key that is not here might have made it.
     UnknownKey,
@@ -78,6 +80,7 @@ impl Keys {
         Ok(Keys { keys: jwks.filter_map(Key::new).collect(), seen: Mutex::default() })
     }
 
+    /// How many keys can be used.
     pub fn len(&self) -> usize {
         self.keys.len()
     }

@@ -14,14 +14,16 @@ use crate::config;
 use crate::model::with_causes;
 use crate::single_flight::SingleFlight;
 
-/// Between two attempts, whoever wants them: forged tokens must not make us a nuisance to the issuer.
+/// Between two attempts: forged tokens must not make us a nuisance to the issuer.
 const COOLDOWN: TimeDelta = TimeDelta::seconds(10);
 /// A withdrawn key is trusted for this much longer, and the background loop's round.
 const FRESH: TimeDelta = TimeDelta::minutes(5);
 /// How long the last known keys serve when the issuer is down.
 const TRUSTED: TimeDelta = TimeDelta::hours(24);
 
+/// An issuer whose tokens are accepted. Its keys are fetched when they are needed.
 pub struct Provider {
+    /// Its issuer, audience, and where its keys are.
     pub config: config::Issuer,
     client: Client,
     clock: Clock,
@@ -44,6 +46,7 @@ struct Attempt {
 }
 
 impl Provider {
+    /// Asks nothing yet.
     pub fn new(config: config::Issuer, client: Client, clock: Clock) -> Provider {
         Provider { config, client, clock, known: ArcSwapOption::empty(), attempts: Arc::default() }
     }
@@ -78,10 +81,12 @@ impl Provider {
         }
     }
 
+    /// Whether there are keys that may be trusted.
     pub fn usable(&self) -> bool {
         self.known.load().as_ref().is_some_and(|known| self.trusts(known) && known.keys.len() > 0)
     }
 
+    /// For health checks and `doctor`.
     pub fn status(&self) -> IssuerStatus {
         let known = self.known.load();
         IssuerStatus {
@@ -95,6 +100,7 @@ impl Provider {
         }
     }
 
+    /// A refusal of one of its tokens.
     pub fn invalid(&self, why: &'static str) -> Error {
         Error::Invalid { why, known_issuer: Some(self.config.issuer.clone()) }
     }

@@ -24,9 +24,13 @@ pub type Why = &'static str;
 pub struct Unverified<'a> {
     /// Header and claims as they were signed.
     pub signed: &'a str,
+    /// In base64url.
     pub signature: &'a str,
+    /// Never an HMAC.
     pub alg: Algorithm,
+    /// Which key signed it, if the header says so.
     pub kid: Option<String>,
+    /// As the issuer wrote them.
     pub claims: Map<String, Value>,
 }
 

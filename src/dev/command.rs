@@ -152,7 +152,7 @@ impl Dev {
     }
 }
 
-/// Keeps `dev` from putting its sample policy in force on a database that somebody works with.
+/// Keeps `dev` from applying its sample policy to a database that somebody works with.
 async fn refuse_other_peoples(store: &Store) -> Done {
     if !store.pending_migrations().await?.is_empty() {
         return Ok(());

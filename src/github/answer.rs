@@ -10,7 +10,9 @@ use super::error::{Blame, Error};
 
 /// A whole answer, of whatever status.
 pub(super) struct Answer {
+    /// Of any kind, refusals included.
     pub status: StatusCode,
+    /// As GitHub sent them.
     pub headers: HeaderMap,
     body: Vec<u8>,
 }
@@ -26,16 +28,18 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// A header that is a whole number. `None` also for one that is not.
     pub fn number(&self, name: &str) -> Option<i64> {
         self.header(name)?.trim().parse().ok()
     }
 
-    /// What the clock of whoever made this answer said. A cache on the way tells how long it has kept it.
+    /// The time by the clock of the server that made this answer. A cache on the way adds how long it has kept it.
     pub fn clock(&self) -> Option<DateTime<Utc>> {
         let made = DateTime::parse_from_rfc2822(self.header("date")?).ok()?;
         Some(made.to_utc() + TimeDelta::try_seconds(self.number("age").unwrap_or(0))?)
     }
 
+    /// What [`Call::etag`](super::call::Call) can say next time.
     pub fn etag(&self) -> Option<&str> {
         self.header(ETAG.as_str())
     }
@@ -80,12 +84,13 @@ impl Answer {
 }
 
 /// The longest wait that is believed: GitHub's windows last an hour.
-const LONGEST_WAIT: TimeDelta = TimeDelta::hours(1);
+const MAX_WAIT: TimeDelta = TimeDelta::hours(1);
 /// What GitHub asks of those who hit a secondary limit that names no time.
-const UNNAMED_WAIT: TimeDelta = TimeDelta::minutes(1);
+const DEFAULT_WAIT: TimeDelta = TimeDelta::minutes(1);
 
 /// A limit that GitHub reported.
 pub(super) struct Limit {
+    /// GitHub wants no such call before.
     pub until: DateTime<Utc>,
     /// It holds for the whole installation, not for one hourly budget.
     pub secondary: bool,
@@ -93,24 +98,24 @@ pub(super) struct Limit {
 
 /// Reads a 403 or 429 as a limit. `None`: it is something else.
 ///
-/// Source: <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>, «Exceeding the rate limit».
+/// Source: <https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api>, "Exceeding the rate limit".
 pub(super) fn limit(answer: &Answer, now: DateTime<Utc>) -> Option<Limit> {
     if !matches!(answer.status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
         return None;
     }
     if let Some(text) = answer.header("retry-after") {
-        let wait = text.parse().ok().and_then(TimeDelta::try_seconds).unwrap_or(UNNAMED_WAIT);
-        let until = now + wait.clamp(TimeDelta::seconds(1), LONGEST_WAIT);
+        let wait = text.parse().ok().and_then(TimeDelta::try_seconds).unwrap_or(DEFAULT_WAIT);
+        let until = now + wait.clamp(TimeDelta::seconds(1), MAX_WAIT);
         return Some(Limit { until, secondary: true });
     }
     if answer.number("x-ratelimit-remaining") == Some(0) {
         let reset = answer.number("x-ratelimit-reset").and_then(|at| DateTime::from_timestamp(at, 0));
-        return Some(Limit { until: reset.unwrap_or(now + UNNAMED_WAIT), secondary: false });
+        return Some(Limit { until: reset.unwrap_or(now + DEFAULT_WAIT), secondary: false });
     }
     let message = answer.message().to_ascii_lowercase();
     let says_so = message.contains("rate limit") || message.contains("abuse detection");
     (says_so || answer.status == StatusCode::TOO_MANY_REQUESTS)
-        .then(|| Limit { until: now + UNNAMED_WAIT, secondary: true })
+        .then(|| Limit { until: now + DEFAULT_WAIT, secondary: true })
 }
 
 /// What a refusal means that no caller gave a meaning of its own. `needed` is the permission that the call

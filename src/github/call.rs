@@ -20,14 +20,18 @@ use crate::telemetry::{self, SPANS};
 
 /// One call, ready to be sent any number of times.
 pub(super) struct Call<'a> {
+    /// What is asked.
     pub operation: Operation,
     /// Below the API's URL, with its query.
     pub path: String,
+    /// JSON.
     pub body: Option<&'a [u8]>,
+    /// Of the answer that the caller holds: if it is still the same, GitHub answers 304.
     pub etag: Option<&'a str>,
 }
 
 impl Call<'_> {
+    /// Without a body.
     pub fn new(operation: Operation, path: String) -> Call<'static> {
         Call { operation, path, body: None, etag: None }
     }
@@ -86,7 +90,7 @@ impl GitHub {
         let changes = method != Method::GET;
         let out = Outgoing { method, path: &call.path, body: call.body, etag: call.etag };
         let begun = Instant::now();
-        let outcome = self.wire().exchange(&out, bearer, deadline).await;
+        let outcome = self.transport().exchange(&out, bearer, deadline).await;
         let now = self.clock().now();
         if let Ok(answer) = &outcome {
             quota.note(operation, answer, now);

@@ -14,7 +14,7 @@ use super::operation::Operation;
 
 /// How GitHub delivers the App's webhooks.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hook {
+pub struct WebhookSettings {
     /// `None`: nowhere.
     pub url: Option<String>,
     /// `json` or `form`.
@@ -27,8 +27,10 @@ pub struct Hook {
 
 /// An attempt to deliver, with what was answered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Delivered {
+pub struct DeliveryAttempt {
+    /// When it was made.
     pub delivered_at: DateTime<Utc>,
+    /// GitHub's name of it: `workflow_job`, ….
     pub event: String,
     /// In GitHub's words.
     #[serde(default)]
@@ -38,7 +40,8 @@ pub struct Delivered {
     pub status_code: u16,
 }
 
-impl Delivered {
+impl DeliveryAttempt {
+    /// Whether the receiver answered 2xx.
     pub fn is_ok(&self) -> bool {
         (200..300).contains(&self.status_code)
     }
@@ -51,7 +54,9 @@ pub struct FailedDelivery {
     pub id: i64,
     /// The delivery's own: `X-GitHub-Delivery`, the same for all attempts.
     pub guid: String,
+    /// When this attempt was made.
     pub delivered_at: DateTime<Utc>,
+    /// GitHub's name of it: `workflow_job`, ….
     pub event: String,
     #[serde(default)]
     status_code: u16,
@@ -60,12 +65,14 @@ pub struct FailedDelivery {
 /// One page of failed deliveries, the newest first, and where the next one begins.
 #[derive(Debug)]
 pub struct FailedPage {
+    /// The newest first.
     pub deliveries: Vec<FailedDelivery>,
+    /// The cursor of the next page. `None`: this is the last.
     pub next: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct HookConfigBody {
     url: Option<String>,
     content_type: Option<String>,
     secret: Option<String>,
@@ -73,9 +80,9 @@ struct Wire {
     insecure_ssl: Option<Value>,
 }
 
-impl From<Wire> for Hook {
-    fn from(wire: Wire) -> Hook {
-        Hook {
+impl From<HookConfigBody> for WebhookSettings {
+    fn from(wire: HookConfigBody) -> WebhookSettings {
+        WebhookSettings {
             url: wire.url.filter(|url| !url.is_empty()),
             // GitHub's own default.
             content_type: wire.content_type.unwrap_or_else(|| "form".to_owned()),
@@ -87,18 +94,18 @@ impl From<Wire> for Hook {
 
 impl GitHub {
     /// `None`: the App has no webhook.
-    pub async fn hook(&self, deadline: Deadline) -> Result<Option<Hook>, Error> {
+    pub async fn webhook_settings(&self, deadline: Deadline) -> Result<Option<WebhookSettings>, Error> {
         let call = Call::new(Operation::GetHook, "/app/hook/config".to_owned());
         let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(answer.decode::<Wire>(false)?.into())),
+            status if status.is_success() => Ok(Some(answer.decode::<HookConfigBody>(false)?.into())),
             _ => Err(refusal(&answer, "metadata=read", "such App")),
         }
     }
 
     /// The App's last deliveries, the newest first.
-    pub async fn last_deliveries(&self, deadline: Deadline) -> Result<Vec<Delivered>, Error> {
+    pub async fn last_deliveries(&self, deadline: Deadline) -> Result<Vec<DeliveryAttempt>, Error> {
         let call = Call::new(Operation::ListDeliveries, "/app/hook/deliveries?per_page=30".to_owned());
         let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
         match answer.status {

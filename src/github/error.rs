@@ -9,27 +9,60 @@ use crate::single_flight::Abandoned;
 pub enum Error {
     /// The App's private key is no key that it could sign with.
     #[error("the GitHub App's private key cannot be used: {why}")]
-    BadKey { why: String },
-    /// No answer, or none that means anything. `maybe_done`: GitHub may have done what was asked all the same.
+    BadKey {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// No answer, or none that means anything.
     #[error("GitHub is unavailable: {why}")]
-    Unavailable { maybe_done: bool, why: String },
-    /// GitHub wants to be asked again from then on; not done.
+    Unavailable {
+        /// GitHub may have done what was asked all the same.
+        maybe_done: bool,
+        /// For logs and people; holds no credential.
+        why: String,
+    },
+    /// GitHub wants no such call for a while; not done.
     #[error("GitHub's rate limit is used up until {until}")]
-    RateLimited { until: DateTime<Utc> },
-    /// Not done, and waiting will not help. `needed` as GitHub writes it: `organization_self_hosted_runners=write`.
+    RateLimited {
+        /// It may be asked again from then on.
+        until: DateTime<Utc>,
+    },
+    /// Not done, and waiting will not help.
     #[error("the GitHub App lacks the permission {needed} ({message})")]
-    PermissionMissing { needed: String, message: String },
+    PermissionMissing {
+        /// As GitHub writes it: `organization_self_hosted_runners=write`.
+        needed: String,
+        /// GitHub's words.
+        message: String,
+    },
     /// GitHub does not accept the App's signature, or an installation token although it is new.
     #[error("GitHub does not accept the App's credential: {why}")]
-    Unauthorized { why: String, blame: Blame },
+    Unauthorized {
+        /// GitHub's words, and what they mean.
+        why: String,
+        /// What has to be mended.
+        blame: Blame,
+    },
+    /// Not there, or the App may not see it: GitHub says the same of both.
     #[error("GitHub knows no {what}")]
-    NotFound { what: String },
+    NotFound {
+        /// A noun, as in "GitHub knows no such runner".
+        what: String,
+    },
     /// The name is taken.
     #[error("GitHub reports a conflict: {message}")]
-    Conflict { message: String },
+    Conflict {
+        /// GitHub's words.
+        message: String,
+    },
     /// Any other refusal, in GitHub's words.
     #[error("GitHub refused with {status}: {message}")]
-    Refused { status: u16, message: String },
+    Refused {
+        /// Of HTTP.
+        status: u16,
+        /// GitHub's words.
+        message: String,
+    },
 }
 
 /// What is wrong with a credential that GitHub does not accept.

@@ -11,13 +11,13 @@ use super::error::Error;
 use super::operation::Operation;
 use super::paths::actions;
 use super::runners::refused;
-use super::{GitHub, PAGES_AT_MOST};
+use super::{GitHub, MAX_PAGES};
 use crate::model::{DEFAULT_GROUP_ID, DEFAULT_GROUP_NAME, Target};
 
-/// How long a list that has the name is believed.
-const KNOWN: TimeDelta = TimeDelta::minutes(5);
-/// How long one is that has not.
-const UNKNOWN: TimeDelta = TimeDelta::minutes(1);
+/// How long a list is used again that has what is sought.
+const FRESH_WITH: TimeDelta = TimeDelta::minutes(5);
+/// How long one is that has it not.
+const FRESH_WITHOUT: TimeDelta = TimeDelta::minutes(1);
 
 /// An organisation's groups, at a time.
 #[derive(Clone)]
@@ -81,7 +81,7 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Groups, Error> {
         let now = self.clock().now();
-        let holds = |known: &Groups| now - known.at < if has(known) { KNOWN } else { UNKNOWN };
+        let holds = |known: &Groups| now - known.at < if has(known) { FRESH_WITH } else { FRESH_WITHOUT };
         let flight = self.0.groups.of(org);
         deadline.bound(flight.get(holds, || self.clone().list_groups(target.clone()))).await
     }
@@ -95,7 +95,7 @@ impl GitHub {
         // Several pages: each has a call's time, all of them three times that.
         let deadline = Deadline::within(self.timeout() * 3);
         let mut groups = Vec::new();
-        for page in 1..=PAGES_AT_MOST {
+        for page in 1..=MAX_PAGES {
             let path = format!("{}/runner-groups?per_page=100&page={page}", actions(&target));
             let call = Call::new(Operation::ListRunnerGroups, path);
             let answer = self.as_installation(&target, &call, deadline).await?;

@@ -22,15 +22,15 @@ use crate::model::{Backoff, Target};
 use crate::single_flight::SingleFlight;
 
 /// A token is renewed this long before its end, while it still serves.
-const EARLY: TimeDelta = TimeDelta::minutes(5);
+const RENEW_BEFORE: TimeDelta = TimeDelta::minutes(5);
 /// With less than this left it does not serve any more.
-const SPARE: TimeDelta = TimeDelta::minutes(1);
-/// For so long GitHub may refuse a token because not all of it has heard of it.
-const SPREADS: TimeDelta = TimeDelta::seconds(6);
+const MIN_REMAINING: TimeDelta = TimeDelta::minutes(1);
+/// A new token may be refused this long: not all of GitHub's servers know it yet.
+const PROPAGATION: TimeDelta = TimeDelta::seconds(6);
 /// Between two attempts with such a token.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
-/// How long it is believed that there is no installation.
-const ABSENT: TimeDelta = TimeDelta::minutes(1);
+/// How long it is remembered that there is no installation.
+const REMEMBER_ABSENT: TimeDelta = TimeDelta::minutes(1);
 
 /// The one permission that a call rests on; a token is asked for with only this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub(super) enum Permission {
 }
 
 impl Permission {
+    /// The one that the calls about a target's runners need.
     pub fn of(target: &Target) -> Permission {
         match target {
             Target::Organization(_) => Permission::OrganizationRunners,
@@ -72,6 +73,7 @@ impl Permission {
 /// One installation: its id, its quota and its tokens, one for each permission.
 pub(super) struct Installation {
     id: u64,
+    /// What it may still ask.
     pub quota: Quota,
     organization_runners: Arc<SingleFlight<Token, Error>>,
     administration: Arc<SingleFlight<Token, Error>>,
@@ -79,6 +81,7 @@ pub(super) struct Installation {
 }
 
 impl Installation {
+    /// With this id, and no token yet.
     pub fn new(id: u64) -> Installation {
         Installation {
             id,
@@ -89,6 +92,7 @@ impl Installation {
         }
     }
 
+    /// GitHub's id.
     pub fn id(&self) -> u64 {
         self.id
     }
@@ -101,6 +105,7 @@ impl Installation {
         }
     }
 
+    /// Every next call fetches a new one.
     pub fn forget_tokens(&self) {
         self.organization_runners.forget(|_| true);
         self.administration.forget(|_| true);
@@ -118,7 +123,7 @@ struct Token {
 
 impl Token {
     fn may_be_unknown_yet(&self, now: DateTime<Utc>) -> bool {
-        now - self.minted_at < SPREADS
+        now - self.minted_at < PROPAGATION
     }
 }
 
@@ -208,12 +213,12 @@ impl GitHub {
     ) -> Result<Token, Error> {
         let now = self.clock().now();
         let flight = installation.tokens(permission);
-        let serves = |token: &Token| token.expires_at - now > SPARE;
+        let serves = |token: &Token| token.expires_at - now > MIN_REMAINING;
         let mint = || self.clone().mint(installation.id, permission);
         let Some(token) = flight.peek(serves) else {
             return deadline.bound(flight.get(serves, mint)).await;
         };
-        if token.expires_at - now <= EARLY {
+        if token.expires_at - now <= RENEW_BEFORE {
             flight.refresh(mint);
         }
         Ok(token)
@@ -234,7 +239,7 @@ impl GitHub {
         if !answer.status.is_success() {
             let message = answer.message();
             return Err(match answer.status {
-                // «The permissions requested are not granted to this installation.»
+                // "The permissions requested are not granted to this installation."
                 StatusCode::UNPROCESSABLE_ENTITY if message.contains("permission") => {
                     Error::PermissionMissing { needed: permission.as_str().into(), message }
                 }
@@ -255,7 +260,7 @@ impl GitHub {
         }
         let lookup = self.0.lookups.of(target);
         let now = self.clock().now();
-        let holds = |found: &Found| found.id.is_some() || now - found.at < ABSENT;
+        let holds = |found: &Found| found.id.is_some() || now - found.at < REMEMBER_ABSENT;
         let found = deadline.bound(lookup.get(holds, || self.clone().look_up(target.clone()))).await?;
         let Some(id) = found.id else {
             return Err(Error::NotFound { what: format!("installation of the App for {target}") });
@@ -267,14 +272,14 @@ impl GitHub {
 
     async fn look_up(self, target: Target) -> Result<Found, Error> {
         #[derive(Deserialize)]
-        struct Wire {
+        struct InstallationBody {
             id: u64,
         }
         let call = Call::new(Operation::FindInstallation, installation_path(&target));
         let answer = self.as_app(&call, Deadline::within(self.timeout())).await?;
         let id = match answer.status {
             StatusCode::NOT_FOUND => None,
-            status if status.is_success() => Some(answer.decode::<Wire>(false)?.id),
+            status if status.is_success() => Some(answer.decode::<InstallationBody>(false)?.id),
             _ => return Err(refusal(&answer, "metadata=read", "such target")),
         };
         Ok(Found { id, at: self.clock().now() })
@@ -294,7 +299,7 @@ impl GitHub {
         true
     }
 
-    /// Drops the tokens of an owner's installation, as when he accepted new permissions.
+    /// Drops the tokens of an owner's installation, as when they accepted new permissions.
     pub fn forget_tokens(&self, owner: &str) {
         if let Some(installation) = self.installations().get(&owner.to_ascii_lowercase()) {
             installation.forget_tokens();

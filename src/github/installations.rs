@@ -9,32 +9,34 @@ use super::deadline::Deadline;
 use super::error::Error;
 use super::operation::Operation;
 use super::paths::installation_path;
-use super::{GitHub, PAGES_AT_MOST};
+use super::{GitHub, MAX_PAGES};
 use crate::model::Target;
 
 /// An installation of the App, as GitHub has it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InstallationState {
+    /// GitHub's id.
     pub id: u64,
     /// The account's login, as GitHub writes it.
     pub owner: String,
+    /// Whether its owner suspended it: the App can do nothing there.
     pub suspended: bool,
 }
 
 #[derive(Deserialize)]
-struct WireInstallation {
+struct InstallationBody {
     id: u64,
-    account: Option<WireAccount>,
+    account: Option<AccountBody>,
     suspended_at: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
-struct WireAccount {
+struct AccountBody {
     login: Option<String>,
 }
 
-impl From<WireInstallation> for InstallationState {
-    fn from(wire: WireInstallation) -> InstallationState {
+impl From<InstallationBody> for InstallationState {
+    fn from(wire: InstallationBody) -> InstallationState {
         InstallationState {
             id: wire.id,
             owner: wire.account.and_then(|account| account.login).unwrap_or_default(),
@@ -72,7 +74,7 @@ impl GitHub {
         let answer = self.as_app(call, deadline.sooner(self.timeout())).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(answer.decode::<WireInstallation>(false)?.into())),
+            status if status.is_success() => Ok(Some(answer.decode::<InstallationBody>(false)?.into())),
             _ => Err(refusal(&answer, "metadata=read", "such installation")),
         }
     }
@@ -83,14 +85,14 @@ impl GitHub {
         owner: &str,
         deadline: Deadline,
     ) -> Result<Option<InstallationState>, Error> {
-        for page in 1..=PAGES_AT_MOST {
+        for page in 1..=MAX_PAGES {
             let path = format!("/app/installations?per_page=100&page={page}");
             let call = Call::new(Operation::GetInstallation, path);
             let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
             if !answer.status.is_success() {
                 return Err(refusal(&answer, "metadata=read", "such App"));
             }
-            let all: Vec<WireInstallation> = answer.decode(false)?;
+            let all: Vec<InstallationBody> = answer.decode(false)?;
             let mut all = all.into_iter().map(InstallationState::from);
             if let Some(found) = all.find(|found| found.owner.eq_ignore_ascii_case(owner)) {
                 return Ok(Some(found));

@@ -1,6 +1,8 @@
 //! GitHub as the App sees it: who it is, what it may still ask, the calls about runners. The only user of
 //! octocrab; knows neither callers nor the database.
 
+#![warn(missing_docs)]
+
 mod answer;
 mod app;
 mod budget;
@@ -31,12 +33,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
-pub use deliveries::{Delivered, FailedDelivery, FailedPage, Hook};
+pub use deliveries::{DeliveryAttempt, FailedDelivery, FailedPage, WebhookSettings};
 pub use error::{Blame, Error};
 pub use installations::InstallationState;
 pub use listing::{CachedPage, Listing};
-pub use permissions::{AppState, Granted};
-pub use rate_limit::Hour;
+pub use permissions::{AppState, InstallationPermissions};
+pub use rate_limit::RateLimit;
 pub use runner::Runner;
 pub use runners::{IssuedToken, JitRunner, Removal};
 pub use workflow_runs::Cancelled;
@@ -49,12 +51,12 @@ use app::App;
 use budget::Quota;
 use groups::Groups;
 use installation::{Found, Installation};
-use transport::Wire;
+use transport::Transport;
 
 /// A list that has more pages has no end: 100,000 entries.
-const PAGES_AT_MOST: u32 = 1000;
+const MAX_PAGES: u32 = 1000;
 /// How many lookups, and how many lists of groups, are remembered.
-const REMEMBERED_AT_MOST: usize = 1000;
+const MAX_REMEMBERED: usize = 1000;
 
 /// The App on one GitHub. Clones are the same App: they share connections, tokens and budgets.
 #[derive(Clone)]
@@ -63,7 +65,7 @@ pub struct GitHub(Arc<Inner>);
 struct Inner {
     clock: Clock,
     timeout: Duration,
-    wire: Wire,
+    transport: Transport,
     app: App,
     app_quota: Quota,
     /// Owner and id, if the configuration names the installation.
@@ -88,13 +90,13 @@ impl GitHub {
         Ok(GitHub(Arc::new(Inner {
             clock,
             timeout: config.timeout,
-            wire: Wire::new(&config.api_url, config.timeout)?,
+            transport: Transport::new(&config.api_url, config.timeout)?,
             app,
             app_quota: Quota::new("app".into()),
             configured,
             installations: Mutex::new(installations),
-            lookups: SingleFlights::new(REMEMBERED_AT_MOST),
-            groups: SingleFlights::new(REMEMBERED_AT_MOST),
+            lookups: SingleFlights::new(MAX_REMEMBERED),
+            groups: SingleFlights::new(MAX_REMEMBERED),
             ahead: Mutex::default(),
         })))
     }
@@ -131,8 +133,8 @@ impl GitHub {
         self.0.timeout
     }
 
-    fn wire(&self) -> &Wire {
-        &self.0.wire
+    fn transport(&self) -> &Transport {
+        &self.0.transport
     }
 
     fn app(&self) -> &App {
@@ -156,7 +158,7 @@ impl GitHub {
         self.0.installations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Those of an owner's targets, and which installation is his unless it is `current` or configured.
+    /// Forgets the lookups of an owner's targets, and the owner's installation unless it is `current` or configured.
     fn forget_lookups(&self, owner: &str, current: Option<u64>) {
         self.0.lookups.forget(|target| target.owner() == owner);
         if self.configured_installation().is_none_or(|(configured, _)| configured != owner) {

@@ -24,6 +24,7 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    /// The value of the metrics' label `operation`.
     pub fn as_str(self) -> &'static str {
         match self {
             Operation::GenerateJitconfig => "generate_jitconfig",
@@ -83,6 +84,7 @@ impl Operation {
         self == Operation::RateLimit
     }
 
+    /// Whether it removes a runner: what is kept back of a budget is for these.
     pub fn is_delete(self) -> bool {
         self == Operation::DeleteRunner
     }

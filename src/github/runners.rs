@@ -13,28 +13,33 @@ use super::error::Error;
 use super::installation::Permission;
 use super::operation::Operation;
 use super::paths::actions;
-use super::runner::{Runner, Wire};
-use super::{GitHub, PAGES_AT_MOST};
+use super::runner::{Runner, RunnerBody};
+use super::{GitHub, MAX_PAGES};
 use crate::model::{Label, Target};
 use crate::policy::Grant;
 
 /// A runner that GitHub made, and what it starts with: private key material, once.
 #[derive(Debug)]
 pub struct JitRunner {
+    /// As GitHub has it now.
     pub runner: Runner,
+    /// Base64; for `run.sh --jitconfig`.
     pub encoded_jit_config: SecretString,
 }
 
 /// A registration or remove token.
 #[derive(Debug)]
 pub struct IssuedToken {
+    /// For `config.sh --token`.
     pub token: SecretString,
+    /// An hour after it was issued.
     pub expires_at: DateTime<Utc>,
 }
 
 /// What became of a runner that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
+    /// GitHub has it no more.
     Removed,
     /// GitHub has no such runner, or has removed it on an earlier attempt of the same call.
     NotThere,
@@ -66,7 +71,7 @@ impl GitHub {
         }
         #[derive(Deserialize)]
         struct Made {
-            runner: Wire,
+            runner: RunnerBody,
             encoded_jit_config: String,
         }
         let ask = Ask {
@@ -131,7 +136,7 @@ impl GitHub {
         let answer = self.as_installation(target, &call, deadline).await?;
         match answer.status {
             StatusCode::NOT_FOUND => self.sees(target, deadline).await.map(|()| None),
-            status if status.is_success() => Ok(Some(answer.decode::<Wire>(false)?.into())),
+            status if status.is_success() => Ok(Some(answer.decode::<RunnerBody>(false)?.into())),
             _ => Err(refused(&answer, target, "such runner")),
         }
     }
@@ -144,7 +149,7 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Option<Runner>, Error> {
         let sought: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-        for page in 1..=PAGES_AT_MOST {
+        for page in 1..=MAX_PAGES {
             // An old Enterprise Server ignores `name`: hence the comparison and the pages.
             let path = format!("{}/runners?name={sought}&per_page=100&page={page}", actions(target));
             let call = Call::new(Operation::GetRunner, path);
@@ -182,8 +187,8 @@ impl GitHub {
 }
 
 impl GitHub {
-    /// Whether a 404 was about the runner: of a repository that was taken from the App everything is «not
-    /// found», and nothing is gone. An organisation without the App has no tokens either, so it need not be
+    /// Whether a 404 was about the runner: of a repository that was taken from the App everything is "not
+    /// found", and nothing is gone. An organisation without the App has no tokens either, so it need not be
     /// asked. `NotFound`: it is the target that GitHub does not show.
     async fn sees(&self, target: &Target, deadline: Deadline) -> Result<(), Error> {
         if matches!(target, Target::Organization(_)) {
@@ -208,5 +213,6 @@ pub(super) fn not_shown(target: &Target) -> String {
 pub(super) struct Page {
     /// Of all pages.
     pub total_count: Option<usize>,
-    pub runners: Vec<Wire>,
+    /// Of this page.
+    pub runners: Vec<RunnerBody>,
 }

@@ -29,7 +29,7 @@ const LARGEST_BODY: usize = 16 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(50);
 
 /// The connections to one GitHub.
-pub(super) struct Wire {
+pub(super) struct Transport {
     octocrab: Octocrab,
     /// Without a slash at its end; `/api/v3` stays.
     base: String,
@@ -37,23 +37,29 @@ pub(super) struct Wire {
 
 /// What is sent.
 pub(super) struct Outgoing<'a> {
+    /// GET, POST or DELETE.
     pub method: Method,
     /// Below the API's URL, with its query.
     pub path: &'a str,
+    /// JSON.
     pub body: Option<&'a [u8]>,
+    /// For `If-None-Match`.
     pub etag: Option<&'a str>,
 }
 
 /// No whole answer came. `sent`: the request may have reached GitHub.
 pub(super) struct Lost {
+    /// GitHub may have it.
     pub sent: bool,
+    /// The deadline passed.
     pub timed_out: bool,
+    /// For logs and people; holds no credential.
     pub why: String,
 }
 
-impl Wire {
+impl Transport {
     /// No retries, no redirects, no shared credential: octocrab's own layers for these are left out.
-    pub fn new(api_url: &Url, timeout: Duration) -> Result<Wire, Error> {
+    pub fn new(api_url: &Url, timeout: Duration) -> Result<Transport, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -73,7 +79,7 @@ impl Wire {
                 Ok(octocrab) => octocrab,
                 Err(never) => match never {},
             };
-        Ok(Wire { octocrab, base: api_url.as_str().trim_end_matches('/').to_owned() })
+        Ok(Transport { octocrab, base: api_url.as_str().trim_end_matches('/').to_owned() })
     }
 
     /// Sends once and reads the whole answer, or gives up at the deadline.
@@ -201,32 +207,32 @@ mod tests {
     use super::*;
 
     /// A port that takes connections and says nothing on them, and the API that it claims to be.
-    fn silence(scheme: &str, path: &str) -> (TcpListener, Wire) {
+    fn silence(scheme: &str, path: &str) -> (TcpListener, Transport) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("{scheme}://{}{path}", listener.local_addr().unwrap());
-        (listener, Wire::new(&url.parse().unwrap(), Duration::from_secs(5)).unwrap())
+        (listener, Transport::new(&url.parse().unwrap(), Duration::from_secs(5)).unwrap())
     }
 
-    async fn ask(wire: &Wire, body: Option<&[u8]>) -> Result<Answer, Lost> {
+    async fn ask(transport: &Transport, body: Option<&[u8]>) -> Result<Answer, Lost> {
         let out = Outgoing { method: Method::POST, path: "/app?x=1", body, etag: None };
         let bearer = HeaderValue::from_static("Bearer t");
-        wire.exchange(&out, &bearer, Deadline::within(Duration::from_millis(300))).await
+        transport.exchange(&out, &bearer, Deadline::within(Duration::from_millis(300))).await
     }
 
     #[tokio::test]
     async fn a_request_that_had_no_connection_in_time_was_not_sent() {
         // The handshake never ends, so the body is never asked for.
-        let (_listener, wire) = silence("https", "");
-        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        let (_listener, transport) = silence("https", "");
+        let lost = ask(&transport, Some(b"{}")).await.err().unwrap();
         assert!(lost.timed_out && !lost.sent);
-        let (_listener, wire) = silence("http", "");
-        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        let (_listener, transport) = silence("http", "");
+        let lost = ask(&transport, Some(b"{}")).await.err().unwrap();
         assert!(lost.timed_out && lost.sent);
     }
 
     #[tokio::test]
     async fn a_request_bears_the_prefix_and_each_header_once() {
-        let (listener, wire) = silence("http", "/api/v3");
+        let (listener, transport) = silence("http", "/api/v3");
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut seen = Vec::new();
@@ -238,7 +244,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 204 No Content\r\nlink: <x>; rel=\"next\"\r\n\r\n").unwrap();
             String::from_utf8(seen).unwrap()
         });
-        let answer = ask(&wire, Some(b"{}")).await.ok().unwrap();
+        let answer = ask(&transport, Some(b"{}")).await.ok().unwrap();
         assert_eq!((answer.status, answer.has_next()), (StatusCode::NO_CONTENT, Some(true)));
         let seen = server.join().unwrap();
         assert!(seen.starts_with("POST /api/v3/app?x=1 HTTP/1.1\r\n"), "{seen}");
@@ -259,21 +265,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_post_without_a_body_tells_its_length() {
-        let (listener, wire) = silence("http", "");
+        let (listener, transport) = silence("http", "");
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut some = [0; 4096];
             let read = stream.read(&mut some).unwrap();
             String::from_utf8_lossy(&some[..read]).into_owned()
         });
-        let lost = ask(&wire, None).await.err().unwrap();
+        let lost = ask(&transport, None).await.err().unwrap();
         assert!(lost.sent);
         assert!(server.join().unwrap().contains("content-length: 0\r\n"));
     }
 
     #[tokio::test]
     async fn an_answer_that_is_too_large_is_given_up() {
-        let (listener, wire) = silence("http", "");
+        let (listener, transport) = silence("http", "");
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             // An answer to what was not asked yet would be no answer.
@@ -285,7 +291,7 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n");
             while stream.write_all(&[b' '; 65536]).is_ok() {}
         });
-        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        let lost = ask(&transport, Some(b"{}")).await.err().unwrap();
         assert!(lost.sent && !lost.timed_out, "{}", lost.why);
     }
 }

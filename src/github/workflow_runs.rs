@@ -15,6 +15,7 @@ use crate::model::Target;
 /// What came of asking for a run to be cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
+    /// GitHub will cancel it.
     Accepted,
     /// It has ended already, or GitHub cannot cancel it now.
     NotPossible,

@@ -30,6 +30,7 @@ const OPENID: &str = "openid";
 pub struct Registration {
     /// Of the configuration: labels what is made for this provider.
     pub id: String,
+    /// As the provider issued it.
     pub client_id: String,
     client_secret: Option<SecretString>,
     redirect_url: Url,
@@ -39,7 +40,9 @@ pub struct Registration {
 
 /// Where a provider hands out codes, and where tokens for them.
 pub struct Endpoints {
+    /// Where the browser goes.
     pub authorization: AuthUrl,
+    /// Where a code is exchanged.
     pub token: TokenUrl,
     /// Whether the client's secret goes into the body, where the provider takes it nowhere else.
     pub secret_in_body: bool,
@@ -53,7 +56,9 @@ impl Endpoints {
 
 /// What a code was exchanged for. Neither is kept.
 pub struct Tokens {
+    /// For the provider's own API.
     pub access: SecretString,
+    /// The ID token. `None`: there was none.
     pub id: Option<SecretString>,
 }
 
@@ -139,6 +144,7 @@ type OpenIdFlow = openidconnect::Client<
 >;
 
 impl Registration {
+    /// `public_url` is where browsers are sent back to.
     pub fn new(login: &config::Login, public_url: &Url) -> Registration {
         let mut redirect_url = public_url.clone();
         redirect_url.set_query(None);

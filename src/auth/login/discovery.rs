@@ -36,7 +36,9 @@ struct Metadata {
 
 /// A provider, as it described itself.
 pub struct Discovered {
+    /// Exactly as configured.
     pub issuer: IssuerUrl,
+    /// For the code flow.
     pub endpoints: Endpoints,
     pub userinfo: Option<Url>,
 }

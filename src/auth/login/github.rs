@@ -20,6 +20,7 @@ const PER_PAGE: usize = 50;
 /// Nobody is in more organisations, or teams, than this allows.
 const MOST_PAGES: usize = 40;
 
+/// One GitHub: github.com, or an Enterprise Server.
 pub struct GitHub {
     issuer: String,
     endpoints: Endpoints,

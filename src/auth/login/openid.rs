@@ -28,6 +28,7 @@ use crate::config;
 /// Claims that say something about this one token and nothing about its user.
 const OF_THE_TOKEN: [&str; 4] = ["nonce", "at_hash", "c_hash", "s_hash"];
 
+/// One OpenID provider.
 pub struct OpenId {
     issuer: String,
     registration: Registration,
@@ -41,6 +42,7 @@ pub struct OpenId {
 }
 
 impl OpenId {
+    /// Asks nothing yet. `leeway` is for clocks that differ.
     pub fn new(
         issuer: &str,
         registration: Registration,

@@ -10,7 +10,7 @@ const AREA: Area = Area::Budget;
 impl Broker {
     pub(super) async fn check_budget(&self, of: Served, patience: Patience) -> Check {
         let what = format!("Installation {} ({})", of.installation, of.target.owner());
-        match patience.wait(self.github.hours(&of.target, patience.deadline())).await {
+        match patience.wait(self.github.rate_limits(&of.target, patience.deadline())).await {
             Ok(hours) => judge(what, &hours),
             Err(github::Error::RateLimited { until }) => {
                 let until = until.format("%H:%M:%S UTC");

@@ -1,5 +1,5 @@
 //! People on GitHub: the page where one chooses who to be, codes for user tokens (OAuth 2 with PKCE), and what the
-//! API says of whoever holds one. GitHub refuses a code with status 200.
+//! API says of its holder. GitHub refuses a code with status 200.
 
 use std::collections::HashMap;
 
@@ -44,7 +44,7 @@ pub(super) fn page(state: &mut State, request: &Request) -> Option<Answer> {
     }
 }
 
-/// GitHub's answer to whoever does not ask for JSON.
+/// GitHub's answer to a request that does not ask for JSON.
 fn in_a_form(answer: &Value) -> Answer {
     let pairs = answer.as_object().into_iter().flatten();
     let pairs = pairs.map(|(name, value)| (name, value.as_str().unwrap_or_default()));

@@ -190,7 +190,7 @@ pub struct Person {
     pub id: u64,
     pub login: String,
     pub name: Option<String>,
-    /// What he shows in public.
+    /// What they show in public.
     pub email: Option<String>,
     pub orgs: Vec<String>,
     /// `org/slug`.

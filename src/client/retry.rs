@@ -5,36 +5,35 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Error, duration, say};
+use super::{Error, duration, print_line};
 use crate::model::Backoff;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
 /// What came of one attempt.
 pub enum Attempt<T> {
+    /// It succeeded.
     Done(T),
     /// `at_least`: sooner is no use.
-    Again {
-        why: String,
-        at_least: Option<Duration>,
-    },
+    Retry { why: String, at_least: Option<Duration> },
 }
 
-/// How long to go on, and whether somebody wants it to end. Clones share both.
+/// How long to go on, and whether to stop before. Clones share both.
 #[derive(Clone)]
-pub struct Patience {
+pub struct RetryLimit {
     begun: Instant,
     limit: Duration,
     stop: CancellationToken,
 }
 
-impl Patience {
-    pub fn new(limit: Duration) -> Patience {
-        Patience { begun: Instant::now(), limit, stop: CancellationToken::new() }
+impl RetryLimit {
+    /// From now on.
+    pub fn new(limit: Duration) -> RetryLimit {
+        RetryLimit { begun: Instant::now(), limit, stop: CancellationToken::new() }
     }
 
     /// No attempt from now on; the one under way goes on.
-    pub fn lose(&self) {
+    pub fn stop(&self) {
         self.stop.cancel();
     }
 
@@ -42,8 +41,8 @@ impl Patience {
         self.limit.saturating_sub(self.begun.elapsed())
     }
 
-    /// Attempts it until it is done, or will not be, or the time is over. `what` it is, for whoever waits.
-    pub async fn until_done<T>(
+    /// Attempts it until it succeeds, cannot succeed any more, or the time is over. `what` names it for people who wait.
+    pub async fn run<T>(
         &self,
         what: &str,
         mut attempt: impl AsyncFnMut() -> Result<Attempt<T>, Error>,
@@ -52,7 +51,7 @@ impl Patience {
             let gave_up = |why: String| Error::GaveUp { after: self.begun.elapsed(), why };
             let (why, at_least) = match tokio::time::timeout(self.left(), attempt()).await {
                 Ok(Ok(Attempt::Done(done))) => return Ok(done),
-                Ok(Ok(Attempt::Again { why, at_least })) => (why, at_least),
+                Ok(Ok(Attempt::Retry { why, at_least })) => (why, at_least),
                 Ok(Err(err)) => return Err(err),
                 Err(_) => return Err(gave_up(format!("{what}: no answer"))),
             };
@@ -64,7 +63,7 @@ impl Patience {
                 };
                 return Err(gave_up(why));
             }
-            say(&format!("{what}: {why}; trying again in {}", duration(pause)));
+            print_line(&format!("{what}: {why}; trying again in {}", duration(pause)));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.stop.cancelled() => return Err(Error::Stopped),

@@ -9,17 +9,21 @@ use super::Error;
 /// How the runner gets its credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// `POST /api/v1/runners/jit`: a configuration for `run.sh`.
     Jit,
+    /// `POST /api/v1/runners/provision`: a token for `config.sh`.
     Registration,
 }
 
-/// A provision to be: the body, as the contract has it.
-pub struct Ask {
+/// What is asked of the broker: the body, as the contract has it.
+pub struct RunnerRequest {
+    /// Which of the two calls.
     pub method: Method,
+    /// JSON as it is sent.
     pub body: Map<String, Value>,
 }
 
-impl Ask {
+impl RunnerRequest {
     /// Under the broker's base URL.
     pub fn path(&self) -> &'static str {
         match self.method {
@@ -35,8 +39,10 @@ impl Ask {
 }
 
 /// A runner that was made, with what starts it.
-pub struct Made {
+pub struct IssuedRunner {
+    /// The broker's id, a UUID.
     pub runner_id: String,
+    /// As GitHub has it.
     pub runner_name: String,
     /// The whole answer, on one line.
     pub json: SecretString,
@@ -46,9 +52,9 @@ pub struct Made {
     pub credential: SecretString,
 }
 
-impl Made {
+impl IssuedRunner {
     /// Reads a 201's body. An error says nothing of what is in it.
-    pub fn parse(method: Method, text: &SecretString) -> Result<Made, Error> {
+    pub fn parse(method: Method, text: &SecretString) -> Result<IssuedRunner, Error> {
         #[derive(Deserialize)]
         struct Body {
             runner_id: String,
@@ -70,7 +76,7 @@ impl Made {
         if uuid::Uuid::try_parse(&body.runner_id).is_err() {
             return Err(Error::Failed("the answer names no runner: is --url the right one?".into()));
         }
-        Ok(Made {
+        Ok(IssuedRunner {
             runner_id: body.runner_id,
             runner_name: super::plain(&body.runner_name),
             json: value.to_string().into(),

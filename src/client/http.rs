@@ -61,19 +61,13 @@ pub fn client(url: &Url, roots: &Roots, what: &str) -> Result<Client, Error> {
 /// What one request came to.
 pub enum Reply {
     /// 2xx, with its body.
-    Good(SecretString),
-    Refused {
-        refusal: Refusal,
-        retry_after: Option<Duration>,
-    },
+    Success(SecretString),
+    /// Any other status.
+    Refused { refusal: Refusal, retry_after: Option<Duration> },
     /// No answer, or half of one; the request may have done its work all the same.
-    Lost {
-        why: String,
-    },
-    /// No answer, and there will be none: nothing that waiting changes.
-    Hopeless {
-        why: String,
-    },
+    Lost { why: String },
+    /// No answer, and waiting will not bring one.
+    Impossible { why: String },
 }
 
 /// Sends it, once.
@@ -83,11 +77,15 @@ pub async fn send(request: RequestBuilder) -> Reply {
         Err(err) if is_untrusted(&err) => {
             let cause = root_cause(&err);
             let advice = if cause.contains("certificate") { "; --ca-file FILE trusts one more" } else { "" };
-            Reply::Hopeless { why: format!("{cause}{advice}") }
+            Reply::Impossible { why: format!("{cause}{advice}") }
         }
-        Err(err) if err.is_builder() => Reply::Hopeless { why: root_cause(&err) },
+        Err(err) if err.is_builder() => Reply::Impossible { why: root_cause(&err) },
         Err(err) if err.is_timeout() => Reply::Lost { why: "no answer in time".into() },
-        Err(err) if err.is_connect() => Reply::Lost { why: format!("no connection: {}", root_cause(&err)) },
+        Err(err) if err.is_connect() => {
+            let host = err.url().map(|url| format!(" to {}", url.origin().ascii_serialization()));
+            let why = format!("no connection{}: {}", host.unwrap_or_default(), root_cause(&err));
+            Reply::Lost { why }
+        }
         Err(err) => Reply::Lost { why: format!("the connection broke: {}", root_cause(&err)) },
     }
 }
@@ -98,13 +96,13 @@ async fn read(request: RequestBuilder) -> Result<Reply, reqwest::Error> {
     let mut body = Vec::new();
     while let Some(chunk) = answer.chunk().await? {
         if body.len() + chunk.len() > SIZE_LIMIT {
-            return Ok(Reply::Hopeless { why: format!("the answer has more than {SIZE_LIMIT} bytes") });
+            return Ok(Reply::Impossible { why: format!("the answer has more than {SIZE_LIMIT} bytes") });
         }
         body.extend_from_slice(&chunk);
     }
     let text = String::from_utf8_lossy(&body).into_owned();
     if status.is_success() {
-        return Ok(Reply::Good(text.into()));
+        return Ok(Reply::Success(text.into()));
     }
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let content_type = header(CONTENT_TYPE).unwrap_or_default();
@@ -117,7 +115,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Whether TLS failed for what the other side is: a certificate that is not trusted, or no TLS at all.
+/// Whether TLS failed because of the other side: its certificate is not trusted, or it does not speak TLS.
 fn is_untrusted(err: &(dyn StdError + 'static)) -> bool {
     if let Some(tls) = err.downcast_ref::<rustls::Error>() {
         return matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::InvalidMessage(_));
@@ -127,7 +125,8 @@ fn is_untrusted(err: &(dyn StdError + 'static)) -> bool {
     within.is_some_and(|err| is_untrusted(err)) || err.source().is_some_and(is_untrusted)
 }
 
-/// What it comes down to. The errors around it only say that a request was sent.
+/// The innermost cause, unlike [`with_causes`](crate::model::with_causes): the errors around it only say that a
+/// request was sent, and a script's line should be short.
 fn root_cause(err: &(dyn StdError + 'static)) -> String {
     err.source().map_or_else(|| plain(&err.to_string()), root_cause)
 }

@@ -14,7 +14,8 @@ const PROJECTED: &str = "broker/token";
 const SERVICE_ACCOUNT: &str = "kubernetes.io/serviceaccount/token";
 
 /// What is around this process.
-pub struct Surroundings<'a> {
+pub struct Environment<'a> {
+    /// A variable of the environment; `None` if it is unset or empty.
     pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// `/var/run/secrets`.
     pub secrets: &'a Path,
@@ -22,7 +23,7 @@ pub struct Surroundings<'a> {
 
 /// The first place that has a token for this audience: the variables, then GitHub Actions, GitLab CI, Kubernetes.
 /// If there is none, one message says all ways, those of this place first.
-pub fn find(around: &Surroundings<'_>, audience: &str) -> Result<Source, Error> {
+pub fn find_token(around: &Environment<'_>, audience: &str) -> Result<Source, Error> {
     if let Some(token) = (around.variable)("RUNNER_BROKER_TOKEN") {
         return Ok(Source::Given { name: "RUNNER_BROKER_TOKEN", token: token.into() });
     }
@@ -32,34 +33,34 @@ pub fn find(around: &Surroundings<'_>, audience: &str) -> Result<Source, Error> 
     let mut hints = Vec::new();
     for place in [github_actions, gitlab, kubernetes] {
         match place(around, audience) {
-            Place::Elsewhere => {}
-            Place::Found(source) => return Ok(source),
-            Place::Lacking(hint) => hints.push(hint),
+            Finding::NotHere => {}
+            Finding::Found(source) => return Ok(source),
+            Finding::Incomplete(hint) => hints.push(hint),
         }
     }
     Err(Error::Usage(nothing_found(&hints, audience)))
 }
 
-enum Place {
+enum Finding {
     /// Not here.
-    Elsewhere,
+    NotHere,
     Found(Source),
-    /// Here, but something is to be added, as this says.
-    Lacking(String),
+    /// Here, but something has to be added; this says what.
+    Incomplete(String),
 }
 
 /// GitHub's, and Forgejo's and Gitea's, which are alike.
-fn github_actions(around: &Surroundings<'_>, _: &str) -> Place {
+fn github_actions(around: &Environment<'_>, _: &str) -> Finding {
     if (around.variable)("GITHUB_ACTIONS").as_deref() != Some("true") {
-        return Place::Elsewhere;
+        return Finding::NotHere;
     }
     let variable = |name| (around.variable)(name);
     match (variable("ACTIONS_ID_TOKEN_REQUEST_URL"), variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")) {
         (Some(url), Some(bearer)) => match Url::parse(&url) {
-            Ok(url) => Place::Found(Source::GitHubActions { url, bearer: SecretString::from(bearer) }),
-            Err(_) => Place::Lacking("ACTIONS_ID_TOKEN_REQUEST_URL is no URL".into()),
+            Ok(url) => Finding::Found(Source::GitHubActions { url, bearer: SecretString::from(bearer) }),
+            Err(_) => Finding::Incomplete("ACTIONS_ID_TOKEN_REQUEST_URL is no URL".into()),
         },
-        _ => Place::Lacking(
+        _ => Finding::Incomplete(
             "This is a job of GitHub Actions, without the permission to ask for an ID token. Add to the workflow, \
              or to the job:\n\n    permissions:\n      id-token: write\n\n  (a workflow of a fork's pull request \
              cannot have it)"
@@ -68,14 +69,14 @@ fn github_actions(around: &Surroundings<'_>, _: &str) -> Place {
     }
 }
 
-fn gitlab(around: &Surroundings<'_>, audience: &str) -> Place {
+fn gitlab(around: &Environment<'_>, audience: &str) -> Finding {
     if (around.variable)("GITLAB_CI").as_deref() != Some("true") {
-        return Place::Elsewhere;
+        return Finding::NotHere;
     }
     // GitLab puts a token into the variable that the job names.
     match (around.variable)("BROKER_TOKEN") {
-        Some(token) => Place::Found(Source::Given { name: "BROKER_TOKEN", token: token.into() }),
-        None => Place::Lacking(format!(
+        Some(token) => Finding::Found(Source::Given { name: "BROKER_TOKEN", token: token.into() }),
+        None => Finding::Incomplete(format!(
             "This is a job of GitLab CI, without an ID token for the broker. Add to the job:\n\n    id_tokens:\n      \
              RUNNER_BROKER_TOKEN:\n        aud: {}",
             quoted(audience)
@@ -83,25 +84,25 @@ fn gitlab(around: &Surroundings<'_>, audience: &str) -> Place {
     }
 }
 
-fn kubernetes(around: &Surroundings<'_>, audience: &str) -> Place {
+fn kubernetes(around: &Environment<'_>, audience: &str) -> Finding {
     let projected = around.secrets.join(PROJECTED);
     if projected.is_file() {
-        return Place::Found(Source::File(projected));
+        return Finding::Found(Source::File(projected));
     }
     let own = around.secrets.join(SERVICE_ACCOUNT);
     let found = match std::fs::read_to_string(&own) {
         Ok(token) => audiences(token.trim()),
-        Err(_) if (around.variable)("KUBERNETES_SERVICE_HOST").is_none() => return Place::Elsewhere,
+        Err(_) if (around.variable)("KUBERNETES_SERVICE_HOST").is_none() => return Finding::NotHere,
         Err(_) => Vec::new(),
     };
     if found.iter().any(|found| found == audience) {
-        return Place::Found(Source::File(own));
+        return Finding::Found(Source::File(own));
     }
     let whose = match found.is_empty() {
         true => "without a token for the broker".to_owned(),
         false => format!("whose own token is for {}, not for the broker", plain(&found.join(", "))),
     };
-    Place::Lacking(format!(
+    Finding::Incomplete(format!(
         "This is a pod in Kubernetes, {whose}. Add to its specification:\n
     volumes:
       - name: broker-token
