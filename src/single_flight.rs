@@ -1,4 +1,4 @@
-//! One asks, the others wait: a value that many want is fetched by one task at a time. Whoever comes while the fetch
+//! One asks, the others wait: a value that many want is fetched by one task at a time. A caller who comes while the fetch
 //! is under way shares its outcome, and the value is kept for those who come later.
 
 use std::collections::HashMap;

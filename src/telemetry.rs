@@ -40,7 +40,7 @@ pub fn logs_and_traces(log: &Log, traces: Option<&Traces>) {
     let (level, handle) = reload::Layer::new(EnvFilter::new(&log.level));
     // Refused if there is one already, as in a test.
     if tracing_subscriber::registry().with(sent).with(layer.with_filter(level.and(ours))).try_init().is_ok() {
-        // No library's detail is wanted, so none is to be put together only to be dropped.
+        // No library's detail is wanted, so none should be put together only to be dropped.
         log::set_max_level(log::LevelFilter::Info);
         let change = move |filter| handle.reload(filter).map_err(|err| err.to_string());
         drop(LEVEL.set((Mutex::new(log.level.clone()), Box::new(change))));

@@ -10,7 +10,7 @@ use crate::model::Backoff;
 
 const BACKOFF: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
 
-/// What came of one attempt.
+/// The result of one attempt.
 pub enum Attempt<T> {
     /// It succeeded.
     Done(T),

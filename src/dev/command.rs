@@ -159,7 +159,7 @@ async fn refuse_other_peoples(store: &Store) -> Done {
     }
     let sources = apply::sources(store).await?;
     let has = |wanted: &str| sources.iter().any(|source| source == wanted);
-    // Whoever tries out the calls for administrators changes our policy, and it stays ours.
+    // Somebody who tries out the calls for administrators changes our policy, and it stays ours.
     let is_ours = |source: &String| source == SOURCE || (source == apply::BY_API && has(SOURCE));
     if sources.iter().all(is_ours) {
         return Ok(());

@@ -81,7 +81,7 @@ struct Inner {
 
 impl GitHub {
     /// Reads the key and prepares the connections; asks GitHub nothing. Within a tokio runtime only.
-    /// `Error::BadKey` says what is wrong with the key.
+    /// [`Error::BadKey`] says what is wrong with the key.
     pub fn new(config: &config::GitHub, clock: Clock) -> Result<GitHub, Error> {
         let app = App::new(config.app_id, &config.private_key, clock.now())?;
         let configured = config.installation_id.map(|id| (config.org.owner().to_owned(), id));

@@ -54,7 +54,7 @@ pub(super) fn refused(answer: &Answer, target: &Target, what: &str) -> Error {
 
 impl GitHub {
     /// Makes a JIT runner: GitHub's `generate-jitconfig`, sent at most once after it may have been heard.
-    /// After `Error::lost_answer` the runner may exist; `Conflict`: its name is taken; `NotFound`: no such
+    /// After [`Error::lost_answer`] the runner may exist; [`Error::Conflict`]: its name is taken; [`Error::NotFound`]: no such
     /// runner group, target or installation.
     pub async fn generate_jitconfig(
         &self,
@@ -189,7 +189,7 @@ impl GitHub {
 impl GitHub {
     /// Whether a 404 was about the runner: of a repository that was taken from the App everything is "not
     /// found", and nothing is gone. An organisation without the App has no tokens either, so it need not be
-    /// asked. `NotFound`: it is the target that GitHub does not show.
+    /// asked. [`Error::NotFound`]: it is the target that GitHub does not show.
     async fn sees(&self, target: &Target, deadline: Deadline) -> Result<(), Error> {
         if matches!(target, Target::Organization(_)) {
             return Ok(());

@@ -12,7 +12,7 @@ use super::operation::Operation;
 use super::paths::actions;
 use crate::model::Target;
 
-/// What came of asking for a run to be cancelled.
+/// The answer to a request to cancel a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancelled {
     /// GitHub will cancel it.

@@ -299,3 +299,79 @@ pub fn code_only(code: &str) -> String {
         false => "an unknown error".into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::LoginKind;
+
+    fn registration(scopes: &[&str]) -> Registration {
+        let login = config::Login {
+            id: "corp".into(),
+            name: "Corp".into(),
+            kind: LoginKind::OpenId { issuer: "https://idp.example.com".into() },
+            client_id: "broker".into(),
+            client_secret: None,
+            scopes: scopes.iter().map(|&scope| scope.into()).collect(),
+            audience: Some("api".into()),
+        };
+        Registration::new(&login, &"https://broker.example.com/tools/".parse().unwrap())
+    }
+
+    fn endpoints() -> Endpoints {
+        Endpoints {
+            authorization: AuthUrl::new("https://idp.example.com/authorize?tenant=7".into()).unwrap(),
+            token: TokenUrl::new("https://idp.example.com/token".into()).unwrap(),
+            secret_in_body: false,
+        }
+    }
+
+    fn query(url: &Url) -> BTreeMap<String, String> {
+        url.query_pairs().into_owned().collect()
+    }
+
+    #[test]
+    fn an_openid_provider_is_asked_for_openid_once_with_nonce_state_and_challenge() {
+        let (attempt, issuer) = (Attempt::begin(), IssuerUrl::new("https://idp.example.com".into()).unwrap());
+        let url = registration(&["email", "openid"]).openid_url(&issuer, &endpoints(), &attempt);
+        let found = query(&url);
+        let challenge = registration(&[]).challenge(&attempt).as_str().to_owned();
+        for (name, value) in [
+            ("tenant", "7"),
+            ("response_type", "code"),
+            ("client_id", "broker"),
+            ("redirect_uri", "https://broker.example.com/tools/sign-in/corp/callback"),
+            ("scope", "openid email"),
+            ("audience", "api"),
+            ("state", &attempt.state("corp")),
+            ("nonce", &attempt.nonce("corp")),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ] {
+            assert_eq!(found.get(name).map(String::as_str), Some(value), "{name} of {url}");
+        }
+        assert_eq!(found.len(), 10, "{url}");
+    }
+
+    #[test]
+    fn oauth_alone_is_asked_for_the_configured_scopes_and_without_a_nonce() {
+        let url = registration(&["read:org"]).oauth_url(&endpoints(), &Attempt::begin());
+        let found = query(&url);
+        assert_eq!((found["scope"].as_str(), found.contains_key("nonce")), ("read:org", false), "{url}");
+    }
+
+    #[test]
+    fn of_a_token_endpoints_answer_only_what_is_used_can_be_wrong() {
+        let read = |text: &str| serde_json::from_str::<TokenAnswer>(text).map(|answer| answer.id_token);
+        let odd =
+            r#"{"access_token":"a","token_type":7,"expires_in":"3599","scope":["openid"],"id_token":"i"}"#;
+        assert_eq!(read(odd).unwrap().as_deref(), Some("i"));
+        assert_eq!(read(r#"{"access_token":"a","id_token":null}"#).unwrap(), None);
+        assert!(
+            read(r#"{"id_token":"i"}"#).is_err() && read(r#"{"access_token":"a","id_token":{}}"#).is_err()
+        );
+        assert!(!format!("{:?}", serde_json::from_str::<TokenAnswer>(odd).unwrap()).contains("\"i\""));
+    }
+}
