@@ -6,9 +6,10 @@ use serde_json::json;
 
 pub use super::preview::Preview;
 
-use super::apply::{entries, team_changes};
+use super::difference::team_changes;
 use super::edit::{Change, Draft, Edit, place_of, team_version};
 use super::if_match::IfMatch;
+use super::tables::entries;
 use crate::broker::events::{Actor, Batch, Kind};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
