@@ -5,6 +5,7 @@ pub mod checks;
 mod error;
 pub mod events;
 pub mod jobs;
+mod lease;
 pub mod numbers;
 pub mod people;
 pub mod policy;

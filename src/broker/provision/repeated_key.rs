@@ -5,9 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::KEY_LIFE;
-use super::lost_answer::is_unstarted;
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::people::caller::Caller;
+use crate::broker::runners::facts::is_unstarted;
 use crate::broker::{Broker, Error};
 use crate::github::{Deadline, Removal};
 use crate::model::{Method, Status};

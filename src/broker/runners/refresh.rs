@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::facts::facts;
 use super::transition::{By, gone};
 use crate::broker::events::{About, Actor, Kind};
 use crate::broker::people::caller::Caller;
-use crate::broker::sweep::plan;
 use crate::broker::{Broker, Error};
 use crate::github;
 use crate::model::Status;
@@ -60,7 +60,7 @@ impl Broker {
         found: &github::Runner,
         at: DateTime<Utc>,
     ) -> Result<Option<Runner>, Error> {
-        let Some(facts) = plan::facts(runner, found, at) else { return Ok(None) };
+        let Some(facts) = facts(runner, found, at) else { return Ok(None) };
         let event = (facts.to != runner.status).then(|| {
             let data = json!({ "from": runner.status, "to": facts.to, "reason": by.reason });
             self.event(Kind::RunnerStateChanged, by.actor).about(runner).with(data)

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::transition::{By, fence, gone, pause, tried};
+use super::transition::{By, gone, pause, tried};
 use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::lease::fence;
 use crate::broker::people::caller::Caller;
 use crate::broker::people::scopes::{change_scope, runner_scope};
 use crate::broker::{Broker, Error};
