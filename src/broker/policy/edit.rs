@@ -36,7 +36,7 @@ pub(in crate::broker) struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     pub fn by(admin: &'a Caller, kind: Kind) -> Edit<'a> {
-        Edit { admin, actor: Actor::Caller(admin), kind, comment: None, dry_run: false }
+        Edit { admin, actor: admin.actor(), kind, comment: None, dry_run: false }
     }
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::facts::facts;
 use super::transition::{By, gone};
-use crate::broker::events::{About, Actor, Kind};
+use crate::broker::events::{About, Kind};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::github;
@@ -17,7 +17,7 @@ impl Broker {
     /// Asks GitHub about one runner now, and moves its row by the answer.
     pub async fn refresh(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
         let runner = self.find_to_change(caller, id_or_name).await?;
-        let by = By { actor: Actor::Caller(caller), reason: "refresh", lease: None };
+        let by = By { actor: caller.actor(), reason: "refresh", lease: None };
         if matches!(runner.status, Status::Pending | Status::Active | Status::Offline) {
             self.look(by, &runner).await?;
         }
