@@ -8,6 +8,6 @@ mod security_type;
 
 pub(super) use event::{About, event_at};
 pub use event::{Actor, Batch, Origin};
-pub use kind::Kind;
+pub use kind::{Kind, classify};
 pub(super) use record::{record, record_all};
-pub use security_type::{Severity, Type, classify};
+pub use security_type::{Severity, Type};

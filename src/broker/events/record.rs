@@ -3,7 +3,8 @@
 
 use metrics::counter;
 
-use super::security_type::{Severity, Type, classify};
+use super::kind::classify;
+use super::security_type::{Severity, Type};
 use crate::broker::Error;
 use crate::model::sha256_of_parts;
 use crate::store::alerts::{self, NewAlert};

@@ -6,8 +6,6 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
-use super::kind::Kind;
-
 /// How grave something is, as `severity` spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -173,61 +171,5 @@ impl FromStr for Severity {
     fn from_str(text: &str) -> Result<Severity, String> {
         let found = Severity::ALL.into_iter().find(|one| one.as_str() == text);
         found.ok_or_else(|| listed(Severity::ALL.into_iter().map(Severity::as_str)))
-    }
-}
-
-/// Which security event a stored event is, by its columns `event_type` and `error_code`; `None`: none. See
-/// [`Kind::security_type`].
-pub fn classify(event_type: &str, error_code: Option<&str>) -> Option<Type> {
-    Kind::parse(event_type)?.security_type(error_code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::broker::Error;
-    use crate::model::Method;
-    use crate::policy::Denial;
-
-    /// What each denial is. A new one does not compile here until it has a type, or none.
-    fn wanted(denial: &Denial) -> Option<Type> {
-        match denial {
-            Denial::Labels(_) => Some(Type::LabelPolicyViolation),
-            Denial::Method(_) | Denial::Target(_) | Denial::RunnerGroup(_) => Some(Type::PolicyViolation),
-            Denial::QuotaExceeded { .. } => Some(Type::QuotaExceeded),
-            Denial::NoTeam { .. }
-            | Denial::TeamRequired { .. }
-            | Denial::TooManyLabels
-            | Denial::RateLimited { .. } => None,
-        }
-    }
-
-    #[test]
-    fn the_error_code_of_each_denial_leads_to_its_security_type() {
-        let denials = [
-            Denial::NoTeam { asked: None },
-            Denial::TeamRequired { teams: Vec::new() },
-            Denial::Method(Method::Jit),
-            Denial::Labels(Vec::new()),
-            Denial::TooManyLabels,
-            Denial::Target(None),
-            Denial::RunnerGroup(None),
-            Denial::QuotaExceeded { live: 1, most: 1 },
-            Denial::RateLimited { most: 1 },
-        ];
-        for denial in denials {
-            let found = classify("provision_refused", Some(denial.code()));
-            assert_eq!(found, wanted(&denial), "{}", denial.code());
-        }
-        let inactive = classify("provision_refused", Some(Error::IdentityDeactivated.code()));
-        assert_eq!(inactive, Some(Type::IdentityRefused));
-    }
-
-    #[test]
-    fn an_error_code_says_nothing_about_events_of_other_kinds() {
-        assert_eq!(classify("provision_failed", Some("QUOTA_EXCEEDED")), None);
-        assert_eq!(classify("provision_refused", None), None);
-        assert_eq!(classify("written by a later version", Some("QUOTA_EXCEEDED")), None);
-        assert_eq!(classify("access_refused", None), Some(Type::AccessRefused));
     }
 }
