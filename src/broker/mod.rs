@@ -1,4 +1,23 @@
-//! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
+//! The use cases: what happens, and in which order. Knows neither HTTP nor SQL. Each room holds the verbs about one
+//! noun; a verb is a method of [`Broker`], in a file of its name. A room uses others only downwards.
+//!
+//! | Room | What is in it |
+//! |---|---|
+//! | `audit` | Reading, exporting, proving, verifying and sealing the audit log |
+//! | `checks` | Whether everything that the broker needs is there, for `doctor` and the console |
+//! | `events` | What the audit log records; every room uses it, and it uses none |
+//! | `jobs` | GitHub's jobs for self-hosted runners: listing them, and reporting those that no runner fits |
+//! | `numbers` | Statistics, and the numbers of live pages |
+//! | `people` | Callers, identities, sessions, sign-in limits, and what refused callers did |
+//! | `policy` | The policy as it is stored and edited: documents, teams, roles |
+//! | `provision` | Handing out one runner, from the intent to the credential |
+//! | `runners` | Existing runners: listing, refreshing and removing them, and their state transitions |
+//! | `security` | Security events: listing, posting, bursts of provisions |
+//! | `sweep` | Making the table agree with GitHub, under the leader's lease |
+//! | `webhook` | GitHub's webhooks: receiving, working through and redelivering them |
+//!
+//! Below all rooms are also `lease` (who leads), `error` and `urls`. Rooms for runner
+//! pools, API tokens and workflow runs would be `pools`, `tokens` and `runs`, beside these.
 
 pub mod audit;
 pub mod checks;
