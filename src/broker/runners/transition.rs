@@ -5,11 +5,11 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::broker::events::{Actor, record};
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::model::{Backoff, Status};
-use crate::store::Conn;
 use crate::store::audit::NewEvent;
-use crate::store::leases::{self, Lease};
+use crate::store::leases::Lease;
 use crate::store::runners::{self, Change, Runner};
 
 /// Between two attempts at a runner that GitHub would not remove: 1, 2, 4, … 15 minutes.
@@ -78,14 +78,6 @@ impl Broker {
                 Ok(runners::change(conn, seen, change).await?)
             })
             .await
-    }
-}
-
-/// The first statement of everything that a leader writes: does nothing if another leads by now.
-pub(in crate::broker) async fn fence(conn: &mut Conn, lease: Option<&Lease>) -> Result<(), Error> {
-    match lease {
-        Some(lease) if !leases::hold(conn, lease).await? => Err(Error::LeaseLost),
-        _ => Ok(()),
     }
 }
 
