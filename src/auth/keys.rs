@@ -29,7 +29,7 @@ pub struct Keys {
     keys: Vec<Key>,
     /// The SHA-256 of tokens that one of these keys was found to have signed: who asks often shows the same one.
     /// Only signatures are remembered, and no longer than the keys: times and claims are checked each time.
-    seen: Mutex<HashSet<[u8; 32]>>,
+    seen: Mutex<HashSet<String>>,
 }
 
 /// What the known keys say about a signature.
@@ -102,7 +102,7 @@ impl Keys {
         judgement
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+    fn seen(&self) -> MutexGuard<'_, HashSet<String>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,6 +1,5 @@
 //! A token taken apart (RFC 7519) and its claims checked; whether it is genuine is for the keys to say.
 
-use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use chrono::{DateTime, Utc};
@@ -9,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::model::Identity;
+use crate::model::{Identity, sha256_of_parts};
 
 /// In bytes.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -74,14 +73,8 @@ impl<'a> Unverified<'a> {
     }
 
     /// Of all that the issuer made, signature included.
-    pub fn sha256(&self) -> [u8; 32] {
-        let mut hash = Context::new(&SHA256);
-        for part in [self.signed, ".", self.signature] {
-            hash.update(part.as_bytes());
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash.finish().as_ref());
-        digest
+    pub fn sha256(&self) -> String {
+        sha256_of_parts([self.signed, self.signature])
     }
 
     /// The issuer that the token claims to be from.
