@@ -345,9 +345,9 @@ mod tests {
             ("redirect_uri", "https://broker.example.com/tools/sign-in/corp/callback"),
             ("scope", "openid email"),
             ("audience", "api"),
-            ("state", &attempt.state("corp")),
-            ("nonce", &attempt.nonce("corp")),
-            ("code_challenge", &challenge),
+            ("state", attempt.state("corp").as_str()),
+            ("nonce", attempt.nonce("corp").as_str()),
+            ("code_challenge", challenge.as_str()),
             ("code_challenge_method", "S256"),
         ] {
             assert_eq!(found.get(name).map(String::as_str), Some(value), "{name} of {url}");
