@@ -27,9 +27,9 @@ pub use check::{Area, Check, Health, worst};
 pub use code::Code;
 
 /// How long GitHub's answers are shown before it is asked again.
-const KEPT: TimeDelta = TimeDelta::minutes(1);
+const MAX_AGE: TimeDelta = TimeDelta::minutes(1);
 
-/// How long somebody waits for GitHub before he is shown what was known before.
+/// How long a page waits for GitHub before it shows the previous answers.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// For one answer of GitHub's to the page; one that hangs keeps the others waiting no longer.
@@ -43,11 +43,11 @@ const DOCTORS_ALL: Duration = Duration::from_secs(10);
 /// By then `doctor` has said what it has to say, whatever hangs.
 const DOCTORS_LAST: Duration = Duration::from_secs(13);
 
-/// Who looks.
+/// Who reads the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looker {
+enum Audience {
     /// A replica, for its page.
-    Page,
+    Console,
     /// A command; there may be no replica at all.
     Doctor,
 }
@@ -62,7 +62,9 @@ struct Patience {
 /// How things stand on this replica.
 #[derive(Clone, Debug)]
 pub struct System {
+    /// The program's version.
     pub version: &'static str,
+    /// When this replica started.
     pub started_at: DateTime<Utc>,
     /// In the order of the areas.
     pub checks: Vec<Check>,
@@ -71,6 +73,7 @@ pub struct System {
 }
 
 impl System {
+    /// The checks of one area.
     pub fn of(&self, area: Area) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(move |check| check.area == area)
     }
@@ -83,7 +86,7 @@ impl System {
 
 /// What was configured besides what the use cases need.
 #[derive(Debug)]
-struct Around {
+struct StaticSettings {
     settings: Vec<Setting>,
     public_url: Url,
     tls: Option<config::Tls>,
@@ -99,17 +102,17 @@ struct Asked {
 
 /// What a replica keeps for this.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CheckCache {
     started_at: DateTime<Utc>,
-    around: OnceLock<Around>,
+    around: OnceLock<StaticSettings>,
     asked: Mutex<Option<Asked>>,
     /// One asks; who comes meanwhile waits for the same answers.
     asking: tokio::sync::Mutex<()>,
 }
 
-impl Kept {
-    pub fn new(started_at: DateTime<Utc>) -> Kept {
-        Kept {
+impl CheckCache {
+    pub fn new(started_at: DateTime<Utc>) -> CheckCache {
+        CheckCache {
             started_at,
             around: OnceLock::new(),
             asked: Mutex::default(),
@@ -117,7 +120,7 @@ impl Kept {
         }
     }
 
-    fn around(&self) -> Option<&Around> {
+    fn around(&self) -> Option<&StaticSettings> {
         self.around.get()
     }
 
@@ -126,14 +129,14 @@ impl Kept {
     }
 
     fn fresh(&self, now: DateTime<Utc>) -> Option<Asked> {
-        self.asked().filter(|asked| (asked.at..asked.at + KEPT).contains(&now))
+        self.asked().filter(|asked| (asked.at..asked.at + MAX_AGE).contains(&now))
     }
 }
 
 impl Broker {
     /// Lets the checks, and administrators, see this configuration from now on; the first that is given stays.
     pub fn show_config(&self, config: &Config) {
-        self.system.around.get_or_init(|| Around {
+        self.system.around.get_or_init(|| StaticSettings {
             settings: config.shown(),
             public_url: config.http.public_url.clone(),
             tls: config.http.tls.clone(),
@@ -141,7 +144,7 @@ impl Broker {
         });
     }
 
-    /// The configuration in force, without secrets.
+    /// The configuration that this replica runs with, without secrets.
     pub fn settings(&self) -> &[Setting] {
         self.system.around().map_or(&[], |around| &around.settings)
     }
@@ -149,7 +152,7 @@ impl Broker {
     /// Checks everything. Never fails: what is away is a check that says so. Nothing that hangs holds it up for
     /// longer than `WAIT` or the pool's.
     pub async fn system(self: &Arc<Self>, issuers: &[IssuerStatus]) -> System {
-        let (mut checks, github) = tokio::join!(self.inside(Looker::Page), self.outside());
+        let (mut checks, github) = tokio::join!(self.inside(Audience::Console), self.outside());
         checks.extend(self.around(issuers));
         checks.extend(github.iter().flat_map(|asked| asked.checks.clone()));
         if github.is_none() {
@@ -172,7 +175,7 @@ impl Broker {
         let last = Deadline::within(DOCTORS_LAST);
         let inside = async {
             match self.store.is_ready().await {
-                Ok(()) => self.inside(Looker::Doctor).await,
+                Ok(()) => self.inside(Audience::Doctor).await,
                 Err(err) => self.without_database(&err),
             }
         };
@@ -227,7 +230,7 @@ impl Broker {
             return Some(fresh);
         }
         let broker = self.clone();
-        // In a task of its own: whoever loads the page anew finds the answers.
+        // In a task of its own: the next page load finds the answers.
         let asking = self.tasks.spawn_on(
             async move {
                 let _alone = broker.system.asking.lock().await;

@@ -55,7 +55,7 @@ fn judge(ours: &Url, hook: Option<Hook>, sent: &[Delivered], comes: bool, now: D
     let set = format!("in the App's settings on GitHub, set the webhook's URL to {own}");
     let Some((hook, theirs)) = hook.and_then(|hook| hook.url.clone().map(|url| (hook, url))) else {
         let detail = "the App has no webhook, and GITHUB_WEBHOOK_SECRET is set";
-        let advice = format!("{set}, with that secret, and tick «Active»");
+        let advice = format!("{set}, with that secret, and tick \"Active\"");
         return vec![Check::fault(AREA, ADDRESS, Code::WebhookAbsent, detail).advise(advice)];
     };
     let shown = without_secrets(&theirs);
@@ -85,7 +85,7 @@ fn judge(ours: &Url, hook: Option<Hook>, sent: &[Delivered], comes: bool, now: D
             AREA,
             CONTENT,
             Code::WebhookContentType,
-            format!("GitHub sends «{}», and every delivery is answered with 400", hook.content_type),
+            format!("GitHub sends \"{}\", and every delivery is answered with 400", hook.content_type),
         )
         .advise("choose the content type application/json in the App's settings on GitHub"),
     });
@@ -114,8 +114,9 @@ fn secret(hook: &Hook, sent: &[Delivered], is_ours: bool, now: DateTime<Utc>) ->
                 last.event,
                 ago(last, now)
             );
-            Check::fault(AREA, SECRET, Code::WebhookSecret, detail)
-                .advise(format!("{same}; if it has been mended since, redeliver one under «Advanced» there"))
+            Check::fault(AREA, SECRET, Code::WebhookSecret, detail).advise(format!(
+                "{same}; if it has been mended since, redeliver one under \"Advanced\" there"
+            ))
         }
         Some(last) if is_ours => {
             let detail = format!("agreed on: a delivery was accepted ({}, {})", last.event, ago(last, now));

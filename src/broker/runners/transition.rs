@@ -15,9 +15,12 @@ const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
 
 /// Who changes something, why, and under which lease if it is the leader.
 #[derive(Clone, Copy)]
-pub(in crate::broker) struct By<'a> {
+pub(in crate::broker) struct Cause<'a> {
+    /// Who changes it.
     pub actor: Actor<'a>,
+    /// The reason, for the event.
     pub reason: &'static str,
+    /// The leader's lease; `None`: a caller's request.
     pub lease: Option<&'a Lease>,
 }
 
