@@ -19,6 +19,8 @@
 //! Below all rooms are also `lease` (who leads), `error` and `urls`. Rooms for runner
 //! pools, API tokens and workflow runs would be `pools`, `tokens` and `runs`, beside these.
 
+#![warn(missing_docs)]
+
 pub mod audit;
 pub mod checks;
 mod error;
@@ -92,7 +94,7 @@ pub struct Broker {
     /// What signs checkpoints of the audit log.
     signer: OnceLock<SigningKey>,
     stats: numbers::Computed,
-    system: checks::Kept,
+    system: checks::CheckCache,
     pulse: numbers::live::PulseFlight,
 }
 
@@ -113,7 +115,7 @@ impl Broker {
             github_timeout: github_config.timeout,
             store,
             github,
-            system: checks::Kept::new(clock.now()),
+            system: checks::CheckCache::new(clock.now()),
             policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
             reading_policy: Mutex::default(),
             policy_is_of_file: OnceLock::new(),
@@ -131,14 +133,17 @@ impl Broker {
         })
     }
 
+    /// The clock by which everything here happens.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
+    /// The database.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
+    /// The GitHub App.
     pub fn github(&self) -> &GitHub {
         &self.github
     }
@@ -160,6 +165,7 @@ impl Broker {
         self.policy_is_of_file.get().is_some()
     }
 
+    /// The settings of the use cases.
     pub fn config(&self) -> &config::Broker {
         &self.config
     }
@@ -183,7 +189,7 @@ impl Broker {
     }
 
     /// Runs `work` to its end even if the caller hangs up, on the runtime that ends last.
-    async fn to_the_end<T: Send + 'static>(
+    async fn run_detached<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {

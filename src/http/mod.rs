@@ -33,7 +33,6 @@ use crate::broker::Broker;
 use crate::config;
 
 pub use api::audit::Event;
-pub use api::audit_csv::{csv_header, csv_rows};
 pub use api::query::time;
 pub use api::views::Runner;
 pub use server::openapi::openapi;

@@ -334,7 +334,7 @@ impl From<&broker::Error> for Problem {
             TeamDeactivated(_) => because(S::CONFLICT, "Team deactivated"),
             PreconditionRequired => because(S::PRECONDITION_REQUIRED, "Precondition required"),
             PreconditionFailed => because(S::PRECONDITION_FAILED, "Changed meanwhile"),
-            PolicyIsOfFile => because(S::CONFLICT, "Managed by a file"),
+            PolicyManagedByFile => because(S::CONFLICT, "Managed by a file"),
             OwnRole => because(S::CONFLICT, "Own role"),
             Faulty(faults) => Problem::invalid(
                 faults.iter().map(|fault| FieldError::new(fault.place.clone(), &fault.what)).collect(),

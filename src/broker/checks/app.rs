@@ -105,7 +105,7 @@ impl Broker {
             }
             Err(err @ github::Error::Unauthorized { blame: Blame::AppId, .. }) => {
                 Check::fault(area, APP, Code::AppId, err.to_string()).advise(format!(
-                    "GITHUB_APP_ID is {}: set it to the «App ID» (not the client ID) of the App's settings on GitHub; if \
+                    "GITHUB_APP_ID is {}: set it to the \"App ID\" (not the client ID) of the App's settings on GitHub; if \
                      that is what it says, GITHUB_API_URL is another GitHub's",
                     self.github.app_id()
                 ))
@@ -210,7 +210,7 @@ impl Broker {
                 format!("{installation} is not subscribed to workflow_job"),
             )
             .advise(
-                "tick «Workflow job» among the App's events: jobs show here and runners' states come at once",
+                "tick \"Workflow job\" among the App's events: jobs show here and runners' states come at once",
             ),
             (true, true, false) => {
                 let held: Vec<String> =

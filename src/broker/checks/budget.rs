@@ -33,7 +33,7 @@ fn judge(what: String, hours: &[RateLimit]) -> Check {
     match hours.iter().map(state).max() {
         Some(Health::Fault) => used_up(what, detail),
         Some(Health::Warning) => Check::warning(AREA, what, Code::BudgetLow, detail)
-            .advise(format!("from here on it is swept less often; {SPARE}")),
+            .advise(format!("targets are swept less often; {SAVE_CALLS}")),
         _ => Check::ok(AREA, what, detail),
     }
 }
@@ -46,11 +46,12 @@ fn state(hour: &RateLimit) -> Health {
     }
 }
 
-const SPARE: &str = "a longer SYNC_INTERVAL_SECONDS spares calls, and so does an App that nobody else uses";
+const SAVE_CALLS: &str =
+    "to save calls, set a longer SYNC_INTERVAL_SECONDS, or use an App that nothing else uses";
 
 fn used_up(what: String, detail: String) -> Check {
     Check::fault(AREA, what, Code::BudgetUsedUp, detail).advise(format!(
-        "until then provisions are answered with GITHUB_RATE_LIMITED, and what is left is for removals; {SPARE}"
+        "until then provisions are answered with GITHUB_RATE_LIMITED, and what is left is for removals; {SAVE_CALLS}"
     ))
 }
 

@@ -28,9 +28,9 @@ pub use check::{Area, Check, Health, worst};
 pub use code::Code;
 
 /// How long GitHub's answers are shown before it is asked again.
-const KEPT: TimeDelta = TimeDelta::minutes(1);
+const MAX_AGE: TimeDelta = TimeDelta::minutes(1);
 
-/// How long somebody waits for GitHub before he is shown what was known before.
+/// How long a page waits for GitHub before it shows the previous answers.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// For one answer of GitHub's to the page; one that hangs keeps the others waiting no longer.
@@ -44,11 +44,11 @@ const DOCTORS_ALL: Duration = Duration::from_secs(10);
 /// By then `doctor` has said what it has to say, whatever hangs.
 const DOCTORS_LAST: Duration = Duration::from_secs(13);
 
-/// Who looks.
+/// Who reads the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looker {
+enum Audience {
     /// A replica, for its page.
-    Page,
+    Console,
     /// A command; there may be no replica at all.
     Doctor,
 }
@@ -63,7 +63,9 @@ struct Patience {
 /// How things stand on this replica.
 #[derive(Clone, Debug)]
 pub struct System {
+    /// The program's version.
     pub version: &'static str,
+    /// When this replica started.
     pub started_at: DateTime<Utc>,
     /// In the order of the areas.
     pub checks: Vec<Check>,
@@ -72,6 +74,7 @@ pub struct System {
 }
 
 impl System {
+    /// The checks of one area.
     pub fn of(&self, area: Area) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(move |check| check.area == area)
     }
@@ -84,7 +87,7 @@ impl System {
 
 /// What was configured besides what the use cases need.
 #[derive(Debug)]
-struct Around {
+struct StaticSettings {
     settings: Vec<Setting>,
     public_url: Url,
     tls: Option<config::Tls>,
@@ -100,18 +103,18 @@ struct Asked {
 
 /// What a replica keeps for this.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CheckCache {
     started_at: DateTime<Utc>,
-    around: OnceLock<Around>,
+    around: OnceLock<StaticSettings>,
     asked: Arc<SingleFlight<Asked>>,
 }
 
-impl Kept {
-    pub fn new(started_at: DateTime<Utc>) -> Kept {
-        Kept { started_at, around: OnceLock::new(), asked: Arc::default() }
+impl CheckCache {
+    pub fn new(started_at: DateTime<Utc>) -> CheckCache {
+        CheckCache { started_at, around: OnceLock::new(), asked: Arc::default() }
     }
 
-    fn around(&self) -> Option<&Around> {
+    fn around(&self) -> Option<&StaticSettings> {
         self.around.get()
     }
 }
@@ -119,7 +122,7 @@ impl Kept {
 impl Broker {
     /// Lets the checks, and administrators, see this configuration from now on; the first that is given stays.
     pub fn show_config(&self, config: &Config) {
-        self.system.around.get_or_init(|| Around {
+        self.system.around.get_or_init(|| StaticSettings {
             settings: config.shown(),
             public_url: config.http.public_url.clone(),
             tls: config.http.tls.clone(),
@@ -127,7 +130,7 @@ impl Broker {
         });
     }
 
-    /// The configuration in force, without secrets.
+    /// The configuration that this replica runs with, without secrets.
     pub fn settings(&self) -> &[Setting] {
         self.system.around().map_or(&[], |around| &around.settings)
     }
@@ -135,7 +138,7 @@ impl Broker {
     /// Checks everything. Never fails: what is away is a check that says so. Nothing that hangs holds it up for
     /// longer than `WAIT` or the pool's.
     pub async fn system(self: &Arc<Self>, issuers: &[IssuerStatus]) -> System {
-        let (mut checks, github) = tokio::join!(self.inside(Looker::Page), self.outside());
+        let (mut checks, github) = tokio::join!(self.inside(Audience::Console), self.outside());
         checks.extend(self.around(issuers));
         checks.extend(github.iter().flat_map(|asked| asked.checks.clone()));
         if github.is_none() {
@@ -158,7 +161,7 @@ impl Broker {
         let last = Deadline::within(DOCTORS_LAST);
         let inside = async {
             match self.store.is_ready().await {
-                Ok(()) => self.inside(Looker::Doctor).await,
+                Ok(()) => self.inside(Audience::Doctor).await,
                 Err(err) => self.without_database(&err),
             }
         };

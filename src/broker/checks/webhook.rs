@@ -61,7 +61,7 @@ fn judge(
     let set = format!("in the App's settings on GitHub, set the webhook's URL to {own}");
     let Some((hook, theirs)) = hook.and_then(|hook| hook.url.clone().map(|url| (hook, url))) else {
         let detail = "the App has no webhook, and GITHUB_WEBHOOK_SECRET is set";
-        let advice = format!("{set}, with that secret, and tick «Active»");
+        let advice = format!("{set}, with that secret, and tick \"Active\"");
         return vec![Check::fault(AREA, ADDRESS, Code::WebhookAbsent, detail).advise(advice)];
     };
     let shown = without_secrets(&theirs);
@@ -91,7 +91,7 @@ fn judge(
             AREA,
             CONTENT,
             Code::WebhookContentType,
-            format!("GitHub sends «{}», and every delivery is answered with 400", hook.content_type),
+            format!("GitHub sends \"{}\", and every delivery is answered with 400", hook.content_type),
         )
         .advise("choose the content type application/json in the App's settings on GitHub"),
     });
@@ -120,8 +120,9 @@ fn secret(hook: &WebhookSettings, sent: &[DeliveryAttempt], is_ours: bool, now: 
                 last.event,
                 ago(last, now)
             );
-            Check::fault(AREA, SECRET, Code::WebhookSecret, detail)
-                .advise(format!("{same}; if it has been mended since, redeliver one under «Advanced» there"))
+            Check::fault(AREA, SECRET, Code::WebhookSecret, detail).advise(format!(
+                "{same}; if it has been mended since, redeliver one under \"Advanced\" there"
+            ))
         }
         Some(last) if is_ours => {
             let detail = format!("agreed on: a delivery was accepted ({}, {})", last.event, ago(last, now));

@@ -31,10 +31,12 @@ pub const MOST_SECURITY: i64 = 1_000;
 /// How things stand, of all teams.
 #[derive(Clone, Debug)]
 pub struct Pulse {
+    /// When it was asked.
     pub at: DateTime<Utc>,
     /// Another one means that something happened.
     pub newest_event: Option<i64>,
     live: Arc<Vec<Live>>,
+    /// The numbers that are asked less often.
     pub slow: Arc<Slow>,
 }
 
@@ -45,17 +47,21 @@ pub struct Slow {
     security: Vec<(Type, Option<String>, i64)>,
     /// Of the last 24 hours.
     pub stats: Arc<Stats>,
+    /// The state of the sweep.
     pub sync: SyncStatus,
 }
 
 /// Whose part of it somebody sees.
 #[derive(Clone, Debug)]
 pub enum Share {
+    /// All teams.
     All,
+    /// These teams.
     Teams(HashSet<String>),
 }
 
 impl Share {
+    /// The share that this caller may see.
     pub fn of(caller: &Caller) -> Share {
         match runner_scope(caller) {
             Scope::All => Share::All,
@@ -131,6 +137,10 @@ pub type PulseFlight = Arc<SingleFlight<Pulse, Arc<Error>>>;
 impl Broker {
     /// Not older than 3 seconds, or some more while somebody else is at it; numbers over time and the sweep not
     /// older than 15.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn pulse(self: &Arc<Self>) -> Result<Pulse, Error> {
         let now = self.clock.now();
         let younger_than = |age: TimeDelta| move |pulse: &Pulse| now - pulse.at < age;

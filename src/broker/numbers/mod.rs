@@ -49,11 +49,14 @@ pub struct Window {
 /// How long a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bucket {
+    /// One hour.
     Hour,
+    /// One day, by UTC.
     Day,
 }
 
 impl Bucket {
+    /// As answers spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Bucket::Hour => "hour",
@@ -72,8 +75,11 @@ impl Bucket {
 /// How provisions ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
+    /// Ended with a runner.
     pub provisioned: i64,
+    /// Refused.
     pub refused: i64,
+    /// Failed.
     pub failed: i64,
 }
 
@@ -90,6 +96,7 @@ impl Outcomes {
 /// What ended within one bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provisions {
+    /// Of all teams.
     pub all: Outcomes,
     /// `None`: refused before a team was settled.
     pub by_team: BTreeMap<Option<String>, Outcomes>,
@@ -98,9 +105,13 @@ pub struct Provisions {
 /// Somebody who asks for runners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopCaller {
+    /// The caller's issuer.
     pub issuer: String,
+    /// The caller's subject.
     pub subject: String,
+    /// The last name that the caller had.
     pub display_name: String,
+    /// Ended with a runner.
     pub provisioned: i64,
     /// Refused or failed.
     pub not_provisioned: i64,
@@ -109,9 +120,13 @@ pub struct TopCaller {
 /// The numbers.
 #[derive(Clone, Debug)]
 pub struct Stats {
+    /// When they were counted.
     pub computed_at: DateTime<Utc>,
+    /// The beginning of the window.
     pub since: DateTime<Utc>,
+    /// The end of the window, exclusive.
     pub until: DateTime<Utc>,
+    /// How long each bucket is.
     pub bucket: Bucket,
     /// Live ones, every live state.
     pub runners: Vec<(Status, i64)>,
@@ -163,6 +178,10 @@ fn floor(time: DateTime<Utc>, bucket: Bucket) -> DateTime<Utc> {
 impl Broker {
     /// Not older than 15 seconds if somebody asked within two minutes before, for then the next answer is made
     /// while this one is read; who asks first waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn stats(self: &Arc<Self>, window: Window) -> Result<Arc<Stats>, Error> {
         let now = self.clock.now();
         let key = key(window, now);
@@ -202,6 +221,10 @@ impl Broker {
     }
 
     /// Counts what the next who asks would wait for: the last day, and one day more of the last month.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn count_ahead(self: &Arc<Self>) -> Result<(), Error> {
         let now = self.clock.now();
         self.fresh_stats(key(Window::default(), now), now).await?;

@@ -17,9 +17,12 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_se
 
 /// Who changes something, why, and under which lease if it is the leader.
 #[derive(Clone, Copy)]
-pub(in crate::broker) struct By<'a> {
+pub(in crate::broker) struct Cause<'a> {
+    /// Who changes it.
     pub actor: Actor<'a>,
+    /// The reason, for the event.
     pub reason: &'static str,
+    /// The leader's lease; `None`: a caller's request.
     pub lease: Option<&'a Lease>,
 }
 

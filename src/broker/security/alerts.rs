@@ -1,4 +1,4 @@
-//! Posting security events to whoever is to be told. An event waits in `alerts` from its own transaction on, until
+//! Posting security events to the configured webhook. An event waits in `alerts` from its own transaction on, until
 //! it is told of by a post, which waits in `alert_posts` until somebody took it. Events that are alike are one post:
 //! a caller who is refused a thousand times a minute makes one, and keeps nobody else's waiting. No caller waits for
 //! any of that, and no connection is held while the receiver answers.
@@ -35,8 +35,11 @@ const LIFE: TimeDelta = TimeDelta::days(1);
 /// What one round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
+    /// Posts that were accepted.
     pub posted: usize,
+    /// Posts that will be tried again.
     pub put_off: usize,
+    /// Posts that are not tried again.
     pub given_up: usize,
 }
 
@@ -49,6 +52,10 @@ impl Round {
 
 impl Broker {
     /// Makes posts of the events that wait, and posts what is due, one batch; other replicas do the same beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn post_alerts(&self, poster: &Poster) -> Result<Round, Error> {
         let now = self.clock.now();
         let claimed = self
@@ -78,7 +85,7 @@ impl Broker {
         for done in join_all(posting).await {
             match done? {
                 Done::Posted => round.posted += 1,
-                Done::PutOff => round.put_off += 1,
+                Done::Deferred => round.put_off += 1,
                 Done::GivenUp => round.given_up += 1,
             }
         }
@@ -101,7 +108,7 @@ impl Broker {
                             let mut conn = self.store.conn().await?;
                             alerts::put_off(&mut conn, &post, due_at).await?;
                             counter!("broker_alerts_total", "result" => "put_off").increment(1);
-                            return Ok(Done::PutOff);
+                            return Ok(Done::Deferred);
                         }
                         Done::GivenUp
                     }
@@ -125,7 +132,7 @@ impl Broker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
     Posted,
-    PutOff,
+    Deferred,
     GivenUp,
 }
 

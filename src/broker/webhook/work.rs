@@ -43,7 +43,7 @@ const OTHERS_KEPT: TimeDelta = TimeDelta::days(7);
 /// Where counting the backlog stops.
 const MOST_COUNTED: i64 = 100_000;
 
-/// What came of one delivery.
+/// The result of one delivery.
 pub(super) enum Done {
     Finished,
     /// Its labels are yet to be checked.
@@ -83,6 +83,10 @@ impl Failure {
 
 impl Broker {
     /// Works off everything that is due, in every lane; how many deliveries were taken up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn work_off(&self) -> Result<usize, Error> {
         let mut all = 0;
         loop {
@@ -98,6 +102,10 @@ impl Broker {
     }
 
     /// Works off the next few of a lane; how many were taken up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn work_off_lane(&self, lane: Lane) -> Result<usize, Error> {
         let now = self.clock.now();
         let limit = if lane == Lane::Jobs { BATCH } else { AT_ONCE };
@@ -280,6 +288,10 @@ impl Broker {
     }
 
     /// Forgets deliveries and jobs that are long over, and tells how many deliveries wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn tidy_webhooks(&self, lease: &Lease) -> Result<(), Error> {
         let now = self.clock.now();
         let before = now - KEPT;
