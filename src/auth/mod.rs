@@ -1,10 +1,10 @@
 //! Who is calling: OpenID Connect tokens become identities. Decides nothing about what a caller may do.
 
 mod fetch;
-mod keys;
+pub mod keys;
 pub mod login;
 mod provider;
-mod token;
+pub mod token;
 mod verifier;
 
 use std::sync::Arc;

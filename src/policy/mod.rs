@@ -9,10 +9,12 @@ mod labels;
 mod pattern;
 mod reader;
 pub mod rules;
+mod schema;
 mod targets;
 
 pub use compile::is_team_name;
 pub use decide::{Ask, Grant, Permit, Placed, Usage, consider, custom};
 pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};
+pub use schema::schema;
 pub use rules::{Defaults, Membership, Memberships, Rules, Team};
