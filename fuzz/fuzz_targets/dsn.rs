@@ -10,9 +10,10 @@ const PASSWORD: &str = "jX5vQ2wK";
 fuzz_target!(|text: &str| {
     play(text);
     if !text.contains(PASSWORD) {
+        let begins_or_follows = if text.contains('?') { '&' } else { '?' };
         for with_password in [
             format!("postgres://broker:{PASSWORD}@{text}"),
-            format!("postgres://broker@{text}&password={PASSWORD}"),
+            format!("postgres://broker@{text}{begins_or_follows}password={PASSWORD}"),
             format!("host=db user=broker password={PASSWORD} {text}"),
         ] {
             play(&with_password);

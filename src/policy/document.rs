@@ -36,12 +36,12 @@ pub struct Document {
 #[schemars(rename = "team")]
 pub struct TeamEntry {
     /// The team's name: 1 to 64 of A-Z a-z 0-9 . _ - and inner spaces. Two names differ in more than case.
-    #[schemars(regex(pattern = schema::TEAM_NAME), example = "ml")]
+    #[schemars(regex(pattern = schema::TEAM_NAME), example = &"ml")]
     pub name: String,
     /// What the team is for, for people: at most 4,000 bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 4_000), regex(pattern = schema::LINES), extend("default" = ""))]
-    #[schemars(example = "Trains models on machines with GPUs")]
+    #[schemars(example = &"Trains models on machines with GPUs")]
     pub description: String,
     /// Labels that every runner of the team gets, whether the request names them or not.
     #[serde(default)]
@@ -107,7 +107,7 @@ pub struct Member {
     /// The token's iss, compared to the last character. It must be among the broker's OIDC_ISSUER and
     /// OIDC_EXTRA_ISSUERS.
     #[schemars(length(min = 1), regex(pattern = schema::LINE))]
-    #[schemars(example = "https://token.actions.githubusercontent.com")]
+    #[schemars(example = &"https://token.actions.githubusercontent.com")]
     pub issuer: String,
     /// Claims that the token must have, all of them; at least one. A key is a claim's name or, if it begins with /, a
     /// JSON Pointer (RFC 6901) into the token. Its value is a regular expression (Rust's syntax) for the claim's
