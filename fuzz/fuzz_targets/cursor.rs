@@ -28,7 +28,10 @@ fuzz_target!(|query: &str| {
             assert_eq!(time(&at.to_rfc3339()), Ok(*at));
         }
         if let Some(cursor) = cursor {
-            assert_eq!(audit(&page(&cursor.to_string(), limit)).map(|(_, again, _)| again), Some(Some(cursor)));
+            assert_eq!(
+                audit(&page(&cursor.to_string(), limit)).map(|(_, again, _)| again),
+                Some(Some(cursor))
+            );
         }
     }
     if let Some((_, Some(cursor), limit)) = jobs(query) {

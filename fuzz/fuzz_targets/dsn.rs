@@ -8,8 +8,9 @@ use runner_broker::store::DatabaseUrl;
 const PASSWORD: &str = "jX5vQ2wK";
 
 fuzz_target!(|text: &str| {
-    play(text);
+    // Here it would be no password.
     if !text.contains(PASSWORD) {
+        play(text);
         let begins_or_follows = if text.contains('?') { '&' } else { '?' };
         for with_password in [
             format!("postgres://broker:{PASSWORD}@{text}"),

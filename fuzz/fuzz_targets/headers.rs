@@ -50,7 +50,8 @@ fuzz_target!(|input: &[u8]| {
 fn forwarded(value: &HeaderValue) {
     let from = |peer: &str, value: &HeaderValue| {
         let peer = SocketAddr::new(peer.parse().expect("an address"), 9);
-        let request = TestRequest::default().peer_addr(peer).insert_header(("x-forwarded-for", value.clone()));
+        let request =
+            TestRequest::default().peer_addr(peer).insert_header(("x-forwarded-for", value.clone()));
         address(&request.to_http_request(), &PROXIES)
     };
     let outside: IpAddr = OUTSIDE.parse().expect("an address");

@@ -30,7 +30,8 @@ fn play(text: &str) {
     assert!(!who.display_name.chars().any(char::is_control), "{:?}", who.display_name);
     if fits.is_ok() {
         assert!(!who.subject.is_empty() && !who.subject.chars().any(char::is_control), "{:?}", who.subject);
-        let much_later = chrono::DateTime::from_timestamp(8_000_000_000_000, 0).expect("a time that chrono knows");
+        let much_later =
+            chrono::DateTime::from_timestamp(8_000_000_000_000, 0).expect("a time that chrono knows");
         let exp = token.claims["exp"].as_f64().expect("a token without exp is refused");
         assert_eq!(token.check("runner-broker", much_later, 0.0).is_ok(), exp > 8e12, "tokens expire");
         assert!(token.check("another service", now, 60.0).is_err() || text_names(&token, "another service"));

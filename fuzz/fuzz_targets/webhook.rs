@@ -14,7 +14,8 @@ use serde_json::Value;
 
 const EVENTS: [&str; 5] = ["workflow_job", "installation", "installation_repositories", "ping", "star"];
 
-static KEY: LazyLock<WebhookKey> = LazyLock::new(|| WebhookKey::new(&SecretString::from("a webhook's secret")));
+static KEY: LazyLock<WebhookKey> =
+    LazyLock::new(|| WebhookKey::new(&SecretString::from("a webhook's secret")));
 static MADE_APART: LazyLock<hmac::Key> =
     LazyLock::new(|| hmac::Key::new(hmac::HMAC_SHA256, b"a webhook's secret"));
 
@@ -37,9 +38,7 @@ fuzz_target!(|input: &[u8]| {
     if let Ok(known) = known {
         let kept = serde_json::to_string(&known).expect("it is kept as JSON");
         assert_eq!(serde_json::from_str::<Webhook>(&kept).expect("and read again"), known, "{kept}");
-        let Webhook::Unreadable { .. } = known else {
-            return assert_texts_fit(&serde_json::from_str(&kept).expect("the same JSON"));
-        };
+        assert_texts_fit(&serde_json::from_str(&kept).expect("the same JSON"));
     }
 });
 

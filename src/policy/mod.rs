@@ -16,5 +16,5 @@ pub use compile::is_team_name;
 pub use decide::{Ask, Grant, Permit, Placed, Usage, consider, custom};
 pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};
-pub use schema::schema;
 pub use rules::{Defaults, Membership, Memberships, Rules, Team};
+pub use schema::schema;

@@ -3,7 +3,7 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator, json_schema};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::document::Document;
 use crate::model::Method;
@@ -33,7 +33,23 @@ const CLAIM: &str = r"^([^/\u0000][^\u0000]*|(/([^~/\u0000]|~[01])*)+)$";
 pub fn schema() -> String {
     let mut schema = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>();
     schema.insert("$id".to_owned(), ID.into());
-    format!("{:#}\n", schema.to_value())
+    let mut schema = schema.to_value();
+    join_lines(&mut schema);
+    format!("{schema:#}\n")
+}
+
+/// A docstring's lines are those of the source; a description has none.
+fn join_lines(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(text)) = fields.get_mut("description") {
+                *text = text.replace('\n', " ");
+            }
+            fields.values_mut().for_each(join_lines);
+        }
+        Value::Array(items) => items.iter_mut().for_each(join_lines),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
 }
 
 pub(super) fn methods(_: &mut SchemaGenerator) -> Schema {
@@ -43,7 +59,8 @@ pub(super) fn methods(_: &mut SchemaGenerator) -> Schema {
 
 pub(super) fn groups(_: &mut SchemaGenerator) -> Schema {
     let id = json!({ "type": "integer", "minimum": 1, "description": "GitHub's id of the group" });
-    let name = json!({ "type": "string", "minLength": 1, "pattern": LINE, "description": "The group's name" });
+    let name =
+        json!({ "type": "string", "minLength": 1, "pattern": LINE, "description": "The group's name" });
     json_schema!({ "type": "array", "minItems": 1, "items": { "anyOf": [id, name] } })
 }
 

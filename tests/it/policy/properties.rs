@@ -266,7 +266,8 @@ pub fn document() -> impl Strategy<Value = Document> {
 pub fn plausible_document() -> impl Strategy<Value = Document> {
     let name = "[A-Za-z0-9._-]{1,3}( [A-Za-z0-9._-]{1,3}){0,2}|[a-z]{64}";
     let target = "[a-z0-9][A-Za-z0-9_-]{0,38}(/[A-Za-z0-9_*-][A-Za-z0-9._*-]{0,99})?";
-    let group = prop_oneof![(1..=i64::MAX).prop_map(GroupRef::Id), "[^\\p{C}\\s]\\PC{0,3}".prop_map(GroupRef::Name)];
+    let group =
+        prop_oneof![(1..=i64::MAX).prop_map(GroupRef::Id), "[^\\p{C}\\s]\\PC{0,3}".prop_map(GroupRef::Name)];
     let words = (name, "(\\PC|[\n\r\t]){0,20}", vec(label(), 0..3), vec(pattern(), 0..3));
     let rest = (
         vec(proptest::sample::select(Method::ALL.to_vec()), 1..3),
@@ -291,8 +292,14 @@ pub fn plausible_document() -> impl Strategy<Value = Document> {
             ..TeamEntry::named(name)
         }
     });
-    (option::of(team), vec(plausible_member(), 0..2), vec(plausible_member(), 0..2))
-        .prop_map(|(team, admin, auditor)| Document { team: team.into_iter().collect(), admin, auditor, ..Document::default() })
+    (option::of(team), vec(plausible_member(), 0..2), vec(plausible_member(), 0..2)).prop_map(
+        |(team, admin, auditor)| Document {
+            team: team.into_iter().collect(),
+            admin,
+            auditor,
+            ..Document::default()
+        },
+    )
 }
 
 fn plausible_member() -> impl Strategy<Value = Member> {

@@ -68,9 +68,11 @@ fn the_reader_and_the_schema_know_the_same_keys_and_miss_the_same() {
         assert_eq!(properties, known, "{head}");
         assert_eq!(table["additionalProperties"], false, "{head}");
     }
-    for (missing, toml) in
-        [("name", "[[team]]"), ("issuer", "[[admin]]\nclaims = { a = 'b' }"), ("claims", "[[admin]]\nissuer = 'i'")]
-    {
+    for (missing, toml) in [
+        ("name", "[[team]]"),
+        ("issuer", "[[admin]]\nclaims = { a = 'b' }"),
+        ("claims", "[[admin]]\nissuer = 'i'"),
+    ] {
         assert_eq!(faults(toml).lines().count(), 1, "{}", faults(toml));
         assert!(faults(toml).contains(&format!("{missing} is missing")), "{}", faults(toml));
         let objections = objections(toml).unwrap();
