@@ -10,6 +10,7 @@ mod pattern;
 mod reader;
 pub mod rules;
 mod schema;
+mod shapes;
 mod targets;
 
 pub use compile::is_team_name;
