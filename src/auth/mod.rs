@@ -3,10 +3,10 @@
 #![warn(missing_docs)]
 
 mod fetch;
-mod keys;
+pub mod keys;
 pub mod login;
 mod provider;
-mod token;
+pub mod token;
 mod verifier;
 
 use std::sync::Arc;

@@ -170,12 +170,13 @@ pub fn read(event: &str, body: &[u8]) -> Result<Webhook, serde_json::Error> {
         _ => serde_json::from_slice(body).map(|serde::de::IgnoredAny| Webhook::Unused),
     };
     match read {
-        Err(err) if err.is_data() => {
-            // The decoder stops at the first surprise; the rest may still be no JSON.
+        Err(err) => {
+            // The decoder stops at the first surprise, which may be JSON that is no text, such as half a surrogate
+            // pair; the rest may still be no JSON.
             serde_json::from_slice::<serde::de::IgnoredAny>(body)?;
             Ok(Webhook::Unreadable { why: err.to_string().chars().take(300).collect() })
         }
-        read => read,
+        Ok(read) => Ok(read),
     }
 }
 
@@ -229,7 +230,7 @@ impl JobEvent {
             action,
             id: job.id,
             run_id: job.run_id,
-            repository: self.repository.full_name,
+            repository: plain(self.repository.full_name),
             workflow: job.workflow_name.map(plain),
             name: plain(job.name),
             labels: job.labels.into_iter().map(plain).collect(),
@@ -268,7 +269,7 @@ impl InstallationEvent {
             return Webhook::Unused;
         }
         let InstallationBody { id, account } = self.installation;
-        Webhook::Installation(Installation { action: self.action, id, owner: account.login })
+        Webhook::Installation(Installation { action: self.action, id, owner: plain(account.login) })
     }
 }
 
@@ -287,11 +288,11 @@ impl RepositoriesEvent {
         if !["added", "removed"].contains(&self.action.as_str()) {
             return Webhook::Unused;
         }
-        let names = |named: Vec<Named>| named.into_iter().map(|named| named.full_name).collect();
+        let names = |named: Vec<Named>| named.into_iter().map(|named| plain(named.full_name)).collect();
         let InstallationBody { id, account } = self.installation;
         Webhook::Repositories(Repositories {
             id,
-            owner: account.login,
+            owner: plain(account.login),
             added: names(self.repositories_added),
             removed: names(self.repositories_removed),
         })
@@ -378,5 +379,34 @@ mod tests {
         assert!(matches!(read("workflow_job", br#"{"action": 7}"#).unwrap(), Webhook::Unreadable { .. }));
         assert_eq!(read("ping", b"{}").unwrap(), Webhook::Ping);
         assert_eq!(read("star", b"[]").unwrap(), Webhook::Unused);
+    }
+    #[test]
+    fn json_that_is_no_text_is_unreadable_and_not_a_failure() {
+        for body in [&br#""\ud800""#[..], br#"{"action": "\ud800", "installation": 1}"#, b"[1e999]"] {
+            let known = read("workflow_job", body).unwrap();
+            assert!(matches!(known, Webhook::Unreadable { .. }), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_that_is_kept_has_a_nul() {
+        let account = r#""installation": {"id": 1, "account": {"login": "o\u0000"}}"#;
+        let job = r#"{"id": 1, "run_id": 1, "name": "\u0000", "labels": ["\u0000"]}"#;
+        let name = r#"{"full_name": "o/r\u0000"}"#;
+        for (event, body) in [
+            (
+                "workflow_job",
+                format!(r#"{{"action": "queued", "workflow_job": {job}, "repository": {name}}}"#),
+            ),
+            ("installation", format!(r#"{{"action": "created", {account}}}"#)),
+            (
+                "installation_repositories",
+                format!(r#"{{"action": "added", {account}, "repositories_added": [{name}]}}"#),
+            ),
+        ] {
+            let known = read(event, body.as_bytes()).unwrap();
+            assert!(!matches!(known, Webhook::Unreadable { .. }), "{known:?}");
+            assert!(!serde_json::to_string(&known).unwrap().contains("u0000"), "{known:?}");
+        }
     }
 }

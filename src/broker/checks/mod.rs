@@ -213,7 +213,7 @@ impl Broker {
     /// What GitHub says, or said last if it takes too long now.
     async fn outside(self: &Arc<Self>) -> Option<Asked> {
         let now = self.clock.now();
-        let is_fresh = |asked: &Asked| (asked.at..asked.at + KEPT).contains(&now);
+        let is_fresh = |asked: &Asked| (asked.at..asked.at + MAX_AGE).contains(&now);
         let broker = self.clone();
         let fetch = || async move {
             let (tasks, runtime) = (broker.tasks.clone(), broker.runtime.clone());

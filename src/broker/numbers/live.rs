@@ -158,7 +158,7 @@ impl Broker {
                 let broker = broker.clone();
                 async move { broker.fresh_pulse().await }
             };
-            broker.to_the_end(work).await.map_err(Arc::new)
+            broker.run_detached(work).await.map_err(Arc::new)
         };
         self.pulse.get(younger_than(FRESH), fetch).await.map_err(Error::Shared)
     }

@@ -217,7 +217,7 @@ impl Broker {
             let now = broker.clock.now();
             broker.compute(key, &mut hours, now).await.map(Arc::new)
         };
-        self.to_the_end(work).await.map_err(Arc::new)
+        self.run_detached(work).await.map_err(Arc::new)
     }
 
     /// Counts what the next who asks would wait for: the last day, and one day more of the last month.
