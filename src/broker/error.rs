@@ -10,7 +10,7 @@ use crate::{github, store};
 pub enum Error {
     #[error("{0}")]
     Denied(#[source] Denial),
-    #[error("the team has used its provisions of this minute")]
+    #[error("the team has reached its limit of requests per minute")]
     TooManyRequests { until: DateTime<Utc> },
     #[error("too many attempts to sign in from your address; try again later")]
     TooManySignIns { until: DateTime<Utc> },
@@ -20,13 +20,13 @@ pub enum Error {
     RunnerNotFound(String),
     #[error("runner '{0}' is busy with a job")]
     RunnerBusy(String),
-    #[error("runner '{0}' is between two states at this moment; try again in some seconds")]
+    #[error("runner '{0}' is changing its state; try again in a few seconds")]
     RunnerInFlight(String),
     #[error("runner '{name}' is {status}: there is nothing to {verb}")]
     RunnerGone { name: String, status: &'static str, verb: &'static str },
     #[error("a JIT runner has no configuration to remove; delete it instead")]
     NoRemoveTokenForJit,
-    #[error("a request with this idempotency key is in flight")]
+    #[error("another request with this idempotency key is in progress")]
     KeyInProgress { until: DateTime<Utc> },
     #[error("the runner that this idempotency key was used for has started or is gone; use a new key")]
     KeySpent,
@@ -34,9 +34,9 @@ pub enum Error {
     KeyReused,
     #[error("there is no event {0}, or it is not one of yours")]
     EventNotFound(i64),
-    #[error("event {0} is not sealed yet; it will be in some seconds")]
+    #[error("event {0} is not sealed yet; try again in a few seconds")]
     EventNotSealed(i64),
-    #[error("nothing of the audit log is sealed yet")]
+    #[error("no events of the audit log are sealed yet")]
     NothingSealed,
     #[error("{0}")]
     NoSuchTree(String),
@@ -46,7 +46,7 @@ pub enum Error {
     IdentityDeactivated,
     #[error("there is no identity {0}")]
     IdentityNotFound(uuid::Uuid),
-    #[error("nobody can deactivate himself; another administrator can")]
+    #[error("you cannot deactivate yourself; ask another administrator")]
     OwnIdentity,
     #[error("there is no team '{0}'")]
     TeamNotFound(String),
@@ -58,20 +58,20 @@ pub enum Error {
     TeamDeactivated(String),
     #[error("there is no such member")]
     MemberNotFound,
-    #[error("send If-Match with the ETag of what you saw, so that nobody's change is overwritten unseen")]
+    #[error("send If-Match with the ETag that you last read, so that no other change is overwritten")]
     PreconditionRequired,
-    #[error("it has changed since you saw it: read it again")]
+    #[error("changed since you last read it: read it again")]
     PreconditionFailed,
-    #[error("POLICY_FILE manages the policy here: change that file")]
+    #[error("the policy is managed by POLICY_FILE: change that file")]
     PolicyIsOfFile,
-    #[error("nobody can take the role of an administrator from himself; another administrator can")]
+    #[error("you cannot remove your own administrator role; ask another administrator")]
     OwnRole,
     /// What the caller wants of the policy has faults.
-    #[error("not acceptable: {}", .0.iter().map(|fault| fault.what.as_str()).collect::<Vec<_>>().join("; "))]
+    #[error("invalid: {}", .0.iter().map(|fault| fault.what.as_str()).collect::<Vec<_>>().join("; "))]
     Faulty(Vec<Fault>),
-    #[error("the database did not take the result in time; the runner was taken off GitHub again")]
+    #[error("the database did not store the result in time; the runner was removed from GitHub")]
     TooLate,
-    #[error("GitHub did not answer whether it made the runner; what it made will be removed")]
+    #[error("GitHub did not confirm the runner; if it was created, it will be removed")]
     AnswerLost(#[source] github::Error),
     #[error("{0}")]
     GitHub(#[source] github::Error),

@@ -118,6 +118,21 @@ impl Broker {
         &self.clock
     }
 
+    /// Whether Postgres answers.
+    pub async fn ping(&self) -> Result<(), store::Error> {
+        self.store.ping().await
+    }
+
+    /// The connections to Postgres, in use and idle.
+    pub fn pool_status(&self) -> store::PoolStatus {
+        self.store.status()
+    }
+
+    /// Gives the current thread database connections of its own.
+    pub fn add_thread_connections(&self) -> Result<(), store::Error> {
+        self.store.own_connections()
+    }
+
     pub fn store(&self) -> &Store {
         &self.store
     }

@@ -14,7 +14,7 @@ use super::issuer::{self, Issuer};
 use super::postgres::{Options, Postgres};
 use crate::broker::policy::apply;
 use crate::cli::serve::{start, stop_on_signal};
-use crate::cli::{Done, Failure, with_causes};
+use crate::cli::{CommandResult, Failure, with_causes};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::policy::Document;
@@ -73,14 +73,14 @@ fn claim(text: &str) -> Result<(String, Value), String> {
 }
 
 impl Dev {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         match self.command {
             Some(Command::Token(token)) => token.print().await,
             None => self.serve().await,
         }
     }
 
-    async fn serve(self) -> Done {
+    async fn serve(self) -> CommandResult {
         let failed = |what: &str, err: &dyn std::error::Error| {
             Failure::Failed(format!("{what}: {}", with_causes(err)))
         };
@@ -153,7 +153,7 @@ impl Dev {
 }
 
 /// Keeps `dev` from putting its sample policy in force on a database that somebody works with.
-async fn refuse_other_peoples(store: &Store) -> Done {
+async fn refuse_other_peoples(store: &Store) -> CommandResult {
     if !store.pending_migrations().await?.is_empty() {
         return Ok(());
     }
@@ -336,7 +336,7 @@ Tokens for other people (team ml may have gpu; groups admins and auditors see ev
 }
 
 impl Token {
-    async fn print(self) -> Done {
+    async fn print(self) -> CommandResult {
         let url = format!("http://127.0.0.1:{}{}", self.port + 1, issuer::TOKEN);
         let claims: Map<String, Value> = self.claims.into_iter().collect();
         let asked = reqwest::Client::new()

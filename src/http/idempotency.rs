@@ -1,14 +1,15 @@
-//! The `Idempotency-Key` header, and the fingerprint of what it was sent for.
+//! The `Idempotency-Key` header, and the fingerprint of the request that it was sent with.
 
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 use utoipa::IntoParams;
 
+use super::api::request::{Canonical, canonical};
 use super::problem::{FieldError, Problem};
+use crate::model::{sha256, sha256_of_parts};
 use crate::store::idempotency::Key;
 
 /// The header of a provision.
@@ -22,19 +23,33 @@ pub struct IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// As a form of ours holds it.
+    /// The key in a form of the console.
     pub fn given(key: Option<&str>) -> IdempotencyKey {
         let fits = |key: &&str| (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
         IdempotencyKey { key: key.filter(fits).map(str::to_owned) }
     }
 
-    /// The key with the SHA-256 of what is asked, so that it cannot be used for something else.
-    pub fn for_request(self, method: &str, request: &impl Serialize) -> Option<Key> {
+    /// The key with the fingerprint of the request, so that it cannot be used for another one. `method` is the kind of
+    /// the request: equal bodies of different kinds are different requests.
+    pub fn for_request<R: Canonical>(self, method: &str, request: &R) -> Option<Key> {
         let key = self.key?;
-        let request = serde_json::to_string(request).unwrap_or_default();
-        let fingerprint = hex::encode(digest(&SHA256, format!("{method}\n{request}").as_bytes()));
-        Some(Key { key, fingerprint })
+        let fingerprint = fingerprint(method, &canonical(request));
+        let former_fingerprint = Some(former_fingerprint(method, request));
+        Some(Key { key, fingerprint, former_fingerprint })
     }
+}
+
+/// `v2:` and the SHA-256 of the kind and the canonical form of a request. A change of this form needs another version,
+/// and the former one has to be recognised for as long as keys are kept (24 hours).
+fn fingerprint(method: &str, canonical: &str) -> String {
+    format!("v2:{}", sha256_of_parts([method, canonical]))
+}
+
+/// The fingerprint without a version: the SHA-256 of all fields, defaults and nulls included. Replicas of 0.1 wrote it.
+/// It can go once no such replica has run for 24 hours, and with it `former_fingerprint` in the store.
+fn former_fingerprint(method: &str, request: &impl Serialize) -> String {
+    let request = serde_json::to_string(request).expect("a request has only texts, numbers and lists");
+    sha256(format!("{method}\n{request}"))
 }
 
 impl FromRequest for IdempotencyKey {
@@ -53,5 +68,76 @@ impl FromRequest for IdempotencyKey {
                 Err(Problem::invalid(vec![FieldError::new("Idempotency-Key", message)]))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::api::request::{ExplainRequest, JitRequest, ProvisionRequest};
+
+    fn of<R: Canonical>(method: &str, body: Value) -> Key {
+        let request: R = serde_json::from_value(body).unwrap();
+        IdempotencyKey::given(Some("k")).for_request(method, &request).unwrap()
+    }
+
+    #[test]
+    fn fingerprints_are_the_same_in_every_release() {
+        let jit =
+            of::<JitRequest>("jit", json!({ "runner_name": "ci-1", "labels": ["gpu"], "os": "windows" }));
+        let body = json!({ "runner_name_prefix": "vm", "ephemeral": false, "team": "ml" });
+        let token = of::<ProvisionRequest>("registration_token", body);
+        let console = of::<ExplainRequest>("console", json!({ "method": "jit", "runner_name": "ci-1" }));
+        assert_eq!(
+            [jit.fingerprint, token.fingerprint, console.fingerprint],
+            ["GOLDEN1", "GOLDEN2", "GOLDEN3",]
+        );
+    }
+
+    #[test]
+    fn former_fingerprints_are_those_of_release_0_1() {
+        let jit = of::<JitRequest>("jit", json!({ "runner_name": "ci-1", "labels": ["gpu"] }));
+        let all = r#"{"runner_name":"ci-1","runner_name_prefix":null,"labels":["gpu"],"runner_group_id":null,"runner_group":null,"team":null,"organization":null,"repository":null,"os":"linux","arch":"x64","work_folder":"_work"}"#;
+        assert_eq!(jit.former_fingerprint, Some(sha256(format!("jit\n{all}"))));
+    }
+
+    #[test]
+    fn a_default_that_is_given_is_the_same_request_as_one_that_is_left_out() {
+        let defaults = json!({
+            "runner_name": "ci-1", "runner_name_prefix": null, "labels": [], "runner_group_id": null,
+            "runner_group": null, "team": null, "organization": null, "repository": null, "os": "linux",
+            "arch": "x64", "work_folder": "_work",
+        });
+        let short = of::<JitRequest>("jit", json!({ "runner_name": "ci-1" }));
+        assert_eq!(of::<JitRequest>("jit", defaults.clone()).fingerprint, short.fingerprint);
+        let mut with_flags = defaults;
+        with_flags["ephemeral"] = true.into();
+        with_flags["disable_update"] = false.into();
+        let short = of::<ProvisionRequest>("registration_token", json!({ "runner_name": "ci-1" }));
+        assert_eq!(of::<ProvisionRequest>("registration_token", with_flags).fingerprint, short.fingerprint);
+    }
+
+    #[test]
+    fn different_requests_have_different_fingerprints() {
+        let bodies = [
+            json!({ "runner_name": "ci-1" }),
+            json!({ "runner_name": "ci-2" }),
+            json!({ "runner_name_prefix": "ci-1" }),
+            json!({ "runner_name": "ci-1", "labels": ["a"] }),
+            json!({ "runner_name": "ci-1", "labels": ["a", "b"] }),
+            json!({ "runner_name": "ci-1", "labels": ["a,b"] }),
+            json!({ "runner_name": "ci-1", "team": "a" }),
+            json!({ "runner_name": "ci-1", "os": "macos" }),
+        ];
+        let mut fingerprints: Vec<_> =
+            bodies.map(|body| of::<JitRequest>("jit", body).fingerprint).into_iter().collect();
+        fingerprints
+            .push(of::<ProvisionRequest>("registration_token", json!({ "runner_name": "ci-1" })).fingerprint);
+        let count = fingerprints.len();
+        fingerprints.sort();
+        fingerprints.dedup();
+        assert_eq!(fingerprints.len(), count);
     }
 }
