@@ -64,9 +64,12 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// README.md, and all that lies in docs, deploy and examples.
+/// Documents at the top of the repository.
+pub const AT_THE_TOP: [&str; 3] = ["CONTRIBUTING.md", "README.md", "SECURITY.md"];
+
+/// Those at the top, and all in docs, deploy and examples.
 pub fn documents() -> Vec<Document> {
-    let mut paths = vec![root().join("README.md")];
+    let mut paths: Vec<PathBuf> = AT_THE_TOP.iter().map(|name| root().join(name)).collect();
     for folder in ["docs", "deploy", "examples"] {
         collect(&root().join(folder), &mut paths);
     }

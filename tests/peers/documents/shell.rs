@@ -125,6 +125,7 @@ impl Shell {
         let mut environment: Vec<_> = given.map(|(name, value)| (text(name), text(value))).collect();
         environment.push(("TOKEN".into(), token));
         environment.push(("OWNER_URL".into(), site.database_url().to_owned()));
+        environment.push(("SUPERUSER_URL".into(), site.database_url().to_owned()));
         let restored = format!("broker_restored_{}", std::process::id());
         let mut url = url::Url::parse(site.database_url()).expect("a URL");
         url.set_path(&restored);

@@ -22,26 +22,21 @@ const CODES: [&str; 5] = [
 ];
 const EVENTS: &str = include_str!("../../../../src/broker/events.rs");
 
-/// What other programs call their variables and codes.
-const OTHERS: [&str; 18] = [
+/// Other programs' variables, those of tests and examples, and constants of the sources.
+const OTHERS: [&str; 13] = [
     "ACTIONS_RUNNER_INPUT_JITCONFIG",
-    "BENCH_CONNECTIONS",
+    "APPEND_ONLY",
     "BENCH_FSYNC",
     "BENCH_SECONDS",
-    "CI_JOB_ID",
-    "CLIENT_ID",
-    "DATABASE_LISTEN_URL",
-    "MODEL_SEED",
-    "MODEL_SEQUENCES",
+    "CONSOLE_IMAGES",
     "NO_COLOR",
     "OWNER_URL",
+    "READ_ONLY",
     "REQUIRE_PEERS",
     "RESTORED_URL",
-    "RUNNER_MANUALLY_TRAP_SIG",
-    "RUNNER_TRACKING_ID",
-    "SCALE_INDEX_COSTS",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
+    "SUPERUSER_URL",
 ];
 
 fn first_words(path: &str, heading: &str) -> Vec<String> {
