@@ -1,13 +1,12 @@
 //! The bodies that ask for a runner: JSON, parsed into an [`Ask`] with every fault reported at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::http::command::survives_windows;
+use crate::http::idempotency::Canonical;
 use crate::http::problem::{FieldError, Problem};
 use crate::model::{Arch, GroupRef, Label, Method, NameAsk, Os, Target};
 use crate::policy::Ask;
@@ -134,12 +133,6 @@ impl ExplainRequest {
     }
 }
 
-/// A request whose canonical form an idempotency key stands for.
-pub trait Canonical: Serialize + DeserializeOwned {
-    /// The fields without a default.
-    const REQUIRED: &'static [&'static str];
-}
-
 impl Canonical for JitRequest {
     const REQUIRED: &'static [&'static str] = &[];
 }
@@ -150,28 +143,6 @@ impl Canonical for ProvisionRequest {
 
 impl Canonical for ExplainRequest {
     const REQUIRED: &'static [&'static str] = &["method"];
-}
-
-/// The fields that differ from their defaults, as JSON in the order of their names. A field that a later release adds
-/// with a default changes nothing for the requests of before.
-pub fn canonical<R: Canonical>(request: &R) -> String {
-    let fields = fields(request);
-    let required: BTreeMap<_, _> =
-        fields.iter().filter(|(name, _)| R::REQUIRED.contains(&name.as_str())).collect();
-    let smallest = serde_json::to_value(&required).and_then(serde_json::from_value::<R>);
-    let defaults = self::fields(&smallest.expect("every field that is not required has a default"));
-    let given: BTreeMap<_, _> = fields
-        .iter()
-        .filter(|(name, value)| required.contains_key(name) || defaults.get(*name) != Some(*value))
-        .collect();
-    serde_json::to_string(&given).expect("a map of texts to JSON is JSON")
-}
-
-fn fields(request: &impl Serialize) -> serde_json::Map<String, Value> {
-    match serde_json::to_value(request) {
-        Ok(Value::Object(fields)) => fields,
-        other => unreachable!("a request is an object of texts, numbers and lists, not {other:?}"),
-    }
 }
 
 /// The fields that all requests have.

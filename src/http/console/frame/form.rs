@@ -16,6 +16,7 @@ use super::session::SignedIn;
 use crate::broker::people::sessions::Session;
 use crate::http::State;
 use crate::http::problem::{FieldError, Problem};
+use crate::model::Comment;
 
 /// The most runners that a form may select; a page of the list has no more.
 const MAX_SELECTED: usize = 200;
@@ -59,6 +60,12 @@ impl Fields {
         let filled: Vec<_> = self.0.iter().filter(|(_, value)| !value.trim().is_empty()).collect();
         let query = serde_urlencoded::to_string(filled).map_err(|err| unreadable("query", &err))?;
         serde_urlencoded::from_str(&query).map_err(|err| unreadable("query", &err))
+    }
+
+    /// The comment for the audit log, which is required.
+    pub fn comment(&self) -> Result<Comment, Problem> {
+        let text = self.get("comment").unwrap_or_default();
+        text.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))
     }
 
     /// The ids of the selected runners.

@@ -16,8 +16,7 @@ use crate::http::console::frame::form::{Fields, PageQuery, SubmittedForm};
 use crate::http::console::frame::page::{Page, PageError, see_other};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::{access, layout, ui};
-use crate::http::problem::{FieldError, Problem};
-use crate::model::Comment;
+use crate::http::problem::Problem;
 use crate::store::identities::Identity;
 
 const PATH: &str = "/identities";
@@ -138,7 +137,7 @@ pub async fn change(
     access::admin(&state, &session)?;
     let (id, verb) = path.into_inner();
     let identity = state.broker.identity(known(&id)?).await?;
-    let comment = match comment(&fields) {
+    let comment = match fields.comment() {
         Ok(comment) => comment,
         Err(problem) => {
             let form = Form { fields: &fields, problem: Some(&problem) };
@@ -153,12 +152,6 @@ pub async fn change(
     };
     let query = serde_urlencoded::to_string([("q", identity.subject)]).unwrap_or_default();
     Ok(see_other(&format!("{PATH}?{query}")))
-}
-
-/// The comment, which is required.
-pub fn comment(fields: &Fields) -> Result<Comment, Problem> {
-    let text = fields.get("comment").unwrap_or_default();
-    text.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))
 }
 
 /// A text that is not an id is the id of nobody: 404.

@@ -18,7 +18,6 @@ use crate::http::console::frame::page::{Page, PageError, see_other};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::ui::{self, Notice};
 use crate::http::console::frame::{access, layout};
-use crate::http::console::people::identities;
 use crate::http::problem::Problem;
 use crate::policy::TeamEntry;
 
@@ -237,7 +236,7 @@ pub async fn change_state(
         let fields = fields.keep("comment");
         state_form(&session, &team, &verb, Form { fields: &fields, problem })
     };
-    let comment = match identities::comment(&fields) {
+    let comment = match fields.comment() {
         Ok(comment) => comment,
         Err(problem) => return refused(problem, shown),
     };
