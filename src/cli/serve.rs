@@ -23,7 +23,7 @@ use crate::policy::Defaults;
 use crate::seal::key::SigningKey;
 use crate::store::service_role::Setup;
 use crate::store::{self, Store};
-use crate::{background, broker, http, telemetry};
+use crate::{background, http, telemetry};
 
 /// How long `serve` and `migrate` wait for a Postgres that is still starting.
 const DATABASE_TIMEOUT: Duration = Duration::from_secs(30);
