@@ -5,7 +5,8 @@ use std::path::Path;
 use super::{CommandResult, Failure};
 use crate::broker;
 use crate::broker::Broker;
-use crate::broker::policy::apply::{self, Applied};
+use crate::broker::policy::apply::Applied;
+use crate::broker::policy::refresh;
 use crate::policy::{Defaults, Document};
 
 /// The document in `POLICY_FILE`.
@@ -19,7 +20,7 @@ impl PolicyFile<'_> {
     pub fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
         let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
         let (document, _) =
-            Document::read(&text, defaults).map_err(|faults| faulty(path, &apply::listed(&faults)))?;
+            Document::read(&text, defaults).map_err(|faults| faulty(path, &refresh::listed(&faults)))?;
         Ok(PolicyFile { path, document })
     }
 
