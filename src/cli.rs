@@ -1,9 +1,10 @@
-//! The commands: each reads its part of the configuration, calls one verb of the broker's, and prints.
+//! The commands: each reads its part of the configuration, calls the broker, and prints the result.
 
 mod audit;
 mod audit_verify;
 mod doctor;
 mod policy;
+mod policy_file;
 mod reload;
 mod request;
 mod runners;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use crate::config::Faults;
+use crate::model::with_causes;
 use crate::{broker, store};
 
 /// What the broker does on the command line.
@@ -22,7 +24,7 @@ pub enum Command {
     /// Serve the API
     #[command(after_help = "Example:\n  runner-broker migrate && runner-broker serve")]
     Serve,
-    /// Bring the database's schema up to date
+    /// Update the schema of the database
     #[command(
         visible_alias = "init-db",
         after_help = "Examples:\n  DATABASE_URL=postgres://… runner-broker migrate\n  DATABASE_URL=postgres://owner@… runner-broker migrate --service-role broker"
@@ -31,7 +33,7 @@ pub enum Command {
     /// List runners, newest first
     #[command(after_help = "Example:\n  runner-broker list-runners --status active --team ml")]
     ListRunners(runners::List),
-    /// Remove runners that have been offline for long
+    /// Remove runners that have been offline for a long time
     #[command(after_help = "Example:\n  runner-broker cleanup-stale-runners --hours 24 --dry-run")]
     CleanupStaleRunners(runners::Cleanup),
     /// Write the audit log to a file
@@ -39,12 +41,12 @@ pub enum Command {
         after_help = "Example:\n  runner-broker export-audit-log --since 2026-01-01 --output audit.json"
     )]
     ExportAuditLog(audit::Export),
-    /// Check that the audit log is what was sealed
+    /// Verify that the audit log was not changed since it was sealed
     #[command(
-        after_help = "Examples:\n  runner-broker verify-audit-log --key audit.vkey --previous yesterday.txt\n  runner-broker verify-audit-log --file audit.jsonl --checkpoint checkpoint.txt --key audit.vkey\n\nExit code 1: it is not. Writes nothing."
+        after_help = "Examples:\n  runner-broker verify-audit-log --key audit.vkey --previous yesterday.txt\n  runner-broker verify-audit-log --file audit.jsonl --checkpoint checkpoint.txt --key audit.vkey\n\nExit code 1: the verification failed. Changes nothing."
     )]
     VerifyAuditLog(audit_verify::Verify),
-    /// Make or show the key that signs the audit log's checkpoints
+    /// Generate or show the key that signs the checkpoints of the audit log
     #[command(
         subcommand,
         after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey"
@@ -53,12 +55,12 @@ pub enum Command {
     /// Check, apply or show the policy, or print its JSON Schema
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Policy(policy::Policy),
-    /// Check all that the broker needs, and say what to do about what is wrong
+    /// Check everything that the broker needs, with advice for every fault
     #[command(
-        after_help = "Examples:\n  runner-broker doctor\n  runner-broker doctor --json | jq '.checks[] | select(.state == \"fault\")'\n\nAsks Postgres, the identity providers and GitHub; changes nothing, and needs no serve that runs. Exit code 1: something does not work; 2: the configuration is wrong."
+        after_help = "Examples:\n  runner-broker doctor\n  runner-broker doctor --json | jq '.checks[] | select(.state == \"fault\")'\n\nConnects to Postgres, the identity providers and GitHub, and changes nothing; serve need not run. Exit code 1: a check failed; 2: the configuration is invalid."
     )]
     Doctor(doctor::Doctor),
-    /// Ask a broker for a runner, with a token that is found here, and start it: for scripts and CI
+    /// Request a runner from a broker and start it, for scripts and CI; finds a token by itself
     #[command(subcommand, after_help = request::HELP)]
     Request(Box<request::Request>),
     /// Print the OpenAPI document
@@ -66,14 +68,14 @@ pub enum Command {
     Openapi,
 }
 
-/// Why a command did not do what it should; the exit code follows from it.
+/// Why a command failed, with its exit code.
 #[derive(Debug)]
 pub enum Failure {
-    /// 2: called or configured wrongly.
+    /// Exit code 2: a wrong command line or configuration.
     Usage(String),
-    /// 1: tried, and failed.
+    /// Exit code 1: the command failed.
     Failed(String),
-    /// What was run here ended with this; there is nothing to add.
+    /// The exit code of the program that was run; no message.
     Exit(u8),
 }
 
@@ -101,25 +103,12 @@ impl From<broker::Error> for Failure {
     }
 }
 
-/// An error with its causes, none of them twice.
-pub fn with_causes(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-pub type Done = Result<(), Failure>;
+/// The result of a command.
+pub type CommandResult = Result<(), Failure>;
 
 impl Command {
     /// Runs this command.
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         match self {
             Command::Serve => serve::serve().await,
             Command::Migrate(migrate) => migrate.run().await,
@@ -135,17 +124,16 @@ impl Command {
         }
     }
 
-    /// Whether this command wants the broker's configuration, of which `.env` in the working folder is a part.
-    /// Who asks for a runner may stand in a checkout of somebody else's, where that file is his, and could name
-    /// another broker to send the token to.
+    /// Whether this command reads `.env` in the working folder, which is part of the configuration of a broker. `request`
+    /// does not: it may run in a checkout of somebody else, whose `.env` could name another broker to send the token to.
     pub fn reads_env_file(&self) -> bool {
         !matches!(self, Command::Request(_))
     }
 }
 
-/// The exit code of what was done, with the reason on standard error.
-pub fn exit_code(done: Done) -> ExitCode {
-    match done {
+/// The exit code of a result; the reason of a failure goes to standard error.
+pub fn exit_code(result: CommandResult) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(why)) => {
             eprintln!("runner-broker: {why}");
@@ -159,13 +147,13 @@ pub fn exit_code(done: Done) -> ExitCode {
     }
 }
 
-fn print_openapi() -> Done {
+fn print_openapi() -> CommandResult {
     let text = crate::http::openapi().to_pretty_json().map_err(|err| Failure::Failed(err.to_string()))?;
     print(&format!("{text}\n"))
 }
 
-/// Prints to standard output; a reader that has gone (`… | head`) is no failure.
-fn print(text: &str) -> Done {
+/// Prints to standard output. A closed pipe (`… | head`) is not a failure.
+fn print(text: &str) -> CommandResult {
     use std::io::Write;
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(err) if err.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Failed(err.to_string())),

@@ -43,7 +43,7 @@ fn main() -> ExitCode {
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => exit_code(runtime.block_on(run(command))),
         Err(err) => {
-            eprintln!("runner-broker: no threads: {err}");
+            eprintln!("runner-broker: cannot start threads: {err}");
             ExitCode::FAILURE
         }
     }
@@ -59,7 +59,7 @@ impl Command {
     }
 }
 
-async fn run(command: Command) -> cli::Done {
+async fn run(command: Command) -> cli::CommandResult {
     match command {
         Command::Broker(command) => command.run().await,
         #[cfg(feature = "dev")]
@@ -67,12 +67,12 @@ async fn run(command: Command) -> cli::Done {
     }
 }
 
-/// What is wrong with `.env`. The line may hold a secret, so only the variable's name is shown.
+/// The fault of `.env`. The line may hold a secret, so only the name of the variable is shown.
 fn without_value(err: &dotenvy::Error) -> String {
     match err {
         dotenvy::Error::LineParse(line, at) => {
             let name = line.split_once('=').map_or("a line without '='", |(name, _)| name.trim());
-            format!("{name}: cannot be read at character {at}; put a value with blanks or # into quotes")
+            format!("{name}: syntax error at character {at}; quote a value that has blanks or #")
         }
         err => err.to_string(),
     }

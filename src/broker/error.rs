@@ -15,7 +15,7 @@ pub enum Error {
     #[error("{0}")]
     Denied(#[source] Denial),
     /// The team's requests per minute are used up, until then.
-    #[error("the team has used its requests for this minute")]
+    #[error("the team has reached its limit of requests per minute")]
     TooManyRequests {
         /// When to try again.
         until: DateTime<Utc>,
@@ -52,7 +52,7 @@ pub enum Error {
     #[error("a JIT runner has no configuration to remove; delete it instead")]
     NoRemoveTokenForJit,
     /// Another request with the same idempotency key has not ended.
-    #[error("a request with this idempotency key is in flight")]
+    #[error("another request with this idempotency key is in progress")]
     KeyInProgress {
         /// When to try again.
         until: DateTime<Utc>,
@@ -103,10 +103,10 @@ pub enum Error {
     #[error("there is no such member")]
     MemberNotFound,
     /// The request has no `If-Match`.
-    #[error("send If-Match with the ETag that you read, so that no other change is overwritten")]
+    #[error("send If-Match with the ETag that you last read, so that no other change is overwritten")]
     PreconditionRequired,
     /// The version of `If-Match` is not the current one.
-    #[error("it has changed since you read it: read it again")]
+    #[error("changed since you last read it: read it again")]
     PreconditionFailed,
     /// `POLICY_FILE` manages the policy, administrators do not.
     #[error("the policy is managed by POLICY_FILE: change that file")]
@@ -118,7 +118,7 @@ pub enum Error {
     #[error("invalid: {}", .0.iter().map(|fault| fault.what.as_str()).collect::<Vec<_>>().join("; "))]
     Faulty(Vec<Fault>),
     /// Postgres did not store the result before another replica gave the row up.
-    #[error("the database did not store the result in time; the runner was removed from GitHub again")]
+    #[error("the database did not store the result in time; the runner was removed from GitHub")]
     TooLate,
     /// GitHub may have created the runner, its answer did not arrive.
     #[error("GitHub did not answer whether it created the runner; if it did, the runner will be removed")]

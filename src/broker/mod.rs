@@ -57,7 +57,7 @@ use crate::github::{Deadline, GitHub};
 use crate::model::Target;
 use crate::policy::{Defaults, Rules};
 use crate::seal::key::SigningKey;
-use crate::store::Store;
+use crate::store::{self, Store};
 
 /// The policy as this replica knows it. Never older than `POLICY_REFRESH`.
 struct Policy {
@@ -136,6 +136,21 @@ impl Broker {
     /// The clock by which everything here happens.
     pub fn clock(&self) -> &Clock {
         &self.clock
+    }
+
+    /// Whether Postgres answers.
+    pub async fn ping(&self) -> Result<(), store::Error> {
+        self.store.ping().await
+    }
+
+    /// The connections to Postgres, in use and idle.
+    pub fn pool_status(&self) -> store::PoolStatus {
+        self.store.status()
+    }
+
+    /// Gives the current thread database connections of its own.
+    pub fn add_thread_connections(&self) -> Result<(), store::Error> {
+        self.store.own_connections()
     }
 
     /// The database.

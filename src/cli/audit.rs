@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::runners::progress;
 use super::serve::existing;
-use super::{Done, Failure, print};
+use super::{CommandResult, Failure, print};
 use crate::broker::audit::csv::{csv_header, csv_rows};
 use crate::broker::audit::export;
 use crate::config;
@@ -27,10 +27,10 @@ enum Format {
 
 #[derive(Args)]
 pub struct Export {
-    /// A date or a time (RFC 3339); from then on
+    /// The first date or time (RFC 3339)
     #[arg(long, value_parser = crate::http::time)]
     since: DateTime<Utc>,
-    /// A date or a time (RFC 3339); before then
+    /// The end: events before this date or time (RFC 3339)
     #[arg(long, value_parser = crate::http::time)]
     until: Option<DateTime<Utc>>,
     #[arg(long, value_enum, default_value = "json")]
@@ -38,16 +38,16 @@ pub struct Export {
     /// The file to write
     #[arg(long)]
     output: PathBuf,
-    /// Write the checkpoint that the export goes with to this file
+    /// Write the checkpoint of the export to this file
     #[arg(long)]
     checkpoint: Option<PathBuf>,
 }
 
 impl Export {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         let store = existing(&config::database_url()?, 1).await?;
         let failed = |err: std::io::Error| Failure::Failed(format!("{}: {err}", self.output.display()));
-        // Under another name until it is whole: half an export must not look like one.
+        // Under another name until it is complete, so that a partial export is not taken for one.
         let mut partial = self.output.clone().into_os_string();
         partial.push(".partial");
         let file = File::create(&partial).map_err(failed)?;
@@ -61,13 +61,13 @@ impl Export {
         .await?;
         bar.finish_and_clear();
         let count = writer.count;
-        let whole = written
+        let finished = written
             .and_then(|seal| {
                 self.write_checkpoint(seal.as_ref())?;
                 writer.finish(seal)
             })
             .and_then(|()| rename(&partial, &self.output));
-        if let Err(err) = whole {
+        if let Err(err) = finished {
             let _ = std::fs::remove_file(&partial);
             return Err(failed(err));
         }
@@ -80,7 +80,7 @@ impl Export {
         match (&self.checkpoint, seal) {
             (None, _) => Ok(()),
             (Some(path), Some(seal)) => std::fs::write(path, &seal.checkpoint),
-            (Some(_), None) => Err(std::io::Error::other("nothing of the audit log is sealed yet")),
+            (Some(_), None) => Err(std::io::Error::other("no events of the audit log are sealed yet")),
         }
     }
 }
@@ -90,21 +90,21 @@ struct Writer {
     format: Format,
     out: BufWriter<File>,
     count: u64,
-    begun: bool,
+    has_entries: bool,
 }
 
 impl Writer {
     fn new(format: Format, out: BufWriter<File>) -> Writer {
-        Writer { format, out, count: 0, begun: false }
+        Writer { format, out, count: 0, has_entries: false }
     }
 
-    /// JSON as `line` has it: what the API shows and what its hash needs.
+    /// Writes an event; `line` is its JSON, with the fields that its hash needs.
     fn event(&mut self, event: &Event, line: &str) -> std::io::Result<()> {
         self.count += 1;
         match self.format {
             Format::Jsonl | Format::Json => self.entry(line),
             Format::Csv => {
-                if !std::mem::replace(&mut self.begun, true) {
+                if !std::mem::replace(&mut self.has_entries, true) {
                     csv_header(&mut self.out)?;
                 }
                 csv_rows(&mut self.out, [event])
@@ -113,7 +113,7 @@ impl Writer {
     }
 
     fn entry(&mut self, line: &str) -> std::io::Result<()> {
-        let first = !std::mem::replace(&mut self.begun, true);
+        let first = !std::mem::replace(&mut self.has_entries, true);
         match self.format {
             Format::Json => write!(self.out, "{}{line}", if first { "[\n" } else { ",\n" }),
             _ => writeln!(self.out, "{line}"),
@@ -126,7 +126,7 @@ impl Writer {
             self.entry(&line)?;
         }
         match self.format {
-            Format::Json if !self.begun => writeln!(self.out, "[]")?,
+            Format::Json if !self.has_entries => writeln!(self.out, "[]")?,
             Format::Json => writeln!(self.out, "\n]")?,
             Format::Csv if self.count == 0 => csv_header(&mut self.out)?,
             Format::Csv | Format::Jsonl => {}

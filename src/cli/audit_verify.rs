@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::runners::progress;
 use super::serve::existing;
-use super::{Done, Failure, print};
+use super::{CommandResult, Failure, print};
 use crate::broker::audit::verify::{self, Against};
 use crate::config;
 use crate::seal::check::Outcome;
@@ -22,22 +22,22 @@ pub struct Verify {
     /// An export (json or jsonl) to check instead of the database
     #[arg(long, requires = "checkpoint")]
     file: Option<PathBuf>,
-    /// A checkpoint that the log has to agree with
+    /// A checkpoint that the log must match
     #[arg(long)]
     checkpoint: Option<PathBuf>,
-    /// An older checkpoint that the log has to continue
+    /// An older checkpoint that the log must continue
     #[arg(long)]
     previous: Option<PathBuf>,
-    /// The verifier's key that has to have signed the checkpoints
+    /// The verifier key that must have signed the checkpoints
     #[arg(long)]
     key: Option<PathBuf>,
 }
 
 impl Verify {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         let key = self.key.as_deref().map(verifier_key).transpose()?;
         if key.is_none() {
-            eprintln!("without --key nobody's signature is checked");
+            eprintln!("without --key no signature is verified");
         }
         let checkpoint = self.checkpoint.as_deref().map(|path| head(path, key.as_ref())).transpose()?;
         let previous = self.previous.as_deref().map(|path| head(path, key.as_ref())).transpose()?;
@@ -58,7 +58,7 @@ impl Verify {
                 outcome
             }
         };
-        tell(&outcome)
+        report(&outcome)
     }
 }
 
@@ -73,30 +73,45 @@ fn verify_file(file: &Path, checkpoint: Head, previous: Option<Head>) -> Result<
     })
 }
 
-fn tell(outcome: &Outcome) -> Done {
-    let mut text = format!("{} event(s) are what was sealed\n", outcome.sealed);
+fn report(outcome: &Outcome) -> CommandResult {
+    let mut text = format!("{}\n", counted(outcome.sealed, "event verified", "events verified"));
     if outcome.skipped > 0 {
-        text += &format!("{} sealed event(s) are outside of this file\n", outcome.skipped);
+        text += &format!(
+            "{}\n",
+            counted(
+                outcome.skipped,
+                "sealed event is not in this file",
+                "sealed events are not in this file"
+            )
+        );
     }
     if outcome.unsealed > 0 {
-        text += &format!("{} event(s) are not sealed yet\n", outcome.unsealed);
+        text += &format!(
+            "{}\n",
+            counted(outcome.unsealed, "event is not sealed yet", "events are not sealed yet")
+        );
     }
     print(&text)?;
-    let Some(first) = outcome.findings.first() else {
-        return match outcome.found {
-            0 => Ok(()),
-            found => Err(Failure::Failed(format!("the log is not what was sealed: {found} finding(s)"))),
-        };
-    };
-    let mut why = format!("the log is not what was sealed: {first}");
-    for further in &outcome.findings[1..] {
-        why += &format!("\n  {further}");
+    if outcome.found == 0 {
+        return Ok(());
+    }
+    let mut why = failed(outcome.found);
+    for finding in &outcome.findings {
+        why += &format!("\n  {finding}");
     }
     let shown = outcome.findings.len() as u64;
     if outcome.found > shown {
         why += &format!("\n  and {} more", outcome.found - shown);
     }
     Err(Failure::Failed(why))
+}
+
+fn failed(found: u64) -> String {
+    format!("verification FAILED: {}", counted(found, "problem", "problems"))
+}
+
+fn counted(count: u64, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
 }
 
 fn text_of(path: &Path) -> Result<String, Failure> {
@@ -107,7 +122,7 @@ fn verifier_key(path: &Path) -> Result<VerifierKey, Failure> {
     VerifierKey::parse(&text_of(path)?).map_err(|err| Failure::Usage(format!("{}: {err}", path.display())))
 }
 
-/// A checkpoint in a file; one that is not signed as it should be proves nothing.
+/// The checkpoint in a file; with a key, its signature is required.
 fn head(path: &Path, key: Option<&VerifierKey>) -> Result<Head, Failure> {
     note::read(&text_of(path)?, key).map_err(|err| {
         let why = format!("{}: {err}", path.display());
@@ -120,12 +135,12 @@ fn head(path: &Path, key: Option<&VerifierKey>) -> Result<Head, Failure> {
 
 #[derive(Subcommand)]
 pub enum AuditKey {
-    /// Make a key that signs the audit log's checkpoints
+    /// Generate a key that signs the checkpoints of the audit log
     #[command(
-        after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey\n\nauditors get audit.vkey; the service gets AUDIT_SIGNING_KEY_PATH=audit.key"
+        after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey\n\nGive audit.vkey to the auditors, and AUDIT_SIGNING_KEY_PATH=audit.key to the service."
     )]
     Generate(Generate),
-    /// Print the verifier's key of a private key
+    /// Print the verifier key of a private key
     #[command(after_help = "Example:\n  runner-broker audit-key show audit.key > audit.vkey")]
     Show {
         /// The private key (PKCS#8, PEM)
@@ -135,17 +150,17 @@ pub enum AuditKey {
 
 #[derive(Args)]
 pub struct Generate {
-    /// The file for the private key, which must not exist; it is for its owner's eyes only
+    /// The file for the private key, which must not exist yet; only its owner can read it
     #[arg(long)]
     output: PathBuf,
 }
 
 impl AuditKey {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         match self {
             AuditKey::Generate(Generate { output }) => {
                 let pem = SigningKey::generate().map_err(|err| Failure::Failed(err.to_string()))?;
-                write_privately(&output, &pem)
+                write_private_file(&output, &pem)
                     .map_err(|err| Failure::Failed(format!("{}: {err}", output.display())))?;
                 let key = SigningKey::from_pem(&pem).map_err(|err| Failure::Failed(err.to_string()))?;
                 print(&format!("{}\n", key.verifier_key()))
@@ -159,7 +174,7 @@ impl AuditKey {
     }
 }
 
-fn write_privately(path: &Path, text: &str) -> std::io::Result<()> {
+fn write_private_file(path: &Path, text: &str) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()

@@ -1,4 +1,4 @@
-//! `doctor`.
+//! `doctor`: checks everything that the broker needs.
 
 use std::io::IsTerminal;
 
@@ -6,17 +6,19 @@ use chrono::{DateTime, Utc};
 use clap::Args;
 use serde::Serialize;
 
-use super::serve::{self, PolicyFile};
-use super::{Done, Failure, print, with_causes};
+use super::policy_file::PolicyFile;
+use super::serve;
+use super::{CommandResult, Failure, print};
 use crate::auth::Verifier;
 use crate::broker::Broker;
 use crate::broker::checks::{self, Area, Check, Code, Health};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::model::with_causes;
 use crate::policy::Defaults;
 use crate::store::Store;
 
-/// `doctor` asks one thing after the other; some of them side by side.
+/// Some checks run side by side.
 const CONNECTIONS: usize = 4;
 
 #[derive(Args)]
@@ -27,7 +29,7 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         let clock = Clock::default();
         let checks = examine(&clock).await?;
         let report = match self.json {
@@ -46,7 +48,7 @@ impl Doctor {
     }
 }
 
-/// What `serve` would meet at its start, and everything else; in the order of the areas.
+/// All checks, in the order of their areas, with the faults that `serve` would report at its start.
 async fn examine(clock: &Clock) -> Result<Vec<Check>, Failure> {
     let (config, faults) = Config::from_env_with_faults();
     let mut checks: Vec<Check> =
@@ -65,8 +67,8 @@ async fn examine(clock: &Clock) -> Result<Vec<Check>, Failure> {
     let store = store.map_err(Failure::from);
 
     let is_meant_to_sign = signer.is_err();
-    let signer = kept(signer, &mut checks);
-    match (kept(github, &mut checks), kept(store, &mut checks)) {
+    let signer = or_check(signer, &mut checks);
+    match (or_check(github, &mut checks), or_check(store, &mut checks)) {
         (Some(github), Some(store)) => {
             let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock.clone());
             broker.show_config(&config);
@@ -77,7 +79,7 @@ async fn examine(clock: &Clock) -> Result<Vec<Check>, Failure> {
         }
         _ => checks.extend(checks::without_broker(&config, &verifier, clock).await),
     }
-    // A file that cannot be read was told of as its variable.
+    // An unreadable file is reported under its variable already.
     if wrong("HTTPS_") {
         checks.retain(|check| check.area != Area::Certificate);
     }
@@ -87,15 +89,15 @@ async fn examine(clock: &Clock) -> Result<Vec<Check>, Failure> {
     Ok(checks)
 }
 
-/// What was made; what was not is a check.
-fn kept<T>(made: Result<Option<T>, Failure>, checks: &mut Vec<Check>) -> Option<T> {
-    made.unwrap_or_else(|failure| {
+/// The value, or a check that says why there is none.
+fn or_check<T>(result: Result<Option<T>, Failure>, checks: &mut Vec<Check>) -> Option<T> {
+    result.unwrap_or_else(|failure| {
         checks.push(of_configuration(failure));
         None
     })
 }
 
-/// `VARIABLE: what is wrong`, as a check.
+/// The check for a message like `VARIABLE: reason`.
 fn of_configuration(failure: Failure) -> Check {
     let why = match failure {
         Failure::Usage(why) | Failure::Failed(why) => why,
@@ -148,12 +150,12 @@ fn json(checks: &[Check], checked_at: DateTime<Utc>) -> Result<String, Failure> 
     Ok(text + "\n")
 }
 
-/// The widest name that others are put in line with.
-const WIDEST: usize = 32;
+/// The widest name that the column of details is aligned to.
+const MAX_WIDTH: usize = 32;
 
-/// For people: a heading for each area, a line for each check, what to do beneath it, and a sum.
+/// The report for people: a heading per area, a line per check with the advice below it, and the totals.
 fn text(checks: &[Check], colourful: bool) -> String {
-    let width = checks.iter().map(|check| check.what.chars().count()).filter(|width| *width <= WIDEST);
+    let width = checks.iter().map(|check| check.what.chars().count()).filter(|width| *width <= MAX_WIDTH);
     let width = width.max().unwrap_or(0);
     let mut text = String::new();
     let mut area = None;
@@ -182,7 +184,7 @@ fn coloured(state: Health, text: &str) -> String {
     format!("\x1b[{colour}m{text}\x1b[0m")
 }
 
-/// Others' words must not move the cursor.
+/// Texts of others must not move the cursor.
 fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

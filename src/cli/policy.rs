@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 
 use super::serve::existing;
-use super::{Done, Failure, print};
+use super::{CommandResult, Failure, print};
 use crate::broker::policy::apply::{self, Applied};
 use crate::broker::policy::refresh;
 use crate::clock::Clock;
@@ -14,18 +14,18 @@ use crate::policy::{self, Defaults, Document};
 
 #[derive(Subcommand)]
 pub enum Policy {
-    /// Say everything that is wrong with a document; needs no database
+    /// Report every fault of a document; needs no database
     #[command(after_help = "Example:\n  runner-broker policy check policy.toml")]
     Check { file: PathBuf },
-    /// Put a document in force
+    /// Apply a document
     #[command(after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Apply {
         file: PathBuf,
-        /// Only say what would change
+        /// Only print what would change
         #[arg(long)]
         dry_run: bool,
     },
-    /// Print the policy in force, as the document that `apply` takes
+    /// Print the current policy as a document for `apply`
     #[command(after_help = "Example:\n  runner-broker policy show > policy.toml")]
     Show,
     /// Print the JSON Schema of the document, for editors; needs no database
@@ -34,14 +34,14 @@ pub enum Policy {
 }
 
 impl Policy {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         match self {
             Policy::Check { file } => {
                 let document = read(&file)?;
                 let rules: usize = document.team.iter().map(|team| team.member.len()).sum();
                 let roles = document.admin.len() + document.auditor.len();
                 print(&format!(
-                    "{}: fine ({} team(s), {rules} member rule(s), {roles} role rule(s))\n",
+                    "{}: valid ({} team(s), {rules} member rule(s), {roles} role rule(s))\n",
                     file.display(),
                     document.team.len()
                 ))
@@ -56,7 +56,7 @@ impl Policy {
     }
 }
 
-async fn apply(file: &std::path::Path, dry_run: bool) -> Done {
+async fn apply(file: &std::path::Path, dry_run: bool) -> CommandResult {
     let document = read(file)?;
     let store = existing(&config::database_url()?, 1).await?;
     let source = format!("command {}", file.display());
@@ -66,7 +66,7 @@ async fn apply(file: &std::path::Path, dry_run: bool) -> Done {
             let verb = if dry_run { "would change" } else { "changed" };
             print(&changes.iter().map(|change| format!("{verb}: {change}\n")).collect::<String>())
         }
-        Applied::Unchanged | Applied::Superseded => print("the policy says this already\n"),
+        Applied::Unchanged | Applied::Superseded => print("the policy is unchanged\n"),
     }
 }
 

@@ -1,5 +1,5 @@
-//! What changes without a restart: on SIGHUP all that is read from files, and the certificate also by itself once its
-//! files have changed. What cannot be used leaves what was there, and is an error in the log.
+//! Reloads without a restart: on SIGHUP everything that is read from files, and the certificate also when its files
+//! change. A reload that fails keeps the previous value and logs an error.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::serve::PolicyFile;
-use super::{Failure, with_causes};
+use super::Failure;
+use super::policy_file::PolicyFile;
 use crate::broker::Broker;
 use crate::config;
 use crate::http::Certificate;
-use crate::model::Target;
+use crate::model::{Target, with_causes};
 use crate::policy::Defaults;
 use crate::telemetry;
 
-/// How often the certificate's files are looked at; a change counts at the second look.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the files of the certificate are checked; a change counts at the second check.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// What is read again, and for whom.
+/// Everything that can be reloaded.
 pub struct Reloads {
     pub broker: Arc<Broker>,
     pub certificate: Option<Arc<Certificate>>,
@@ -37,21 +37,21 @@ impl Reloads {
         let mut hangups = match signal(SignalKind::hangup()) {
             Ok(hangups) => hangups,
             Err(err) => {
-                tracing::error!(error = %err, "SIGHUP cannot be listened for: nothing is reloaded");
+                tracing::error!(error = %err, "cannot listen for SIGHUP: reloads are off");
                 return;
             }
         };
-        let mut looks = interval(LOOK);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut polls = interval(POLL_INTERVAL);
+        polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                _ = looks.tick() => {
+                _ = polls.tick() => {
                     if let Some(certificate) = &self.certificate {
-                        told("certificate", certificate.look().map_err(|broken| broken.to_string()));
+                        report("certificate", certificate.look().map_err(|broken| broken.to_string()));
                     }
                 }
-                told = hangups.recv() => match told {
+                hangup = hangups.recv() => match hangup {
                     Some(()) => self.all().await,
                     None => return,
                 },
@@ -60,13 +60,13 @@ impl Reloads {
     }
 
     async fn all(&self) {
-        tracing::info!("SIGHUP: reading again what is in files");
-        told("log_level", log_level());
+        tracing::info!("SIGHUP: reloading files");
+        report("log_level", log_level());
         if let Some(certificate) = &self.certificate {
-            told("certificate", certificate.reload().map_err(|broken| broken.to_string()));
+            report("certificate", certificate.reload().map_err(|broken| broken.to_string()));
         }
-        told("github_key", self.github_key().await);
-        told("policy", self.policy().await);
+        report("github_key", self.github_key().await);
+        report("policy", self.policy().await);
     }
 
     /// `GITHUB_APP_PRIVATE_KEY_PATH`; a key in the environment itself cannot change.
@@ -92,8 +92,8 @@ fn log_level() -> Result<bool, String> {
     telemetry::set_level(&level)
 }
 
-/// Counts and logs; «nothing new» is no news.
-fn told(what: &'static str, result: Result<bool, String>) {
+/// Counts and logs a reload; `Ok(false)`, nothing changed, does neither.
+fn report(what: &'static str, result: Result<bool, String>) {
     let outcome = match result {
         Ok(false) => return,
         Ok(true) => {
@@ -101,7 +101,7 @@ fn told(what: &'static str, result: Result<bool, String>) {
             "done"
         }
         Err(why) => {
-            tracing::error!(what, error = why, "not reloaded: what was there stays");
+            tracing::error!(what, error = why, "reload failed, keeping the previous one");
             "failed"
         }
     };

@@ -1,4 +1,4 @@
-//! `request`: the client for scripts. Needs no configuration of the broker's, only what stands here.
+//! `request`: the client for scripts. It needs no configuration of a broker, only its options and variables.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::{Done, Failure};
+use super::{CommandResult, Failure};
 use crate::client::{
     self, Environment, Error, Key, Method, Output, Roots, RunnerRequest, Session, Source, Token, variable,
 };
@@ -23,30 +23,30 @@ pub const HELP: &str = "Examples:
   runner-broker request registration --name vm-17 --token-file token.jwt --print command
 
 The token, in this order: --token, --token-file, --token-command, RUNNER_BROKER_TOKEN,
-RUNNER_BROKER_TOKEN_FILE, then found by itself in GitHub Actions ('permissions: id-token: write'), GitLab CI
-('id_tokens: RUNNER_BROKER_TOKEN: aud: …') and Kubernetes (/var/run/secrets/broker/token).
+RUNNER_BROKER_TOKEN_FILE, then the token of GitHub Actions ('permissions: id-token: write'), GitLab CI
+('id_tokens: RUNNER_BROKER_TOKEN: aud: …') or Kubernetes (/var/run/secrets/broker/token).
 
-Exit code: with --exec the program's own; else 0; 1 if there is no runner; 2 if called wrongly.";
+Exit code: with --exec that of the program; otherwise 0; 1 if there is no runner; 2 for a wrong command line.";
 
 const JIT_HELP: &str = "Examples:
   runner-broker request jit --url https://broker.example.com --name-prefix ci --label gpu --exec ./run.sh
   eval \"$(runner-broker request jit --name ci-1 --print command)\"
 
-With --exec the runner lives as long as this process. At SIGTERM, SIGINT or SIGHUP it is removed from GitHub and
-then told to stop; a job that it has may finish, until --grace is over or a second signal comes.";
+With --exec the runner lasts as long as this process. On SIGTERM, SIGINT or SIGHUP the runner is removed from GitHub
+and stopped. A running job may finish, until --grace has passed or a second signal arrives.";
 
 const REGISTRATION_HELP: &str = "Examples:
   runner-broker request registration --url https://broker.example.com --name vm-17 --exec ./run.sh
   runner-broker request registration --name vm-17 --token-command 'cat token.jwt' --print command
 
-With --exec config.sh beside the program is run first, with the token in its environment.";
+With --exec, config.sh in the folder of the program runs first, with the token in its environment.";
 
 #[derive(Subcommand)]
 pub enum Request {
-    /// A runner whose name, labels and group GitHub fixes before it starts; it takes one job
+    /// Request a just-in-time runner: name, labels and group are fixed before it starts, and it runs one job
     #[command(after_help = JIT_HELP)]
     Jit(Jit),
-    /// A token with which a runner registers itself
+    /// Request a registration token, with which a runner registers itself
     #[command(after_help = REGISTRATION_HELP)]
     Registration(Registration),
 }
@@ -65,10 +65,10 @@ pub struct Jit {
 pub struct Registration {
     #[command(flatten)]
     runner: Runner,
-    /// The runner stays for further jobs
+    /// The runner is persistent: it runs more than one job
     #[arg(long)]
     no_ephemeral: bool,
-    /// The runner does not update itself
+    /// Disable automatic updates of the runner
     #[arg(long)]
     disable_update: bool,
     #[command(flatten)]
@@ -77,80 +77,80 @@ pub struct Registration {
     handing: Handing,
 }
 
-/// What runner.
+/// The properties of the runner.
 #[derive(Args)]
 struct Runner {
     /// The runner's name
     #[arg(long, value_parser = parsed::<RunnerName>, required_unless_present = "name_prefix", conflicts_with = "name_prefix")]
     name: Option<String>,
-    /// What its name begins with; the broker adds six random characters
+    /// The beginning of the name; the broker adds six random characters
     #[arg(long, value_parser = parsed::<NamePrefix>)]
     name_prefix: Option<String>,
-    /// A label; may be given often
+    /// A label; can be repeated
     #[arg(long = "label", value_name = "LABEL", value_parser = parsed::<Label>)]
     labels: Vec<String>,
-    /// For callers of several teams
+    /// The team, for callers in several teams
     #[arg(long)]
     team: Option<String>,
     /// The runner group's name, or its id if it is a number
     #[arg(long)]
     runner_group: Option<String>,
-    /// Where it registers; default: the broker's organisation
+    /// The organisation to register with; default: that of the broker
     #[arg(long, value_parser = organization, conflicts_with = "repository")]
     organization: Option<String>,
-    /// Where it registers, as owner/name
+    /// The repository to register with, as owner/name
     #[arg(long, value_parser = repository)]
     repository: Option<String>,
-    /// linux, macos or windows; default: this machine's
+    /// linux, macos or windows; default: that of this machine
     #[arg(long)]
     os: Option<Os>,
-    /// x64, arm64 or arm; default: this machine's
+    /// x64, arm64 or arm; default: that of this machine
     #[arg(long)]
     arch: Option<Arch>,
-    /// Relative to the runner's folder
+    /// The work folder, relative to the folder of the runner
     #[arg(long)]
     work_folder: Option<String>,
 }
 
-/// Whom to ask, and as whom.
+/// The broker, and the token for it.
 #[derive(Args)]
 struct Access {
-    /// The broker; default: RUNNER_BROKER_URL
+    /// The URL of the broker; default: RUNNER_BROKER_URL
     #[arg(long)]
     url: Option<String>,
-    /// Certificates to trust beside the system's (PEM); SSL_CERT_FILE replaces the system's
+    /// Certificates to trust in addition to those of the system (PEM); SSL_CERT_FILE replaces those
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// The token itself. Other users of the machine can see it: better use a file, a command or the environment
+    /// The token itself. Other users of the machine can see it: prefer a file, a command or the environment
     #[arg(long, value_parser = secret)]
     token: Option<SecretString>,
-    /// A file with the token, read anew when the last one has ended
+    /// A file with the token, read again when the token has expired
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// A command for `sh -c` that prints the token, run anew when the last one has ended
+    /// A command for `sh -c` that prints the token, run again when the token has expired
     #[arg(long, value_name = "COMMAND")]
     token_command: Option<String>,
-    /// For whom a token is fetched or looked for; default: RUNNER_BROKER_AUDIENCE, else the broker's URL
+    /// The audience of the token; default: RUNNER_BROKER_AUDIENCE, otherwise the URL of the broker
     #[arg(long)]
     audience: Option<String>,
-    /// What the broker knows a repeated request by; default: random, or derived from the CI job for a given --name
+    /// The idempotency key; default: random, or derived from the CI job and --name
     #[arg(long, value_name = "KEY", value_parser = key)]
     idempotency_key: Option<String>,
-    /// How long to try, as in 90s, 5m or 1h
+    /// How long to retry, for example 90s, 5m or 1h
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     timeout: Duration,
 }
 
-/// What becomes of it.
+/// What to do with the runner.
 #[derive(Args)]
 struct Handing {
     /// What to print [default: json]
     #[arg(long, value_enum)]
     print: Option<Print>,
-    /// Runs this instead, and removes a runner that was not used; everything after it is the program's
+    /// Run this program, and remove the runner if it was not used; all further arguments belong to the program
     #[arg(long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with = "print")]
     exec: Option<Vec<OsString>>,
-    /// With --exec: how long a job may go on after a SIGTERM; default: as long as it takes
+    /// With --exec: how long a job may run after a SIGTERM; default: without limit
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "exec")]
     grace: Option<Duration>,
 }
@@ -162,7 +162,7 @@ enum Print {
 }
 
 impl Request {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         match self.session().map_err(failure)?.run().await {
             Ok(0) => Ok(()),
             Ok(code) => Err(Failure::Exit(code)),
@@ -179,7 +179,7 @@ impl Request {
             }
         };
         if handing.exec.is_some() && runner.os == Some(Os::Windows) {
-            return Err(Error::Usage("--exec runs the runner here, and this is not Windows".into()));
+            return Err(Error::Usage("--exec runs the runner on this machine, which is not Windows".into()));
         }
         let mut body = runner.body();
         if let Some((ephemeral, disable_update)) = more {
@@ -205,7 +205,7 @@ impl Request {
 }
 
 impl Runner {
-    /// As the contract has it; what was not given is the broker's to choose.
+    /// The body of the request; the broker chooses what is not given.
     fn body(self) -> Map<String, Value> {
         let group = self.runner_group.as_deref().map(|group| match group.parse::<i64>() {
             Ok(id) => ("runner_group_id", Value::from(id)),
@@ -251,7 +251,7 @@ impl Access {
     }
 }
 
-/// This machine, in the model's words.
+/// The system and architecture of this machine.
 mod here {
     use std::env::consts;
 
@@ -278,7 +278,7 @@ fn failure(err: Error) -> Failure {
     }
 }
 
-/// The text itself, if it is one of the model's words; sent as it was written.
+/// The text as written, if it is valid.
 fn parsed<T: std::str::FromStr<Err = crate::model::Invalid>>(text: &str) -> Result<String, String> {
     text.parse::<T>().map(|_| text.to_owned()).map_err(|err| err.to_string())
 }
@@ -319,6 +319,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     let seconds = factor.zip(digits.parse::<u32>().ok()).filter(|(_, number)| *number > 0);
     match seconds {
         Some((factor, number)) => Ok(Duration::from_secs(factor * u64::from(number))),
-        None => Err("a duration like 90s, 5m or 1h".into()),
+        None => Err("a duration such as 90s, 5m or 1h".into()),
     }
 }

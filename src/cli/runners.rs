@@ -7,7 +7,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::serve::{existing, github};
-use super::{Done, Failure, print};
+use super::{CommandResult, Failure, print};
 use crate::broker::Broker;
 use crate::broker::runners::list;
 use crate::clock::Clock;
@@ -22,13 +22,13 @@ pub struct List {
     status: Option<Status>,
     #[arg(long)]
     team: Option<String>,
-    /// As the API shows them, one JSON object a line
+    /// Print one JSON object per line, as the API has it
     #[arg(long)]
     json: bool,
 }
 
 impl List {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         let store = existing(&config::database_url()?, 1).await?;
         let filter = Filter { status: self.status, team: self.team, ..Filter::default() };
         let mut out = std::io::BufWriter::new(std::io::stdout().lock());
@@ -63,16 +63,16 @@ impl List {
 
 #[derive(Args)]
 pub struct Cleanup {
-    /// Runners offline for longer are removed
+    /// Remove runners that have been offline for longer than this
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=8760))]
     hours: u64,
-    /// Only say which
+    /// Only print the runners
     #[arg(long)]
     dry_run: bool,
 }
 
 impl Cleanup {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         let (database_url, github_config, broker_config, log) = config::without_http()?;
         telemetry::logs(&log);
         let clock = Clock::default();
@@ -104,12 +104,12 @@ impl Cleanup {
         print(&format!("removed {removed} stale runner(s), {failed} failed\n"))?;
         match failed {
             0 => Ok(()),
-            _ => Err(Failure::Failed("not all could be removed; run it again".into())),
+            _ => Err(Failure::Failed("some runners could not be removed; run the command again".into())),
         }
     }
 }
 
-/// A bar on a terminal, nothing elsewhere.
+/// A progress bar on a terminal, otherwise a hidden one.
 pub fn progress(length: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -9,41 +9,42 @@ use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::policy_file::PolicyFile;
 use super::reload::Reloads;
-use super::{Done, Failure, with_causes};
+use super::{CommandResult, Failure};
 use crate::auth::Verifier;
 use crate::auth::login::Logins;
-use crate::broker::policy::{apply, refresh};
 use crate::broker::{Broker, rights};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
-use crate::policy::{Defaults, Document};
+use crate::model::with_causes;
+use crate::policy::Defaults;
 use crate::seal::key::SigningKey;
 use crate::store::service_role::Setup;
 use crate::store::{self, Store};
-use crate::{background, broker, http, telemetry};
+use crate::{background, http, telemetry};
 
 /// How long `serve` and `migrate` wait for a Postgres that is still starting.
-const DATABASE_PATIENCE: Duration = Duration::from_secs(30);
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connections to Postgres for each core; provisions hold none while GitHub answers.
 const CONNECTIONS_PER_CORE: usize = 8;
 
 #[derive(Args)]
 pub struct Migrate {
-    /// Give this role, which must exist, exactly what `serve` needs, and nothing else
+    /// Grant this role, which must exist, exactly the permissions that `serve` needs
     #[arg(long, value_name = "NAME")]
     service_role: Option<String>,
 }
 
 impl Migrate {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         let (database_url, log) = config::database_and_log()?;
         telemetry::logs(&log);
         let store = Store::new(&database_url, 1)?;
-        wait_for(&store, DATABASE_PATIENCE).await?;
-        let ran = store.migrate().await?;
+        wait_for(&store, DATABASE_TIMEOUT).await?;
+        let ran = store.migrate().await.map_err(needs_owner)?;
         match ran.is_empty() {
             true => super::print("the schema is up to date\n")?,
             false => {
@@ -57,19 +58,29 @@ impl Migrate {
     }
 }
 
-async fn set_up_role(store: &Store, role: &str) -> Done {
+/// Adds to Postgres' refusal that migrations need the owner of the database.
+fn needs_owner(err: store::Error) -> Failure {
+    match Failure::from(err) {
+        Failure::Failed(why) if why.contains("permission denied") || why.contains("must be owner") => {
+            Failure::Failed(format!("{why}; migrate needs the role that owns the database in DATABASE_URL"))
+        }
+        failure => failure,
+    }
+}
+
+async fn set_up_role(store: &Store, role: &str) -> CommandResult {
     match rights::set_up_role(store, role).await? {
-        Setup::Done => super::print(&format!("role {role} may do what serve needs, and no more\n")),
+        Setup::Done => super::print(&format!("granted {role} exactly what serve needs\n")),
         Setup::NoSuchRole => Err(Failure::Failed(format!(
-            "there is no role {role}: make it with CREATE ROLE \"{role}\" LOGIN PASSWORD '…', then run this again"
+            "there is no role {role}: create it with CREATE ROLE \"{role}\" LOGIN PASSWORD '…', then run this command again"
         ))),
         Setup::TooPowerful => Err(Failure::Failed(format!(
-            "role {role} is a superuser or owns the tables, which cannot be taken from it: make another role for serve"
+            "role {role} is a superuser or owns the tables, so its permissions cannot be restricted: create another role for serve"
         ))),
     }
 }
 
-pub async fn serve() -> Done {
+pub async fn serve() -> CommandResult {
     let (config, log) = Config::from_env()?;
     let traces = telemetry::traces::start().map_err(Failure::Usage)?;
     telemetry::logs_and_traces(&log, traces.as_ref());
@@ -81,9 +92,9 @@ pub async fn serve() -> Done {
     done
 }
 
-async fn serve_until_stopped(config: Config) -> Done {
+async fn serve_until_stopped(config: Config) -> CommandResult {
     let stop = stop_on_signal()?;
-    // A signal must not have to wait until the database is there.
+    // A signal must not have to wait for the database.
     let started = tokio::select! {
         started = start(config, Clock::default()) => started?,
         () = stop.cancelled() => return Ok(()),
@@ -93,19 +104,19 @@ async fn serve_until_stopped(config: Config) -> Done {
     started.run(stop).await
 }
 
-/// What an operator should know; whoever tries things out with `dev` has no use for it.
-async fn warn_of_weaknesses(broker: &Broker) -> Done {
+/// Warnings for operators; `dev` does not need them.
+async fn warn_of_weaknesses(broker: &Broker) -> CommandResult {
     if broker.config().audit_signing_key.is_none() {
         tracing::warn!(
-            "AUDIT_SIGNING_KEY_PATH is not set: checkpoints of the audit log are not signed, so that whoever can \
-             write to the database can write them too"
+            "AUDIT_SIGNING_KEY_PATH is not set: checkpoints of the audit log are not signed, so anybody who can \
+             write to the database can forge them"
         );
     }
     let excess = broker.excess_rights().await?;
     if !excess.is_empty() {
         tracing::warn!(
             excess = excess.join(", "),
-            "the role in DATABASE_URL can do more than it needs, so that the audit log can be changed with it: \
+            "the role in DATABASE_URL has more permissions than serve needs and could change the audit log: \
              see 'runner-broker migrate --service-role'"
         );
     }
@@ -118,7 +129,7 @@ pub fn stop_on_signal() -> Result<CancellationToken, Failure> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    // From the first moment on it does not end us, as it would if nobody listened.
+    // A handler from the first moment on, since SIGHUP would end the process without one.
     drop(signal(SignalKind::hangup()).map_err(failed)?);
     tokio::spawn({
         let stop = stop.clone();
@@ -133,7 +144,7 @@ pub fn stop_on_signal() -> Result<CancellationToken, Failure> {
     Ok(stop)
 }
 
-/// A broker that listens already; `run`, or await `server` alone, to let it serve.
+/// A broker that listens already; `run` it, or await `server` alone, to serve.
 pub struct Started {
     pub broker: Arc<Broker>,
     pub verifier: Verifier,
@@ -143,9 +154,9 @@ pub struct Started {
 
 /// Connects, checks the schema, applies `POLICY_FILE`, asks the issuers for their keys, and listens.
 pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
-    // From the first request on, so that no count is lost.
+    // Before the first request, so that no count is lost.
     telemetry::metrics();
-    // What is wrong with the configuration first: nobody should wait for a database to hear of it.
+    // Faults of the configuration first: they are reported without waiting for the database.
     let certificate = config.http.tls.as_ref().map(http::Certificate::read).transpose();
     let certificate = certificate.map_err(|broken| Failure::Usage(broken.to_string()))?;
     let github = github(&config.github, &clock)?;
@@ -158,7 +169,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     let logins = Logins::new(&config.logins, &config.http.public_url, config.oidc.leeway, &clock)
         .map_err(|err| Failure::Failed(with_causes(&err)))?;
     let store = Store::new(&config.database_url, CONNECTIONS_PER_CORE * cores())?;
-    wait_for(&store, DATABASE_PATIENCE).await?;
+    wait_for(&store, DATABASE_TIMEOUT).await?;
     check_schema(&store).await?;
     let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
     broker.show_config(&config);
@@ -170,7 +181,7 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
         broker.follow_policy_file();
     }
     broker.refresh_policy().await?;
-    // In the background: an issuer that is down must not keep us from starting.
+    // In the background: an issuer that is down must not delay the start.
     tokio::spawn({
         let verifier = verifier.clone();
         async move { verifier.refresh().await }
@@ -204,63 +215,30 @@ pub(super) fn signing_key(path: &Path) -> Result<SigningKey, Failure> {
     SigningKey::from_pem(&pem).map_err(|err| faulty(err.to_string()))
 }
 
-/// What `POLICY_FILE` names.
-pub(super) struct PolicyFile<'a> {
-    path: &'a Path,
-    document: Document,
-}
-
-impl PolicyFile<'_> {
-    /// With everything that is wrong with it, before anybody waits for Postgres.
-    pub fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
-        let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
-        let (document, _) =
-            Document::read(&text, defaults).map_err(|faults| faulty(path, &refresh::listed(&faults)))?;
-        Ok(PolicyFile { path, document })
-    }
-
-    pub async fn apply(&self, broker: &Broker) -> Done {
-        let source = format!("file {}", self.path.display());
-        match broker.apply_policy(&self.document, &source, true).await {
-            Ok(apply::Applied::Superseded) => tracing::warn!(
-                "POLICY_FILE was applied before and has been replaced since; it is not applied again"
-            ),
-            Ok(applied) => tracing::info!(?applied, "POLICY_FILE"),
-            Err(broker::Error::Policy(faults)) => return Err(faulty(self.path, &faults)),
-            Err(err) => return Err(err.into()),
-        }
-        Ok(())
-    }
-}
-
-fn faulty(path: &Path, why: &str) -> Failure {
-    Failure::Usage(format!("POLICY_FILE: {}: {why}", path.display()))
-}
-
 impl Started {
-    /// Serves until `stop`, then finishes what has begun.
-    pub async fn run(self, stop: CancellationToken) -> Done {
+    /// Serves until `stop`, then finishes the requests in flight.
+    pub async fn run(self, stop: CancellationToken) -> CommandResult {
         let Started { broker, verifier, server, reloads } = self;
         tokio::spawn(reloads.run(stop.clone()));
         let jobs = tokio::spawn(background::run(broker.clone(), verifier, stop.clone()));
-        // What callers wait for and what goes on without them end within the same time.
+        // Requests in flight and detached tasks get the same time to end.
         let ending = tokio::spawn({
-            let (stop, patience) = (stop.clone(), broker.longest() + Duration::from_secs(5));
+            let (stop, shutdown_timeout) = (stop.clone(), broker.longest() + Duration::from_secs(5));
             async move {
                 stop.cancelled().await;
-                tokio::time::Instant::now() + patience
+                tokio::time::Instant::now() + shutdown_timeout
             }
         });
         server.until(stop).await.map_err(|err| Failure::Failed(err.to_string()))?;
         let ending = ending.await.map_err(|err| Failure::Failed(err.to_string()))?;
         if !broker.drain(ending.saturating_duration_since(tokio::time::Instant::now())).await {
-            tracing::warn!("something had not ended in time; the next sweep finishes it");
+            tracing::warn!("some tasks did not end in time; the next sweep completes their work");
         }
         jobs.await.map_err(|err| Failure::Failed(err.to_string()))
     }
 }
 
-/// The database in `DATABASE_URL`, for a command that works on what is there.
+/// The database in `DATABASE_URL`, for a command that needs an up-to-date schema.
 pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
     let store = Store::new(database_url, connections)?;
     store.be_patient();
@@ -269,7 +247,7 @@ pub async fn existing(database_url: &SecretString, connections: usize) -> Result
     Ok(store)
 }
 
-async fn check_schema(store: &Store) -> Done {
+async fn check_schema(store: &Store) -> CommandResult {
     let pending = store.pending_migrations().await?;
     match pending.is_empty() {
         true => Ok(()),
@@ -280,7 +258,7 @@ async fn check_schema(store: &Store) -> Done {
     }
 }
 
-/// Whether Postgres is there and will say the same however long one waits; of several hosts, all of them.
+/// Whether Postgres refuses for a reason that waiting does not change; of several hosts, all of them.
 fn is_refusal(why: &str) -> bool {
     let final_word = |why: &str| {
         ["authentication failed", "does not exist", "no pg_hba.conf entry"]
@@ -291,8 +269,8 @@ fn is_refusal(why: &str) -> bool {
 }
 
 /// Waits for a Postgres that is still starting, as it is when a whole machine starts.
-pub async fn wait_for(store: &Store, patience: Duration) -> Done {
-    let deadline = tokio::time::Instant::now() + patience;
+pub async fn wait_for(store: &Store, timeout: Duration) -> CommandResult {
+    let deadline = tokio::time::Instant::now() + timeout;
     loop {
         match store.is_ready().await {
             Ok(()) => return Ok(()),

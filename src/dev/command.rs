@@ -14,9 +14,10 @@ use super::issuer::{self, Issuer};
 use super::postgres::{Options, Postgres};
 use crate::broker::policy::{apply, refresh};
 use crate::cli::serve::{start, stop_on_signal};
-use crate::cli::{Done, Failure, with_causes};
+use crate::cli::{CommandResult, Failure};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::model::with_causes;
 use crate::policy::Document;
 use crate::store::Store;
 use crate::telemetry;
@@ -73,14 +74,14 @@ fn claim(text: &str) -> Result<(String, Value), String> {
 }
 
 impl Dev {
-    pub async fn run(self) -> Done {
+    pub async fn run(self) -> CommandResult {
         match self.command {
             Some(Command::Token(token)) => token.print().await,
             None => self.serve().await,
         }
     }
 
-    async fn serve(self) -> Done {
+    async fn serve(self) -> CommandResult {
         let failed = |what: &str, err: &dyn std::error::Error| {
             Failure::Failed(format!("{what}: {}", with_causes(err)))
         };
@@ -153,7 +154,7 @@ impl Dev {
 }
 
 /// Keeps `dev` from applying its sample policy to a database that somebody works with.
-async fn refuse_other_peoples(store: &Store) -> Done {
+async fn refuse_other_peoples(store: &Store) -> CommandResult {
     if !store.pending_migrations().await?.is_empty() {
         return Ok(());
     }
@@ -336,7 +337,7 @@ Tokens for other people (team ml may have gpu; groups admins and auditors see ev
 }
 
 impl Token {
-    async fn print(self) -> Done {
+    async fn print(self) -> CommandResult {
         let url = format!("http://127.0.0.1:{}{}", self.port + 1, issuer::TOKEN);
         let claims: Map<String, Value> = self.claims.into_iter().collect();
         let asked = reqwest::Client::new()

@@ -1,22 +1,24 @@
-//! JSON bodies and query strings: parsed with the name of the field that is wrong.
+//! Bodies and query strings: read with limits, parsed with the name of the faulty field.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use actix_web::http::{StatusCode, header};
+use actix_web::web::Bytes;
 use actix_web::{FromRequest, HttpRequest};
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::problem::{FieldError, Problem};
 
-/// The largest body that a caller may send, in bytes.
-pub const LARGEST: usize = 64 * 1024;
+/// The largest JSON body, in bytes.
+const MAX_BODY: usize = 64 * 1024;
 
-/// How long a caller may take to send it.
-const SLOWEST: Duration = Duration::from_secs(10);
+/// How long a caller may take to send a body.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A JSON body.
 pub struct Body<T>(pub T);
@@ -30,15 +32,14 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         let payload = payload.take();
         Box::pin(async move {
             readable?;
-            let slow =
-                || refused(StatusCode::REQUEST_TIMEOUT, "Body too slow", "the body did not come in time");
-            let bytes = tokio::time::timeout(SLOWEST, read(payload)).await.map_err(|_| slow())??;
+            let read = read_body(payload, Vec::new(), MAX_BODY, async |_| ());
+            let bytes = tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| too_slow())??;
             parse(&bytes).map(Body)
         })
     }
 }
 
-/// What can be said before anything is read.
+/// The checks that need no body.
 fn check_headers(req: &HttpRequest) -> Result<(), Problem> {
     let header = |name| req.headers().get(name).and_then(|value| value.to_str().ok());
     let unsupported =
@@ -50,8 +51,8 @@ fn check_headers(req: &HttpRequest) -> Result<(), Problem> {
         return Err(unsupported("send the body without 'Content-Encoding'"));
     }
     let length = header(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    match length.is_some_and(|length| length > LARGEST as u64) {
-        true => Err(too_large()),
+    match length.is_some_and(|length| length > MAX_BODY as u64) {
+        true => Err(too_large(MAX_BODY)),
         false => Ok(()),
     }
 }
@@ -61,33 +62,48 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-async fn read(mut payload: Payload) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
+/// Reads a whole body of at most `largest` bytes into `bytes`. `before_growth` is awaited with the new length before the
+/// buffer grows to it.
+pub async fn read_body(
+    mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    mut bytes: Vec<u8>,
+    largest: usize,
+    mut before_growth: impl AsyncFnMut(usize),
+) -> Result<Vec<u8>, Problem> {
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|err| malformed(format!("the body broke off: {err}")))?;
-        if bytes.len() + chunk.len() > LARGEST {
-            return Err(too_large());
+        let chunk = chunk.map_err(|err| malformed(format!("the body was interrupted: {err}")))?;
+        let length = bytes.len() + chunk.len();
+        if length > largest {
+            return Err(too_large(largest));
         }
+        before_growth(length).await;
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
 }
 
-fn too_large() -> Problem {
-    refused(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", format!("a body has at most {LARGEST} bytes"))
+/// 413: the body has more than `largest` bytes.
+pub fn too_large(largest: usize) -> Problem {
+    let detail = format!("the body may have at most {largest} bytes");
+    refused(StatusCode::PAYLOAD_TOO_LARGE, "Body too large", detail)
+}
+
+/// 408: the body did not arrive in time.
+pub fn too_slow() -> Problem {
+    refused(StatusCode::REQUEST_TIMEOUT, "Body too slow", "the body did not arrive in time")
 }
 
 fn refused(status: StatusCode, title: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(status, "INVALID_REQUEST", title, detail)
 }
 
-/// 400 for what is no JSON, 422 with the field's name for JSON that is not what was asked for.
+/// 400 for a body that is not JSON, 422 with the name of the field for JSON of another shape.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    // serde would take an array for an object, its values in the order of the fields.
+    // serde would accept an array instead of an object, with the values in the order of the fields.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         let is_json = serde_json::from_slice::<IgnoredAny>(bytes);
         return Err(match is_json {
-            Ok(_) => Problem::invalid(vec![FieldError::new("body", "a JSON object is wanted")]),
+            Ok(_) => Problem::invalid(vec![FieldError::new("body", "expected a JSON object")]),
             Err(err) => malformed(format!("the body is not JSON: {err}")),
         });
     }
@@ -106,7 +122,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     Ok(value)
 }
 
-/// The place as serde knows it; for an unknown, missing or repeated field its name from the message.
+/// The path that serde reports; for an unknown, missing or repeated field its name from the message.
 fn field(path: &str, message: &str) -> String {
     let quoted = message.split('`').nth(1).filter(|_| message.contains(" field `"));
     match (path, quoted) {

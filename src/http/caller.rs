@@ -1,5 +1,5 @@
-//! Authentication around the whole scope, so that it refuses by default; handlers name what they need in
-//! their signature.
+//! Authentication of API calls. It wraps the whole scope, so it refuses by default; a handler names the role that it
+//! needs in its signature.
 
 use std::future::{Ready, ready};
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +21,7 @@ use crate::model::Role;
 
 pub use crate::broker::people::caller::Caller;
 
-/// Lets nobody in without a token that the verifier accepts.
+/// Refuses requests without a token that the verifier accepts.
 pub async fn authenticate(
     req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -31,7 +31,7 @@ pub async fn authenticate(
             req.extensions_mut().insert(caller);
             Ok(next.call(req).await?.map_into_boxed_body())
         }
-        // A response, not an error: the middleware outside counts and logs it like any other.
+        // A response, not an error: the outer middleware counts and logs it like any other.
         Err(problem) => Ok(req.into_response(problem.error_response())),
     }
 }
@@ -51,8 +51,8 @@ async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
     }
 }
 
-/// The token of the one `Authorization: Bearer …`; the scheme is compared without case (RFC 9110). Of two,
-/// something before us may have looked at the other.
+/// The token of the one `Authorization: Bearer …`; the scheme is compared without case (RFC 9110). Two
+/// headers are refused: a proxy before us may have checked the other one.
 pub fn bearer(req: &HttpRequest) -> Option<&str> {
     let mut values = req.headers().get_all(header::AUTHORIZATION);
     let (Some(value), None) = (values.next(), values.next()) else { return None };
@@ -63,7 +63,7 @@ pub fn bearer(req: &HttpRequest) -> Option<&str> {
 }
 
 pub(super) fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
-    // Whatever a caller writes here ends up in front of an auditor.
+    // Auditors read these texts, so they must be printable and short.
     let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
     Origin {
         request_id: REQUEST_ID.try_with(Clone::clone).unwrap_or_default(),
@@ -75,30 +75,28 @@ pub(super) fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
     }
 }
 
-/// The address of whoever connected or, behind trusted proxies, of the last one that is none of them.
+/// The client's address as our proxies report it.
 pub fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+    let values = req.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    let forwarded: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
+    Some(client_address(req.peer_addr()?.ip(), &forwarded, trusted))
+}
+
+/// The last address that is no trusted proxy, read from the peer backwards along `X-Forwarded-For`; if all are trusted,
+/// the first of the header.
+fn client_address(peer: IpAddr, forwarded: &[&str], trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
-    // A socket for IPv6 sees IPv4 as ::ffff:…, which no one writes into a list of networks.
-    let peer = req.peer_addr()?.ip().to_canonical();
-    if !is_trusted(&peer) {
-        return Some(peer);
-    }
-    let forwarded: Vec<&str> = req
-        .headers()
-        .get_all("x-forwarded-for")
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .collect();
-    let mut address = peer;
+    // An IPv6 socket shows IPv4 peers as ::ffff:…, which nobody writes into a list of networks.
+    let mut address = peer.to_canonical();
     for hop in forwarded.iter().rev() {
-        // What cannot be read ends the chain: nothing before it can be believed.
-        let Some(ip) = hop_address(hop.trim()) else { break };
-        address = ip;
-        if !is_trusted(&ip) {
+        if !is_trusted(&address) {
             break;
         }
+        // An unreadable entry ends the chain: nothing before it can be trusted.
+        let Some(ip) = hop_address(hop.trim()) else { break };
+        address = ip;
     }
-    Some(address)
+    address
 }
 
 /// Some proxies add the port.
@@ -117,16 +115,13 @@ impl FromRequest for Caller {
     }
 }
 
-/// A caller who may change what concerns everybody.
+/// A caller who may change everything.
 pub struct Admin(pub Caller);
 
-/// That the caller may read everything: he is an auditor, or an admin.
-pub struct Auditor;
-
 /// A caller who may read everything: an auditor, or an admin.
-pub struct Reader(pub Caller);
+pub struct Auditor(pub Caller);
 
-/// The caller, if he has one of these roles. If not, that is noted like any refusal at the door.
+/// The caller, if they have one of these roles. If not, the refusal is recorded.
 fn with_role(req: &HttpRequest, roles: &[Role]) -> Result<Caller, Problem> {
     let caller = req.extensions().get::<Caller>().cloned().ok_or_else(Problem::missing_token)?;
     if roles.iter().any(|role| caller.has(*role)) {
@@ -147,20 +142,83 @@ impl FromRequest for Admin {
     }
 }
 
-impl FromRequest for Reader {
-    type Error = Problem;
-    type Future = Ready<Result<Reader, Problem>>;
-
-    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(with_role(req, &[Role::Admin, Role::Auditor]).map(Reader))
-    }
-}
-
 impl FromRequest for Auditor {
     type Error = Problem;
     type Future = Ready<Result<Auditor, Problem>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(with_role(req, &[Role::Admin, Role::Auditor]).map(|_| Auditor))
+        ready(with_role(req, &[Role::Admin, Role::Auditor]).map(Auditor))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// 10.0.0.0/8 and fd00::/8 are trusted.
+    fn trusted() -> Vec<IpNet> {
+        vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()]
+    }
+
+    /// An address, whether it is trusted, and how a header may spell it.
+    fn hop() -> impl Strategy<Value = (IpAddr, bool, String)> {
+        let address = (any::<bool>(), any::<bool>(), any::<u16>()).prop_map(|(is_trusted, is_v6, last)| {
+            let text = match (is_trusted, is_v6) {
+                (true, false) => format!("10.1.{}.{}", last >> 8, last & 255),
+                (false, false) => format!("203.0.{}.{}", last >> 8, last & 255),
+                (true, true) => format!("fd00::{last:x}"),
+                (false, true) => format!("2001:db8::{last:x}"),
+            };
+            (text.parse::<IpAddr>().unwrap(), is_trusted)
+        });
+        (address, 0..4).prop_map(|((ip, is_trusted), spelling)| {
+            let text = match (ip, spelling) {
+                (IpAddr::V4(ip), 1) => format!("{ip}:4711"),
+                (IpAddr::V4(ip), 2) => format!(" ::ffff:{ip} "),
+                (IpAddr::V6(ip), 1) => format!("[{ip}]:4711"),
+                (IpAddr::V6(ip), 2) => format!(" [{ip}] "),
+                _ => ip.to_string(),
+            };
+            (ip, is_trusted, text)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_address_that_is_no_trusted_proxy_is_the_clients(
+            peer in hop(), forwarded in prop::collection::vec(hop(), 0..6)
+        ) {
+            let texts: Vec<&str> = forwarded.iter().map(|(_, _, text)| text.as_str()).collect();
+            let chain: Vec<_> = forwarded.iter().chain([&peer]).collect();
+            let expected = chain.iter().rev().find(|(_, is_trusted, _)| !is_trusted).unwrap_or(&chain[0]).0;
+            prop_assert_eq!(client_address(peer.0, &texts, &trusted()), expected);
+        }
+
+        #[test]
+        fn nothing_that_a_client_sends_itself_changes_its_address(
+            sent in prop::collection::vec(r"\PC{0,20}|10\.0\.0\.1|203\.0\.113\.9", 0..4),
+            client in hop().prop_filter("a client is no proxy of ours", |(_, is_trusted, _)| !is_trusted),
+            proxies in prop::collection::vec(hop().prop_filter("a proxy of ours", |hop| hop.1), 1..4),
+        ) {
+            let (peer, inner) = proxies.split_last().unwrap();
+            let mut texts: Vec<&str> = sent.iter().map(String::as_str).collect();
+            texts.push(&client.2);
+            texts.extend(inner.iter().map(|(_, _, text)| text.as_str()));
+            prop_assert_eq!(client_address(peer.0, &texts, &trusted()), client.0);
+        }
+
+        #[test]
+        fn nothing_before_an_unreadable_entry_is_believed(
+            before in prop::collection::vec(hop(), 0..3), proxies in prop::collection::vec(hop(), 0..3), peer in hop()
+        ) {
+            let mut texts: Vec<&str> = before.iter().map(|(_, _, text)| text.as_str()).collect();
+            texts.push("unknown");
+            texts.extend(proxies.iter().map(|(_, _, text)| text.as_str()));
+            let readable: Vec<&str> = texts[before.len() + 1..].to_vec();
+            let expected = client_address(peer.0, &readable, &trusted());
+            prop_assert_eq!(client_address(peer.0, &texts, &trusted()), expected);
+        }
     }
 }

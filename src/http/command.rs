@@ -1,4 +1,4 @@
-//! The commands that we hand out: every argument quoted for the shell of the runner's system.
+//! The commands that start and remove runners, with every argument quoted for the shell of the system.
 
 use std::borrow::Cow;
 
@@ -48,8 +48,8 @@ pub fn configure(os: Os, what: &Registration<'_>) -> String {
     command
 }
 
-/// What `config.cmd` would not get as it was meant: PowerShell drops quotes where there is no blank, and
-/// `cmd.exe` reads the line a second time.
+/// Whether `config.cmd` receives this text unchanged: PowerShell drops quotes in words without blanks, and `cmd.exe`
+/// parses the line a second time.
 pub fn survives_windows(text: &str) -> bool {
     !text.chars().any(|c| "\"%&|<>^!`".contains(c) || !c.is_ascii())
 }
@@ -75,7 +75,7 @@ pub fn unregister(os: Os, token: &str) -> String {
 /// One argument for a POSIX shell, or for PowerShell.
 pub fn quote(os: Os, arg: &str) -> Cow<'_, str> {
     match os {
-        // PowerShell takes four typographic quotes for the plain one, and doubles each of them to mean itself.
+        // PowerShell treats four typographic quotes like the plain one; doubled, each stands for itself.
         Os::Windows => {
             let is_quote = |c: char| c == '\'' || ('\u{2018}'..='\u{201b}').contains(&c);
             let doubled = arg.chars().flat_map(|c| std::iter::repeat_n(c, if is_quote(c) { 2 } else { 1 }));
@@ -85,17 +85,19 @@ pub fn quote(os: Os, arg: &str) -> Cow<'_, str> {
         Os::Linux | Os::MacOs if arg.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b)) => {
             Cow::Borrowed(if arg.is_empty() { "''" } else { arg })
         }
-        // A NUL is all that it refuses, and no argument can hold one.
+        // `try_quote` refuses a NUL only, which no argument can contain.
         Os::Linux | Os::MacOs => shlex::try_quote(arg).unwrap_or(Cow::Borrowed("''")),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
-    fn what_a_caller_chose_cannot_leave_its_argument() {
+    fn a_text_of_the_caller_cannot_leave_its_argument() {
         let labels = ["a b".to_owned(), "$(reboot)".to_owned(), "it's".to_owned()];
         let what = Registration {
             url: "https://github.com/o",
@@ -117,9 +119,52 @@ mod tests {
     }
 
     #[test]
-    fn powershells_other_quotes_and_what_looks_like_an_option_stay_in_their_argument() {
+    fn typographic_quotes_and_leading_dashes_stay_in_their_argument() {
         assert_eq!(quote(Os::Windows, "x\u{2019}; calc"), "'x\u{2019}\u{2019}; calc'");
         assert_eq!(quote(Os::Windows, "--x;calc"), "'--x;calc'");
         assert!(!survives_windows("a&calc") && survives_windows("gpu-a 100"));
+    }
+
+    /// What PowerShell makes of one single-quoted word: any of its five quotes ends it, two in a row stand for one.
+    /// (about_Quoting_Rules; the tokenizer takes U+2018 to U+201B for a single quote.)
+    fn powershell_word(text: &str) -> Option<String> {
+        let is_quote = |c: char| matches!(c, '\'' | '\u{2018}' | '\u{2019}' | '\u{201a}' | '\u{201b}');
+        let mut rest = text.chars().peekable();
+        rest.next().filter(|c| is_quote(*c))?;
+        let mut word = String::new();
+        while let Some(c) = rest.next() {
+            match (is_quote(c), rest.peek().copied().filter(|c| is_quote(*c))) {
+                (false, _) => word.push(c),
+                (true, Some(second)) => {
+                    rest.next();
+                    word.push(second);
+                }
+                // The end of the word, which must be the end of the text: nothing is left to be run.
+                (true, None) => return rest.next().is_none().then_some(word),
+            }
+        }
+        None
+    }
+
+    proptest! {
+        #[test]
+        fn powershell_reads_every_quoted_text_as_one_word(text in r#"[\PC\n'"$`;&\u{2018}-\u{201b}]{0,20}"#) {
+            prop_assert_eq!(powershell_word(&quote(Os::Windows, &text)), Some(text));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_shell_reads_every_quoted_text_as_one_word(
+            texts in prop::collection::vec(r#"[\PC\n\t'"$`;&|<>()!#~*?\\ -]{0,20}"#, 1..8)
+        ) {
+            let words: Vec<_> = texts.iter().map(|text| quote(Os::Linux, text)).collect();
+            let script = format!("printf '%s\\0' {}", words.join(" "));
+            let printed = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            let expected: String = texts.iter().map(|text| format!("{text}\0")).collect();
+            prop_assert_eq!(String::from_utf8(printed.stdout).unwrap(), expected);
+        }
     }
 }

@@ -9,32 +9,26 @@ mod idempotency;
 mod if_match;
 mod problem;
 pub mod server;
+mod streams;
 mod webhook;
 
-use std::net::{SocketAddr, TcpListener};
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::{Bytes, Data};
-use actix_web::{App, HttpServer};
 use ipnet::IpNet;
-use rustls::ServerConfig;
-use tokio_util::sync::CancellationToken;
 use url::Url;
-use utoipa_actix_web::AppExt;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use crate::auth::Verifier;
 use crate::auth::login::Logins;
 use crate::broker::Broker;
-use crate::config;
+
+use streams::Streams;
 
 pub use api::audit::Event;
 pub use api::query::time;
 pub use api::views::Runner;
+pub use server::listen::{Server, listen};
 pub use server::openapi::openapi;
 pub use server::tls::Certificate;
 
@@ -51,118 +45,30 @@ pub mod inputs {
 
 /// What handlers work with.
 pub struct State {
+    /// The use cases.
     pub broker: Arc<Broker>,
+    /// Verifies the tokens of the API's callers.
     pub verifier: Verifier,
+    /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
-    /// Where people sign in.
+    /// The providers at which people sign in to the console.
     pub logins: Logins,
-    /// How people reach us.
+    /// The address at which browsers reach the console.
     pub public_url: Url,
-    /// They do so by TLS: cookies go no other way.
+    /// Whether `public_url` is https: then browsers send our cookies over TLS only.
     pub secure_cookies: bool,
-    /// Who looks on.
-    live: console::Live,
+    /// The open event streams of the console.
+    streams: Streams,
 }
 
-/// How long a slow caller may take to send his request's head.
-const SLOWEST_HEAD: Duration = Duration::from_secs(10);
-
-/// Listens already, and serves while it is awaited; dropped, it stops at once. Signals are the caller's.
-pub struct Server {
-    pub address: SocketAddr,
-    inner: actix_web::dev::Server,
-    /// Ends what would go on as long as its reader likes.
-    closing: CancellationToken,
-}
-
-impl Server {
-    /// Serves until `stop`, then finishes what has begun.
-    pub async fn until(self, stop: CancellationToken) -> std::io::Result<()> {
-        let handle = self.inner.handle();
-        let mut serving = pin!(self.inner);
-        tokio::select! {
-            done = &mut serving => return done,
-            () = stop.cancelled() => tracing::info!("stopping: finishing what has begun"),
-        }
-        self.closing.cancel();
-        let ((), done) = tokio::join!(handle.stop(true), serving);
-        done
-    }
-}
-
-impl Future for Server {
-    type Output = std::io::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.inner).poll(cx)
-    }
-}
-
-/// Binds and builds the server; without `tls` it speaks plain HTTP.
-pub fn listen(
-    config: &config::Http,
-    tls: Option<ServerConfig>,
-    broker: Arc<Broker>,
-    verifier: Verifier,
-    logins: Logins,
-) -> Result<Server, String> {
-    let patience = broker.longest() + Duration::from_secs(5);
-    let trusted_proxies = config.trusted_proxies.clone();
-    let closing = CancellationToken::new();
-    let state = Data::new(State {
-        broker,
-        verifier,
-        trusted_proxies,
-        logins,
-        public_url: config.public_url.clone(),
-        secure_cookies: config.public_url.scheme() == "https",
-        live: console::Live::until(closing.clone()),
-    });
-    let (known, document) = {
-        let api = openapi();
-        // As text it takes a tenth of what it takes as values.
-        (Data::new(server::openapi::Known::of(&api)), api.to_json().map_err(|err| err.to_string())?)
-    };
-    let document = Bytes::from(document);
-    let server = HttpServer::new(move || {
-        // Each of the server's threads does this once.
-        if let Err(err) = state.broker.store().own_connections() {
-            tracing::warn!(error = %err, "a thread goes on with the shared connections");
-        }
-        let (app, _) = App::new()
-            .into_utoipa_app()
-            .app_data(state.clone())
-            .app_data(known.clone())
-            .configure(routes)
-            .default_service(actix_web::web::to(server::openapi::unknown))
-            .split_for_parts();
-        app.configure(server::openapi::pages(document.clone()))
-            .configure(console::routes)
-            .wrap(from_fn(server::observe::observe))
-    })
-    .disable_signals()
-    .client_request_timeout(SLOWEST_HEAD)
-    .shutdown_timeout(patience.as_secs());
-    let place = (config.host.as_str(), config.port);
-    let refused = |err: std::io::Error| format!("cannot listen on {}:{}: {err}", place.0, place.1);
-    let listener = TcpListener::bind(place).map_err(refused)?;
-    listener.set_nonblocking(true).map_err(refused)?;
-    let address = listener.local_addr().map_err(refused)?;
-    let server = match tls {
-        None => server.listen(listener),
-        Some(tls) => server.listen_rustls_0_23(listener, tls),
-    };
-    Ok(Server { address, inner: server.map_err(refused)?.run(), closing })
-}
-
-/// Every route, for the server, the tests and the OpenAPI document alike.
+/// All routes of the API, for the server and the OpenAPI document.
 fn routes(config: &mut ServiceConfig<'_>) {
     config
         .service(server::health::overall)
         .service(server::health::live)
         .service(server::health::ready)
         .service(server::health::metrics)
-        // Before the scope, which would ask GitHub for a token.
+        // Before the scope, which would demand a bearer token from GitHub.
         .service(webhook::github)
         .service(webhook::at_the_root)
         .service(

@@ -1,32 +1,27 @@
-//! GitHub's webhooks: outside the bearer scope, since GitHub brings a signature instead of a token.
-
-use std::time::Duration;
+//! GitHub's webhooks. They are outside the scope with bearer tokens, since GitHub sends a signature instead.
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, post};
-use futures_util::StreamExt;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
 use super::State;
+use super::body::{BODY_TIMEOUT, read_body, too_large, too_slow};
 use super::caller::origin;
 use super::problem::Problem;
 use crate::broker::webhook::{Incoming, Reception};
 
-/// GitHub sends no larger body.
-const LARGEST: usize = 25 * 1024 * 1024;
+/// The largest body that GitHub sends, in bytes.
+const MAX_BODY: usize = 25 * 1024 * 1024;
 
-/// Larger bodies are read a few at a time, so that memory has a bound.
+/// Bodies above this size, in bytes, are read a few at a time, so that memory is bounded.
 const LARGE: usize = 1024 * 1024;
 const LARGE_AT_ONCE: usize = 4;
 
-/// GitHub itself waits no longer.
-const SLOWEST: Duration = Duration::from_secs(10);
-
-/// The longest delivery id or event name that is kept.
-const LONGEST_WORD: usize = 200;
+/// The longest delivery id or event name, in bytes.
+const MAX_NAME: usize = 200;
 
 static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_AT_ONCE);
 
@@ -70,17 +65,18 @@ async fn receive(req: HttpRequest, state: Data<State>, payload: Payload) -> Resu
     let Some(signature) = text(&req, "x-hub-signature-256") else {
         return Err(unsigned(&req, &state, "no X-Hub-Signature-256"));
     };
-    let (body, _permit) = tokio::time::timeout(SLOWEST, read(&req, payload)).await.map_err(|_| slow())??;
-    let (event, id) = (word(&req, "x-github-event"), word(&req, "x-github-delivery"));
+    let (body, _permit) =
+        tokio::time::timeout(BODY_TIMEOUT, read(&req, payload)).await.map_err(|_| too_slow())??;
+    let (event, id) = (short_text(&req, "x-github-event"), short_text(&req, "x-github-delivery"));
     let incoming =
         Incoming { event: event.unwrap_or_default(), id: id.unwrap_or_default(), signature, body: &body };
-    // Who did not sign learns nothing of what else is missing.
+    // Check the signature first, so that an unsigned caller learns nothing about the other headers.
     if !state.broker.is_signed(&incoming) {
-        return Err(unsigned(&req, &state, "the signature is not this body's"));
+        return Err(unsigned(&req, &state, "the signature does not match the body"));
     }
     if event.is_none() || id.is_none() {
         return Err(malformed(
-            "X-GitHub-Event and X-GitHub-Delivery are wanted, each of 1 to 200 characters",
+            "X-GitHub-Event and X-GitHub-Delivery are required, with 1 to 200 characters each",
         ));
     }
     let reception = state.broker.receive_webhook(incoming).await?;
@@ -91,7 +87,7 @@ async fn receive(req: HttpRequest, state: Data<State>, payload: Payload) -> Resu
             Ok(HttpResponse::Ok().json(WebhookAnswer { status }))
         }
         Reception::Malformed(why) => Err(malformed(&format!(
-            "the body is not JSON ({why}); the webhook's content type has to be application/json"
+            "the body is not JSON ({why}); set the content type of the webhook to application/json"
         ))),
     }
 }
@@ -100,37 +96,28 @@ fn text<'r>(req: &'r HttpRequest, name: &str) -> Option<&'r str> {
     req.headers().get(name).and_then(|value| value.to_str().ok())
 }
 
-fn word<'r>(req: &'r HttpRequest, name: &str) -> Option<&'r str> {
-    text(req, name).filter(|word| (1..=LONGEST_WORD).contains(&word.len()))
+fn short_text<'r>(req: &'r HttpRequest, name: &str) -> Option<&'r str> {
+    text(req, name).filter(|word| (1..=MAX_NAME).contains(&word.len()))
 }
 
-/// The raw bytes, with the permit that a large body needs for as long as it is there.
+/// The raw bytes, with the permit that a large body needs while it is in memory.
 async fn read(
     req: &HttpRequest,
-    mut payload: Payload,
+    payload: Payload,
 ) -> Result<(Vec<u8>, Option<SemaphorePermit<'static>>), Problem> {
-    let announced: Option<usize> =
-        text(req, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
-    let announced = announced.unwrap_or(0);
-    if announced > LARGEST {
-        return Err(too_large());
+    let announced = text(req, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
+    let announced: usize = announced.unwrap_or(0);
+    if announced > MAX_BODY {
+        return Err(too_large(MAX_BODY));
     }
     let mut permit = None;
-    if announced > LARGE {
-        permit = LARGE_BODIES.acquire().await.ok();
-    }
-    let mut bytes = Vec::with_capacity(announced);
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|err| malformed(&format!("the body broke off: {err}")))?;
-        let length = bytes.len() + chunk.len();
-        if length > LARGEST {
-            return Err(too_large());
-        }
+    let mut admit = async |length| {
         if length > LARGE && permit.is_none() {
             permit = LARGE_BODIES.acquire().await.ok();
         }
-        bytes.extend_from_slice(&chunk);
-    }
+    };
+    admit(announced).await;
+    let bytes = read_body(payload, Vec::with_capacity(announced), MAX_BODY, admit).await?;
     Ok((bytes, permit))
 }
 
@@ -141,14 +128,4 @@ fn unsigned(req: &HttpRequest, state: &State, why: &'static str) -> Problem {
 
 fn malformed(detail: &str) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "INVALID_REQUEST", "Malformed webhook", detail)
-}
-
-fn too_large() -> Problem {
-    let detail = format!("a webhook has at most {LARGEST} bytes");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "INVALID_REQUEST", "Body too large", detail)
-}
-
-fn slow() -> Problem {
-    let detail = "the body did not come in time";
-    Problem::new(StatusCode::REQUEST_TIMEOUT, "INVALID_REQUEST", "Body too slow", detail)
 }

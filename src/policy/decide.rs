@@ -307,10 +307,14 @@ impl Placed {
     pub fn grant(&self, usage: Usage) -> Result<Grant, Denial> {
         let permit = &self.permit;
         if let Some(most) = permit.max_runners().filter(|most| usage.live_runners >= *most) {
-            return Err(Denial::QuotaExceeded { live: usage.live_runners, most });
+            return Err(Denial::QuotaExceeded {
+                team: permit.team.name.clone(),
+                live: usage.live_runners,
+                most,
+            });
         }
         if let Some(most) = permit.requests_per_minute().filter(|most| usage.recent_requests >= *most) {
-            return Err(Denial::RateLimited { most });
+            return Err(Denial::RateLimited { team: permit.team.name.clone(), most });
         }
         Ok(Grant {
             team: permit.team.name.clone(),

@@ -1,4 +1,5 @@
-//! Why a request is refused, in words for the caller: they name what was sent, never what the policy holds.
+//! Why a request is refused, in words for the caller. They quote what was sent and the limits of the caller's own team,
+//! and nothing else of the policy.
 
 use std::fmt;
 
@@ -17,7 +18,7 @@ pub enum Denial {
     Method(Method),
     #[error("Labels [{}] not permitted by policy", Quoted(.0))]
     Labels(Vec<Label>),
-    #[error("With the labels that every runner of this team has, these are more than {} labels", Label::MOST)]
+    #[error("With the required labels of the team, these are more than {} labels", Label::MOST)]
     TooManyLabels,
     /// `None`: the request named no target, and the default one is not permitted.
     #[error("{}", not_permitted("Target", .0, "The default target is not permitted by policy; name one"))]
@@ -25,10 +26,10 @@ pub enum Denial {
     /// `None`: the request named no group, and the team has none on this target.
     #[error("{}", not_permitted("Runner group", .0, "No runner group is permitted by policy on this target"))]
     RunnerGroup(Option<GroupRef>),
-    #[error("The team has as many live runners as it may have")]
-    QuotaExceeded { live: i64, most: i64 },
-    #[error("The team has made as many requests in this minute as it may make")]
-    RateLimited { most: i64 },
+    #[error("Team '{team}' has reached its limit of {}", counted(.most, "runner"))]
+    QuotaExceeded { team: String, live: i64, most: i64 },
+    #[error("Team '{team}' has reached its limit of {} per minute", counted(.most, "request"))]
+    RateLimited { team: String, most: i64 },
 }
 
 impl Denial {
@@ -46,6 +47,11 @@ impl Denial {
             Denial::RateLimited { .. } => "RATE_LIMITED",
         }
     }
+}
+
+/// "1 runner", "12 runners".
+fn counted(count: &i64, noun: &str) -> String {
+    format!("{count} {noun}{}", if *count == 1 { "" } else { "s" })
 }
 
 fn no_team(asked: &Option<String>) -> String {

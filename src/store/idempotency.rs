@@ -9,11 +9,21 @@ use super::schema::idempotency_keys;
 use super::{Conn, Error};
 use crate::model::Identity;
 
-/// A key as its caller sent it, with the SHA-256 of what it was sent for.
+/// A key as its caller sent it, with the fingerprint of the request.
 #[derive(Clone, Debug)]
 pub struct Key {
     pub key: String,
     pub fingerprint: String,
+    /// The fingerprint of the same request in the form of the release before; rows of up to 24 hours ago, and those of
+    /// older replicas, have it.
+    pub former_fingerprint: Option<String>,
+}
+
+impl Key {
+    /// Whether the key was used for the same request.
+    pub fn was_used_for(&self, used: &Used) -> bool {
+        used.fingerprint == self.fingerprint || Some(&used.fingerprint) == self.former_fingerprint.as_ref()
+    }
 }
 
 /// What a key was first used for.

@@ -283,7 +283,7 @@ async fn runs(chart: &Chart, set: &str) {
     let (said, complained) =
         (String::from_utf8_lossy(&migrated.stdout), String::from_utf8_lossy(&migrated.stderr));
     assert_eq!(migrated.status.code(), Some(0), "{set}: {complained}");
-    let done = format!("role {} may do what serve needs, and no more", database.role);
+    let done = format!("granted {} exactly what serve needs", database.role);
     assert!(said.contains(&done), "{set}: {said}");
 
     let begun = Instant::now();

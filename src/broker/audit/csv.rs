@@ -1,4 +1,4 @@
-//! Events as a table for spreadsheets: the fields of the API, in the order in which it has them.
+//! Events as CSV, with the fields of the API in its order.
 
 use std::io::{self, Write};
 
@@ -78,7 +78,7 @@ fn values(event: &Event) -> [Value; 19] {
     ]
 }
 
-/// A field. What a spreadsheet would take for a formula is quoted: callers choose some of these texts.
+/// A field. Texts that a spreadsheet would take for a formula are quoted, since callers choose some of them.
 fn as_field(value: &Value) -> String {
     match value {
         Value::Null => String::new(),

@@ -28,7 +28,7 @@ impl Broker {
         let Some(used) = idempotency::find(conn, &caller.identity, key, now - KEY_LIFE).await? else {
             return Ok(Ok(None));
         };
-        if used.fingerprint != key.fingerprint {
+        if !key.was_used_for(&used) {
             return Ok(Err(Error::KeyReused));
         }
         let Some(runner) = runners::by_id(conn, used.runner_id).await? else {

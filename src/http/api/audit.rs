@@ -1,4 +1,4 @@
-//! The calls on the audit log, and what they show.
+//! The endpoint for the audit log.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
@@ -18,7 +18,7 @@ use crate::store::audit;
 
 /// Read the audit log, newest first
 ///
-/// One's own events and one's teams'; all for admins and auditors.
+/// Your own events and those of your teams; all events for admins and auditors.
 #[utoipa::path(tag = "audit", operation_id = "list_audit_events", params(AuditQuery), responses(
     (status = OK, description = "One page", body = EventList),
     Problem))]
@@ -33,7 +33,7 @@ pub async fn list(
     Ok(HttpResponse::Ok().json(EventList::from(page)))
 }
 
-/// Something that happened; nobody can change it.
+/// An event of the audit log. Events never change.
 #[derive(Serialize, ToSchema)]
 pub struct Event {
     id: i64,

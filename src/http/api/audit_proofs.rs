@@ -1,4 +1,4 @@
-//! The calls for auditors who check the log themselves: the checkpoint, and proofs that go with it.
+//! The endpoints that prove the audit log: the checkpoint, inclusion and consistency proofs.
 
 use std::future::{Ready, ready};
 
@@ -16,7 +16,7 @@ use crate::http::caller::Caller;
 use crate::http::problem::Problem;
 use crate::seal::Hash;
 
-/// The last checkpoint of the sealed audit log
+/// Get the last checkpoint of the sealed audit log
 ///
 /// A tlog-checkpoint in a signed-note (C2SP): origin, number of leaves, root hash, signature.
 #[utoipa::path(tag = "audit", operation_id = "get_audit_checkpoint", responses(
@@ -30,7 +30,7 @@ pub async fn checkpoint(_caller: Caller, state: Data<State>) -> Result<HttpRespo
     Ok(answer.content_type("text/plain; charset=utf-8").body(note))
 }
 
-/// That an event is in the sealed audit log
+/// Get the proof that an event is in the sealed audit log
 #[utoipa::path(tag = "audit", operation_id = "get_audit_proof", params(("id" = i64, Path, description = "The event's id")), responses(
     (status = OK, description = "The proof", body = AuditProof),
     Problem))]
@@ -44,7 +44,7 @@ pub async fn event(
     Ok(HttpResponse::Ok().json(AuditProof::from(proof)))
 }
 
-/// That the sealed audit log only grew between two sizes
+/// Get the proof that the sealed audit log only grew between two sizes
 #[utoipa::path(tag = "audit", operation_id = "get_audit_consistency", params(ConsistencyQuery), responses(
     (status = OK, description = "The proof", body = ConsistencyProof),
     Problem))]
@@ -58,7 +58,7 @@ pub async fn consistency(
     Ok(HttpResponse::Ok().json(ConsistencyProof::from(proof)))
 }
 
-/// The number in the path; what is no number names no event.
+/// The id in the path; a text that is not a number is the id of no event: 404.
 pub struct EventId(i64);
 
 impl FromRequest for EventId {

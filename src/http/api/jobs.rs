@@ -1,4 +1,4 @@
-//! The list of jobs for self-hosted runners.
+//! The endpoint for jobs of self-hosted runners.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
@@ -16,8 +16,8 @@ use crate::store::jobs;
 
 /// List jobs for self-hosted runners, newest first
 ///
-/// Those on one's teams' runners, and in the repositories that one's teams' targets name those that no team's
-/// runner took; all for admins and auditors.
+/// Jobs on runners of your teams, and jobs without a team's runner in repositories that your teams have as targets; all
+/// jobs for admins and auditors.
 #[utoipa::path(tag = "jobs", operation_id = "list_jobs", params(JobsQuery), responses(
     (status = OK, description = "One page", body = JobList),
     Problem))]

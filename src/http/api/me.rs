@@ -1,4 +1,4 @@
-//! Who am I, what may I ask for, and what would I be told.
+//! The endpoints about the caller: identity, permissions, and the decision about a request.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get, post};
@@ -12,7 +12,7 @@ use crate::http::problem::Problem;
 
 type Answer = Result<HttpResponse, Problem>;
 
-/// Who am I
+/// Get the caller
 #[utoipa::path(tag = "me", operation_id = "get_me", responses(
     (status = OK, description = "The caller", body = Me),
     Problem))]
@@ -28,7 +28,7 @@ pub async fn me(caller: Caller, state: Data<State>) -> Answer {
     }))
 }
 
-/// What may I ask for
+/// Get the permissions of the caller
 #[utoipa::path(tag = "me", operation_id = "get_my_label_policy", responses(
     (status = OK, description = "The rules of the caller's teams", body = MyLabelPolicy),
     Problem))]
@@ -39,7 +39,7 @@ pub async fn my_label_policy(caller: Caller) -> HttpResponse {
     HttpResponse::Ok().json(MyLabelPolicy { teams })
 }
 
-/// Decide a provision without doing it
+/// Check a request against the policy without creating a runner
 #[utoipa::path(tag = "me", operation_id = "explain_policy", request_body(content = ExplainRequest, example = json!({ "method": "jit", "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
     (status = OK, description = "The decision", body = Explained),
     Problem))]

@@ -7,5 +7,7 @@ pub(super) mod jobs;
 pub(super) mod me;
 pub(super) mod query;
 pub(super) mod request;
+#[cfg(test)]
+mod request_fingerprints;
 pub(super) mod runners;
 pub(super) mod views;

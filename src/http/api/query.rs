@@ -3,15 +3,18 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use uuid::Uuid;
 
 use crate::http::problem::{FieldError, Problem};
 use crate::model::Status;
 use crate::store::{audit, jobs, runners};
 
-/// How many rows a page has unless told otherwise, and at most.
-const PAGE: i64 = 50;
-const LARGEST_PAGE: i64 = 200;
+/// How many rows a page has without `limit`.
+const DEFAULT_LIMIT: i64 = 50;
+
+/// How many rows a page has at most.
+const MAX_LIMIT: i64 = 200;
 
 /// Which runners to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -87,19 +90,10 @@ pub struct AuditQuery {
 }
 
 impl AuditQuery {
-    /// As it is for one team's events.
-    pub fn of_team(query: TeamAuditQuery, team: String) -> AuditQuery {
-        AuditQuery {
-            event_type: query.event_type,
-            runner: query.runner,
-            team: Some(team),
-            user: query.user,
-            success: query.success,
-            since: query.since,
-            until: query.until,
-            limit: query.limit,
-            cursor: query.cursor,
-        }
+    /// The query with the team of the path; `team` in the query is refused.
+    pub fn of_team(self, team: String) -> Result<AuditQuery, Problem> {
+        refuse_team(self.team.as_deref())?;
+        Ok(AuditQuery { team: Some(team), ..self })
     }
 
     pub fn parse(self) -> Result<(audit::Filter, Option<i64>, i64), Problem> {
@@ -121,29 +115,27 @@ impl AuditQuery {
     }
 }
 
-/// Which of a team's events to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct TeamAuditQuery {
-    #[param(example = "provisioned")]
-    event_type: Option<String>,
-    /// Id or name.
-    runner: Option<String>,
-    /// Display name or subject.
-    user: Option<String>,
-    success: Option<bool>,
-    /// A date, or a time (RFC 3339); from then on.
-    #[param(example = "2026-11-01")]
-    since: Option<String>,
-    /// A date, or a time (RFC 3339); before then.
-    until: Option<String>,
-    /// 1 to 200; 50 unless given.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
+/// A path that names a team needs no `team` in its query.
+pub(in crate::http) fn refuse_team(team: Option<&str>) -> Result<(), Problem> {
+    match team {
+        None => Ok(()),
+        Some(_) => {
+            Err(Problem::invalid(vec![FieldError::new("team", "unknown field: the path names the team")]))
+        }
+    }
 }
+
+/// The documented parameters of a query whose team stands in the path: all of `Q` but `team`.
+pub struct WithoutTeam<Q>(std::marker::PhantomData<Q>);
+
+impl<Q: IntoParams> IntoParams for WithoutTeam<Q> {
+    fn into_params(location: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        Q::into_params(location).into_iter().filter(|parameter| parameter.name != "team").collect()
+    }
+}
+
+/// [`AuditQuery`] for one team.
+pub type TeamAuditParams = WithoutTeam<AuditQuery>;
 
 /// Which jobs to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -198,7 +190,7 @@ pub fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
         .ok_or("a date such as 2026-11-01, or a time such as 2026-11-01T12:00:00Z")
 }
 
-/// Gathers what is wrong with a query.
+/// Collects the faults of a query.
 #[derive(Default)]
 pub(in crate::http) struct Faults(Vec<FieldError>);
 
@@ -212,7 +204,7 @@ impl Faults {
         parse(text?).map_err(|err| self.0.push(FieldError::new(field, err))).ok()
     }
 
-    /// Postgres knows no NUL in a text.
+    /// A text for a filter. Control characters are refused, since Postgres does not store NUL.
     pub fn text(&mut self, field: &'static str, text: Option<String>) -> Option<String> {
         let is_plain =
             text.as_ref().is_none_or(|text| !text.chars().any(char::is_control) && text.len() <= 1_024);
@@ -223,9 +215,9 @@ impl Faults {
     }
 
     pub fn limit(&mut self, limit: Option<i64>) -> i64 {
-        let limit = limit.unwrap_or(PAGE);
-        if !(1..=LARGEST_PAGE).contains(&limit) {
-            self.0.push(FieldError::new("limit", format!("1 to {LARGEST_PAGE}")));
+        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+        if !(1..=MAX_LIMIT).contains(&limit) {
+            self.0.push(FieldError::new("limit", format!("1 to {MAX_LIMIT}")));
         }
         limit
     }

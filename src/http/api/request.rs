@@ -1,4 +1,4 @@
-//! What callers ask for, as JSON; parsed into the words of the model with every fault named at once.
+//! The bodies that ask for a runner: JSON, parsed into an [`Ask`] with every fault reported at once.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::http::command::survives_windows;
+use crate::http::idempotency::Canonical;
 use crate::http::problem::{FieldError, Problem};
 use crate::model::{Arch, GroupRef, Label, Method, NameAsk, Os, Target};
 use crate::policy::Ask;
 
-/// What all three requests share, so that they cannot drift apart.
+/// A request with the eleven fields that all three have in common, so that they cannot drift apart.
 macro_rules! request {
     ($(#[$doc:meta])* $name:ident { $($(#[$fdoc:meta])* $field:ident: $type:ty),* $(,)? }) => {
         $(#[$doc])*
@@ -58,6 +59,25 @@ macro_rules! request {
             #[schema(example = "_work", min_length = 1, max_length = 255)]
             pub work_folder: String,
         }
+
+        impl $name {
+            /// The fields that all requests have.
+            fn shared(&self) -> Shared<'_> {
+                Shared {
+                    runner_name: self.runner_name.as_deref(),
+                    runner_name_prefix: self.runner_name_prefix.as_deref(),
+                    labels: &self.labels,
+                    runner_group_id: self.runner_group_id,
+                    runner_group: self.runner_group.as_deref(),
+                    team: self.team.as_deref(),
+                    organization: self.organization.as_deref(),
+                    repository: self.repository.as_deref(),
+                    os: self.os,
+                    arch: self.arch,
+                    work_folder: &self.work_folder,
+                }
+            }
+        }
     };
 }
 
@@ -93,77 +113,61 @@ request! {
 }
 
 impl JitRequest {
+    /// Checks the request. `Err`: every fault, by field.
     pub fn parse(&self) -> Result<Ask, Problem> {
-        self.with(Method::Jit, true, false)
+        self.shared().parse(Method::Jit, true, false)
     }
 }
 
 impl ProvisionRequest {
+    /// Checks the request. `Err`: every fault, by field.
     pub fn parse(&self) -> Result<Ask, Problem> {
-        self.with(Method::RegistrationToken, self.ephemeral, self.disable_update)
+        self.shared().parse(Method::RegistrationToken, self.ephemeral, self.disable_update)
     }
 }
 
 impl ExplainRequest {
+    /// Checks the request. `Err`: every fault, by field.
     pub fn parse(&self) -> Result<Ask, Problem> {
-        self.with(self.method, self.ephemeral, self.disable_update)
+        self.shared().parse(self.method, self.ephemeral, self.disable_update)
     }
 }
 
-macro_rules! parse_shared {
-    ($($name:ident),+) => { $(
-        impl $name {
-            fn with(&self, method: Method, ephemeral: bool, disable_update: bool) -> Result<Ask, Problem> {
-                Shared {
-                    name: (&self.runner_name, &self.runner_name_prefix),
-                    labels: &self.labels,
-                    group: (self.runner_group_id, &self.runner_group),
-                    team: &self.team,
-                    target: (&self.organization, &self.repository),
-                    work_folder: &self.work_folder,
-                    is_windows: self.os == Os::Windows,
-                }
-                .parse(|name, labels, group, target| Ask {
-                    method,
-                    name,
-                    labels,
-                    team: self.team.clone(),
-                    target,
-                    group,
-                    os: self.os,
-                    arch: self.arch,
-                    ephemeral,
-                    disable_update,
-                    work_folder: self.work_folder.clone(),
-                })
-            }
-        }
-    )+ };
+impl Canonical for JitRequest {
+    const REQUIRED: &'static [&'static str] = &[];
 }
-parse_shared!(JitRequest, ProvisionRequest, ExplainRequest);
 
-/// The fields that need more than their type.
+impl Canonical for ProvisionRequest {
+    const REQUIRED: &'static [&'static str] = &[];
+}
+
+impl Canonical for ExplainRequest {
+    const REQUIRED: &'static [&'static str] = &["method"];
+}
+
+/// The fields that all requests have.
 struct Shared<'a> {
-    name: (&'a Option<String>, &'a Option<String>),
+    runner_name: Option<&'a str>,
+    runner_name_prefix: Option<&'a str>,
     labels: &'a [String],
-    group: (Option<i64>, &'a Option<String>),
-    team: &'a Option<String>,
-    target: (&'a Option<String>, &'a Option<String>),
+    runner_group_id: Option<i64>,
+    runner_group: Option<&'a str>,
+    team: Option<&'a str>,
+    organization: Option<&'a str>,
+    repository: Option<&'a str>,
+    os: Os,
+    arch: Arch,
     work_folder: &'a str,
-    is_windows: bool,
 }
 
 impl Shared<'_> {
-    fn parse(
-        &self,
-        ask: impl FnOnce(NameAsk, BTreeSet<Label>, Option<GroupRef>, Option<Target>) -> Ask,
-    ) -> Result<Ask, Problem> {
+    fn parse(&self, method: Method, ephemeral: bool, disable_update: bool) -> Result<Ask, Problem> {
         let mut errors = Vec::new();
         let name = self.name(&mut errors);
         let labels = self.labels(&mut errors);
         let group = self.group(&mut errors);
         let target = self.target(&mut errors);
-        if self.team.as_ref().is_some_and(|team| !is_plain(team)) {
+        if self.team.is_some_and(|team| !is_plain(team)) {
             errors.push(FieldError::new("team", "1 to 256 characters without control characters"));
         }
         if !is_inside(self.work_folder) {
@@ -173,18 +177,30 @@ impl Shared<'_> {
         }
         self.fit_for_windows(&mut errors);
         match name {
-            Some(name) if errors.is_empty() => Ok(ask(name, labels, group, target)),
+            Some(name) if errors.is_empty() => Ok(Ask {
+                method,
+                name,
+                labels,
+                team: self.team.map(str::to_owned),
+                target,
+                group,
+                os: self.os,
+                arch: self.arch,
+                ephemeral,
+                disable_update,
+                work_folder: self.work_folder.to_owned(),
+            }),
             _ => Err(Problem::invalid(errors)),
         }
     }
 
-    /// Whatever ends up in a command for Windows must survive PowerShell and `cmd.exe`.
+    /// Every text of a command for Windows must survive PowerShell and `cmd.exe`.
     fn fit_for_windows(&self, errors: &mut Vec<FieldError>) {
         let labels =
             self.labels.iter().enumerate().map(|(index, label)| (format!("labels[{index}]"), label.as_str()));
-        let group = self.group.1.iter().map(|group| ("runner_group".to_owned(), group.as_str()));
+        let group = self.runner_group.map(|group| ("runner_group".to_owned(), group));
         let folder = [("work_folder".to_owned(), self.work_folder)];
-        for (field, text) in labels.chain(group).chain(folder).filter(|_| self.is_windows) {
+        for (field, text) in labels.chain(group).chain(folder).filter(|_| self.os == Os::Windows) {
             if !survives_windows(text) {
                 let message = "for Windows only ASCII without any of \" % & | < > ^ ! `";
                 errors.push(FieldError::new(field, message));
@@ -193,7 +209,7 @@ impl Shared<'_> {
     }
 
     fn name(&self, errors: &mut Vec<FieldError>) -> Option<NameAsk> {
-        let (field, parsed) = match self.name {
+        let (field, parsed) = match (self.runner_name, self.runner_name_prefix) {
             (Some(name), None) => ("runner_name", name.parse().map(NameAsk::Exact)),
             (None, Some(prefix)) => ("runner_name_prefix", prefix.parse().map(NameAsk::Prefix)),
             _ => {
@@ -204,7 +220,7 @@ impl Shared<'_> {
         parsed.map_err(|err| errors.push(FieldError::new(field, err))).ok()
     }
 
-    /// Counted before doubles are folded.
+    /// The limit counts repeated labels too.
     fn labels(&self, errors: &mut Vec<FieldError>) -> BTreeSet<Label> {
         if self.labels.len() > Label::MOST {
             errors.push(FieldError::new("labels", format!("at most {} labels", Label::MOST)));
@@ -221,14 +237,14 @@ impl Shared<'_> {
     }
 
     fn group(&self, errors: &mut Vec<FieldError>) -> Option<GroupRef> {
-        match self.group {
+        match (self.runner_group_id, self.runner_group) {
             (None, None) => None,
             (Some(id), None) if id > 0 => Some(GroupRef::Id(id)),
             (Some(_), None) => {
                 errors.push(FieldError::new("runner_group_id", "a positive number"));
                 None
             }
-            (None, Some(name)) if is_plain(name) => Some(GroupRef::Name(name.clone())),
+            (None, Some(name)) if is_plain(name) => Some(GroupRef::Name(name.to_owned())),
             (None, Some(_)) => {
                 errors
                     .push(FieldError::new("runner_group", "1 to 256 characters without control characters"));
@@ -242,7 +258,7 @@ impl Shared<'_> {
     }
 
     fn target(&self, errors: &mut Vec<FieldError>) -> Option<Target> {
-        let (field, text, wants_repository) = match self.target {
+        let (field, text, wants_repository) = match (self.organization, self.repository) {
             (None, None) => return None,
             (Some(organization), None) => ("organization", organization, false),
             (None, Some(repository)) => ("repository", repository, true),
@@ -272,7 +288,7 @@ impl Shared<'_> {
     }
 }
 
-/// A name that somebody else gave: fit for a log and for Postgres, which knows no NUL.
+/// Whether a text fits into a log and into Postgres, which does not store NUL.
 fn is_plain(name: &str) -> bool {
     (1..=256).contains(&name.chars().count()) && !name.chars().any(char::is_control)
 }

@@ -1,4 +1,4 @@
-//! The calls on runners: provision, list, get, refresh, delete, remove-token.
+//! The endpoints for runners: provision, list, get, refresh, delete, remove-token.
 
 use std::future::{Ready, ready};
 
@@ -20,8 +20,8 @@ use crate::http::idempotency::IdempotencyKey;
 use crate::http::problem::Problem;
 use crate::model::RunnerName;
 
-/// What a runner is asked for by. What can be neither id nor name is not found, here already: Postgres would
-/// not take every text.
+/// The id or name of a runner in a path. A text that can be neither is answered here with 404, since Postgres does not
+/// accept every text.
 pub struct IdOrName(pub String);
 
 impl FromRequest for IdOrName {
@@ -47,7 +47,7 @@ type Answer = Result<HttpResponse, Problem>;
 /// Answers with a token for `config.sh`. GitHub binds that token neither to the name nor to the labels;
 /// prefer `/runners/jit`, which does both.
 #[utoipa::path(tag = "runners", operation_id = "provision_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
-    (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
+    (status = CREATED, description = "The token, shown once", body = RegistrationRunner),
     Problem))]
 #[post("/runners/provision")]
 pub async fn provision(
@@ -61,7 +61,7 @@ pub async fn provision(
 
 /// Provision a runner with a registration token (the same as `/runners/provision`)
 #[utoipa::path(tag = "runners", operation_id = "create_runner", params(IdempotencyKey), request_body(content = ProvisionRequest, example = json!({ "runner_name": "ci-worker-001", "labels": ["gpu"] })), responses(
-    (status = CREATED, description = "The token, shown this once", body = RegistrationRunner),
+    (status = CREATED, description = "The token, shown once", body = RegistrationRunner),
     Problem))]
 #[post("/runners")]
 pub async fn create(
@@ -73,6 +73,7 @@ pub async fn create(
     register(caller, key, state, body).await
 }
 
+/// Both routes of a registration; utoipa documents one route per handler.
 async fn register(
     caller: Caller,
     key: IdempotencyKey,
@@ -81,9 +82,9 @@ async fn register(
 ) -> Answer {
     let key = key.for_request("registration_token", &request);
     let (ask, os) = (request.parse()?, request.os);
-    let made = state.broker.provision(&caller, ask, key).await?;
-    let url = state.broker.url_of(made.grant.target());
-    Ok(created(made.runner.id).json(RegistrationRunner::new(made, url, os)))
+    let provisioned = state.broker.provision(&caller, ask, key).await?;
+    let url = state.broker.url_of(provisioned.grant.target());
+    Ok(created(provisioned.runner.id).json(RegistrationRunner::new(provisioned, url, os)))
 }
 
 /// Provision a just-in-time runner
@@ -91,7 +92,7 @@ async fn register(
 /// Labels, group and ephemeral mode are fixed by GitHub before the runner starts. The runner must connect
 /// before `expires_at`; one that has not is removed from GitHub.
 #[utoipa::path(tag = "runners", operation_id = "provision_jit_runner", params(IdempotencyKey), request_body(content = JitRequest, example = json!({ "runner_name_prefix": "ci-worker", "labels": ["gpu"] })), responses(
-    (status = CREATED, description = "The configuration, shown this once", body = JitRunner),
+    (status = CREATED, description = "The configuration, shown once", body = JitRunner),
     Problem))]
 #[post("/runners/jit")]
 pub async fn provision_jit(
@@ -102,8 +103,8 @@ pub async fn provision_jit(
 ) -> Answer {
     let key = key.for_request("jit", &request);
     let (ask, os) = (request.parse()?, request.os);
-    let made = state.broker.provision(&caller, ask, key).await?;
-    Ok(created(made.runner.id).json(JitRunner::new(made, os)))
+    let provisioned = state.broker.provision(&caller, ask, key).await?;
+    Ok(created(provisioned.runner.id).json(JitRunner::new(provisioned, os)))
 }
 
 /// An answer with a credential: never stored by anything between us and the caller.
@@ -125,7 +126,7 @@ pub async fn list(caller: Caller, state: Data<State>, Query(query): Query<ListQu
     Ok(HttpResponse::Ok().json(RunnerList::from(page)))
 }
 
-/// One runner with its latest events
+/// Get a runner with its latest events
 #[utoipa::path(tag = "runners", operation_id = "get_runner", params(("id_or_name" = String, Path, description = "Id, or name: the live runner of that name, else the newest")), responses(
     (status = OK, description = "The runner", body = RunnerDetail),
     Problem))]
@@ -135,7 +136,7 @@ pub async fn get(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrN
     Ok(HttpResponse::Ok().json(RunnerDetail::new(runner, events)))
 }
 
-/// Ask GitHub about a runner now
+/// Refresh a runner from GitHub
 #[utoipa::path(tag = "runners", operation_id = "refresh_runner", params(("id_or_name" = String, Path, description = "Id or name")), responses(
     (status = OK, description = "The runner as GitHub has it now", body = RunnerDetail),
     Problem))]
@@ -149,8 +150,8 @@ pub async fn refresh(caller: Caller, state: Data<State>, IdOrName(id_or_name): I
 ///
 /// A busy runner is left alone (409), or removed once it is idle (202) with `force_when_idle=true`.
 #[utoipa::path(tag = "runners", operation_id = "remove_runner", params(("id_or_name" = String, Path, description = "Id or name"), RemoveQuery), responses(
-    (status = OK, description = "It is gone", body = Removed),
-    (status = ACCEPTED, description = "It is busy, and will be removed once idle", body = Removed),
+    (status = OK, description = "The runner is removed", body = Removed),
+    (status = ACCEPTED, description = "The runner is busy, and will be removed once idle", body = Removed),
     Problem))]
 #[delete("/runners/{id_or_name}")]
 pub async fn remove(
@@ -167,12 +168,12 @@ pub async fn remove(
     Ok(answer.json(Removed::new(runner, &outcome)))
 }
 
-/// A token for `config.sh remove`
+/// Create a token for `config.sh remove`
 ///
 /// Only for runners of the registration flow. The token is good for any runner of the target: use it on the
 /// machine that the runner is on.
 #[utoipa::path(tag = "runners", operation_id = "create_remove_token", params(("id_or_name" = String, Path, description = "Id or name")), responses(
-    (status = CREATED, description = "The token, shown this once", body = RemoveToken),
+    (status = CREATED, description = "The token, shown once", body = RemoveToken),
     Problem))]
 #[post("/runners/{id_or_name}/remove-token")]
 pub async fn remove_token(caller: Caller, state: Data<State>, IdOrName(id_or_name): IdOrName) -> Answer {

@@ -1,4 +1,4 @@
-//! What callers see: runners, and themselves.
+//! The JSON of runners, of the caller and of decisions.
 
 use chrono::{DateTime, Utc};
 use secrecy::ExposeSecret;
@@ -18,7 +18,7 @@ use crate::model::{Os, Status};
 use crate::policy::Team;
 use crate::store::{audit, runners};
 
-/// A runner that registers itself, with its token: shown this once.
+/// A runner that registers itself, with its token, which is shown once.
 #[derive(Serialize, ToSchema)]
 pub struct RegistrationRunner {
     runner_id: Uuid,
@@ -35,37 +35,42 @@ pub struct RegistrationRunner {
 }
 
 impl RegistrationRunner {
-    pub fn new(made: Provisioned, github_url: String, os: Os) -> RegistrationRunner {
-        let token = made.credential.expose_secret();
-        let custom: Vec<String> =
-            made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label)).cloned().collect();
+    pub fn new(provisioned: Provisioned, github_url: String, os: Os) -> RegistrationRunner {
+        let token = provisioned.credential.expose_secret();
+        let custom: Vec<String> = provisioned
+            .runner
+            .labels
+            .iter()
+            .filter(|label| !provisioned.system_labels.contains(*label))
+            .cloned()
+            .collect();
         let configuration_command = command::configure(
             os,
             &Registration {
                 url: &github_url,
                 token: Some(token),
-                name: &made.runner.name,
+                name: &provisioned.runner.name,
                 labels: &custom,
-                group: made.group_name.as_deref(),
-                work_folder: made.grant.work_folder(),
-                ephemeral: made.grant.ephemeral(),
-                disable_update: made.grant.disable_update(),
+                group: provisioned.group_name.as_deref(),
+                work_folder: provisioned.grant.work_folder(),
+                ephemeral: provisioned.grant.ephemeral(),
+                disable_update: provisioned.grant.disable_update(),
             },
         );
         RegistrationRunner {
-            runner_id: made.runner.id,
+            runner_id: provisioned.runner.id,
             registration_token: token.to_owned(),
-            expires_at: made.expires_at,
-            labels: made.runner.labels,
-            ephemeral: made.runner.ephemeral,
-            runner_name: made.runner.name,
+            expires_at: provisioned.expires_at,
+            labels: provisioned.runner.labels,
+            ephemeral: provisioned.runner.ephemeral,
+            runner_name: provisioned.runner.name,
             github_url,
             configuration_command,
         }
     }
 }
 
-/// A JIT runner with its configuration: shown this once.
+/// A JIT runner with its configuration, which is shown once.
 #[derive(Serialize, ToSchema)]
 pub struct JitRunner {
     runner_id: Uuid,
@@ -81,16 +86,16 @@ pub struct JitRunner {
 }
 
 impl JitRunner {
-    pub fn new(made: Provisioned, os: Os) -> JitRunner {
-        let config = made.credential.expose_secret();
+    pub fn new(provisioned: Provisioned, os: Os) -> JitRunner {
+        let config = provisioned.credential.expose_secret();
         JitRunner {
-            runner_id: made.runner.id,
-            github_runner_id: made.runner.github_runner_id.unwrap_or_default(),
+            runner_id: provisioned.runner.id,
+            github_runner_id: provisioned.runner.github_runner_id.unwrap_or_default(),
             run_command: command::run(os, config),
             encoded_jit_config: config.to_owned(),
-            labels: made.runner.labels,
-            expires_at: made.expires_at,
-            runner_name: made.runner.name,
+            labels: provisioned.runner.labels,
+            expires_at: provisioned.expires_at,
+            runner_name: provisioned.runner.name,
         }
     }
 }
@@ -190,7 +195,7 @@ impl From<RunnerPage> for RunnerList {
     }
 }
 
-/// What became of a removal.
+/// The result of a removal.
 #[derive(Serialize, ToSchema)]
 pub struct Removed {
     runner_id: Uuid,
@@ -209,18 +214,18 @@ impl Removed {
             status: runner.status,
             message: match outcome {
                 Outcome::Deleted => "removed from GitHub",
-                Outcome::AlreadyGone => "it was gone already",
+                Outcome::AlreadyGone => "was already gone",
                 Outcome::NeverRegistered => {
-                    "GitHub never had it: nobody has used its registration token, which stays good until it \
-                     ends and counts in the quota until then"
+                    "never registered with GitHub; its registration token stays valid and counts towards the quota until \
+                     it expires"
                 }
-                Outcome::WhenIdle => "busy with a job; it will be removed once idle",
+                Outcome::WhenIdle => "busy with a job; will be removed once idle",
             },
         }
     }
 }
 
-/// A token for `config.sh remove`: shown this once.
+/// A token for `config.sh remove`, which is shown once.
 #[derive(Serialize, ToSchema)]
 pub struct RemoveToken {
     remove_token: String,
@@ -233,7 +238,7 @@ impl From<IssuedToken> for RemoveToken {
     }
 }
 
-/// The caller as the broker sees him.
+/// The caller as the broker knows them.
 #[derive(Serialize, ToSchema)]
 pub struct Me {
     pub issuer: String,
@@ -267,18 +272,18 @@ impl From<TeamUse> for MyTeam {
     }
 }
 
-/// What the caller may ask for, by team.
+/// The permissions of the caller, by team.
 #[derive(Serialize, ToSchema)]
 pub struct MyLabelPolicy {
     pub teams: Vec<TeamPolicy>,
 }
 
-/// What members of a team may ask for.
+/// The permissions of the members of a team.
 #[derive(Serialize, ToSchema)]
 pub struct TeamPolicy {
     team: String,
     description: String,
-    /// Put on every runner, asked for or not.
+    /// Added to every runner.
     required_labels: Vec<String>,
     /// Regular expressions for whole labels, without regard to case.
     allowed_labels: Vec<String>,
@@ -309,13 +314,13 @@ impl From<&Team> for TeamPolicy {
     }
 }
 
-/// The decision that a provision would get now.
+/// The decision about a request, as of now.
 #[derive(Serialize, ToSchema)]
 pub struct Explained {
     allowed: bool,
     #[schema(required)]
     team: Option<String>,
-    /// All that the runner would have.
+    /// All labels that the runner would have.
     labels: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "LABEL_POLICY_VIOLATION")]

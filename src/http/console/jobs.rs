@@ -1,4 +1,4 @@
-//! Jobs: which wait, which run, and which no runner fits.
+//! The list of jobs, with the reason why a queued job matches no runner.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use super::frame::filter::{Form, segment};
-use super::frame::form::{Asked, Fields};
+use super::frame::form::{Fields, PageQuery};
 use super::frame::layout;
 use super::frame::page::{Page, PageError};
 use super::frame::session::SignedIn;
@@ -22,32 +22,32 @@ use crate::store::jobs::Job;
 
 const PATH: &str = "/jobs";
 
-/// As the table spells them, and as people do.
+/// The states of jobs, as the table `jobs` has them and as the page shows them.
 const STATES: [(&str, &str); 4] =
-    [("queued", "Queued"), ("waiting", "Waiting"), ("in_progress", "Running"), ("completed", "Done")];
+    [("queued", "Queued"), ("waiting", "Waiting"), ("in_progress", "Running"), ("completed", "Completed")];
 
 #[get("/jobs")]
 pub async fn jobs(
     SignedIn(session): SignedIn,
     state: Data<State>,
-    Asked(fields): Asked,
+    PageQuery(fields): PageQuery,
 ) -> Result<HttpResponse, PageError> {
     let asked = fields.parse::<JobsQuery>().and_then(JobsQuery::parse);
     let (filter, before, limit) = match asked {
         Ok(asked) => asked,
         Err(problem) => {
             let form = Form { fields: &fields, problem: Some(&problem) };
-            return Ok(whole(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            return Ok(render(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
         }
     };
     let page = state.broker.jobs(&session.caller, &filter, before, limit).await?;
     let fits = state.broker.fits(&session.caller, &page.jobs).await?;
     let form = Form { fields: &fields, problem: None };
     let list = list(&state, &session, &fields, &page, &fits);
-    Ok(whole(&session, form, list).with_status(StatusCode::OK))
+    Ok(render(&session, form, list).with_status(StatusCode::OK))
 }
 
-fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
+fn render(session: &Session, form: Form<'_>, list: Markup) -> Page {
     let state = form.fields.get("state");
     let content = html! {
         div.title { h1 { "Jobs" } }
@@ -71,7 +71,7 @@ fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
 
 fn list(state: &State, session: &Session, fields: &Fields, page: &JobPage, fits: &[Option<Fit>]) -> Markup {
     let now = state.broker.clock().now();
-    let everybodys = session.caller.has(Role::Admin) || session.caller.has(Role::Auditor);
+    let sees_all = session.caller.has(Role::Admin) || session.caller.has(Role::Auditor);
     let next = page.next.map(|id| fields.link(PATH, &[], ("cursor", &id.to_string())));
     html! {
         @if page.jobs.is_empty() { (none(session, fields)) }
@@ -81,11 +81,11 @@ fn list(state: &State, session: &Session, fields: &Fields, page: &JobPage, fits:
                     caption { "Newest first" }
                     thead { tr {
                         th scope="col" { "Job" } th scope="col" { "State" } th scope="col" { "Labels" }
-                        th scope="col" { "Runner" } th scope="col" { "Queued" } th scope="col" { "Took" }
+                        th scope="col" { "Runner" } th scope="col" { "Queued" } th scope="col" { "Duration" }
                     } }
                     tbody data-rows {
                         @for (job, fit) in page.jobs.iter().zip(fits) {
-                            (row(state, everybodys, job, fit.as_ref(), now))
+                            (row(state, sees_all, job, fit.as_ref(), now))
                         }
                     }
                 }
@@ -99,21 +99,21 @@ fn none(session: &Session, fields: &Fields) -> Markup {
     let narrowed = ["state", "repository", "label"].iter().any(|name| fields.get(name).is_some());
     match (session.caller.is_stranger(), narrowed) {
         (true, _) => ui::empty(
-            "No jobs for you to see",
-            html! { "You are in no team. " a href="/" { "The overview" } " says what to ask an administrator for." },
+            "You are in no team",
+            html! { "Send the details on " a href="/" { "the overview" } " to an administrator." },
         ),
-        (false, true) => ui::empty("No job fits", html! { a href=(PATH) { "Show all jobs" } }),
+        (false, true) => ui::empty("No matching jobs", html! { a href=(PATH) { "Clear the filters" } }),
         (false, false) => ui::empty(
             "No jobs yet",
             html! {
-                "Jobs appear here as GitHub tells of them by its webhook, once a workflow asks for "
+                "A job appears when GitHub sends a webhook for a workflow with "
                 code { "runs-on: self-hosted" } " in a repository that you may see."
             },
         ),
     }
 }
 
-fn row(state: &State, everybodys: bool, job: &Job, fit: Option<&Fit>, now: DateTime<Utc>) -> Markup {
+fn row(state: &State, sees_all: bool, job: &Job, fit: Option<&Fit>, now: DateTime<Utc>) -> Markup {
     let ended = job.completed_at.or((job.state == "in_progress").then_some(now));
     let took = job.started_at.zip(ended).map(|(from, until)| until - from);
     html! {
@@ -125,12 +125,12 @@ fn row(state: &State, everybodys: bool, job: &Job, fit: Option<&Fit>, now: DateT
                 }
                 div.soft { (job.repository) @if let Some(workflow) = &job.workflow { " · " (workflow) } }
             }
-            td data-name="State" { (badge(job)) @if let Some(fit) = fit { (misfit(fit, everybodys)) } }
+            td data-name="State" { (badge(job)) @if let Some(fit) = fit { (misfit(fit, sees_all)) } }
             td data-name="Labels" { (ui::labels(&job.labels)) }
             td data-name="Runner" { (runner(job)) }
             td data-name="Queued" { (ui::maybe_time(job.queued_at, now)) }
-            td.number data-name="Took" {
-                @if let Some(took) = took { (ui::number(took.num_seconds().max(0))) " s" }
+            td.number data-name="Duration" {
+                @if let Some(took) = took { (ui::duration(took)) }
                 @else { span.none { "–" } }
             }
         }
@@ -141,13 +141,13 @@ fn badge(job: &Job) -> Markup {
     let shown =
         STATES.iter().find(|(name, _)| *name == job.state).map_or(job.state.as_str(), |(_, shown)| shown);
     match job.conclusion.as_deref() {
-        Some(end) => html! { span class={ "badge " (end) } { (end) } },
+        Some(end) => html! { span class={ "badge " (end) } { (ui::words(end)) } },
         None if job.state == "in_progress" => html! { span.badge.busy { (shown) } },
         None => html! { span.badge { (shown) } },
     }
 }
 
-/// Only a team's runner has a page.
+/// The runner; only runners of teams have a page.
 fn runner(job: &Job) -> Markup {
     match (&job.runner_name, &job.team) {
         (Some(name), Some(_)) => html! { a href={ "/runners/" (segment(name)) } { (name) } },
@@ -156,10 +156,10 @@ fn runner(job: &Job) -> Markup {
     }
 }
 
-/// Why nobody takes it.
-fn misfit(fit: &Fit, everybodys: bool) -> Markup {
-    let runners = if everybodys { "live runner" } else { "live runner of your teams" };
-    let newest = |looked: &usize| html! { "of the " (ui::number(*looked as i64)) " that were looked at" };
+/// Why no runner takes the job.
+fn misfit(fit: &Fit, sees_all: bool) -> Markup {
+    let runners = if sees_all { "live runner" } else { "live runner of your teams" };
+    let newest = |looked: &usize| html! { "among the " (ui::number(*looked as i64)) " newest" };
     html! {
         @match fit {
             Fit::Some => {},
@@ -167,12 +167,12 @@ fn misfit(fit: &Fit, everybodys: bool) -> Markup {
             Fit::Lacking { labels, looked } => p.hint {
                 "no " (runners) " has "
                 @for (place, label) in labels.iter().enumerate() {
-                    @if place > 0 { ", nor " } code.label { (label) }
+                    @if place > 0 { " or " } code.label { (label) }
                 }
                 @if let Some(looked) = looked { " " (newest(looked)) }
             },
             Fit::NotTogether { looked } => p.hint {
-                "each label is there, but no " (runners) " has all of them"
+                "no " (runners) " has all of these labels together"
                 @if let Some(looked) = looked { " " (newest(looked)) }
             },
         }

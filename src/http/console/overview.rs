@@ -1,5 +1,5 @@
-//! The first page: how things stand, for all or for the visitor's teams. What of it changes by itself stands in
-//! parts that `live` sends anew.
+//! The overview: runners, provisions, security events and teams, for everything or for the teams of the visitor. The
+//! parts that change while the page is open are sent again by [`live`](super::live).
 
 use actix_web::get;
 use actix_web::web::Data;
@@ -35,7 +35,7 @@ pub async fn overview(SignedIn(session): SignedIn, state: Data<State>) -> Result
     Ok(Page(layout::page(&session, "/", "Overview", content)))
 }
 
-/// All that changes: each part by its id.
+/// All parts that change; the script replaces them by id.
 pub fn parts(caller: &Caller, pulse: &Pulse, now: DateTime<Utc>) -> Markup {
     let share = Share::of(caller);
     let reads_all = matches!(share, Share::All);
@@ -47,7 +47,7 @@ pub fn parts(caller: &Caller, pulse: &Pulse, now: DateTime<Utc>) -> Markup {
         (provisions(&pulse.provisions(&share), reads_all))
         div.cards {
             section.card {
-                h2 { "Security events of the last 24 hours" }
+                h2 { "Security events, last 24 hours" }
                 div #security data-part { (security(pulse, &share, reads_all)) }
             }
             @if !caller.memberships.teams.is_empty() {
@@ -58,7 +58,7 @@ pub fn parts(caller: &Caller, pulse: &Pulse, now: DateTime<Utc>) -> Markup {
             }
             @if reads_all {
                 section.card {
-                    h2 { "GitHub" }
+                    h2 { "GitHub rate limit" }
                     div #github data-part { (github(&pulse.slow.stats.github, now)) }
                 }
                 section.card {
@@ -68,7 +68,7 @@ pub fn parts(caller: &Caller, pulse: &Pulse, now: DateTime<Utc>) -> Markup {
             }
         }
         @if caller.has(Role::Auditor) && !caller.has(Role::Admin) {
-            p.hint { "You are an auditor: you see everything and change nothing, save in teams of your own." }
+            p.hint { "You are an auditor: you can see everything, but change nothing outside your own teams." }
         }
     }
 }
@@ -88,25 +88,25 @@ fn tiles(runners: &[(crate::model::Status, i64)]) -> Markup {
     }
 }
 
-/// The same numbers twice: a chart where scripts run, a table for everybody.
+/// The numbers as a chart, where scripts run, and as a table.
 fn provisions(hours: &[(DateTime<Utc>, Outcomes)], reads_all: bool) -> Markup {
     let sum = |of: fn(&Outcomes) -> i64| ui::number(hours.iter().map(|(_, outcomes)| of(outcomes)).sum());
     html! {
         section.card {
-            h2 { "Provisions of the last 24 hours" }
+            h2 { "Provisions, last 24 hours" }
             p #provisions-summary data-part {
                 strong { (sum(|of| of.provisioned)) } " provisioned, "
                 strong { (sum(|of| of.refused)) } " refused, "
                 strong { (sum(|of| of.failed)) } " failed"
                 @if !reads_all { " in your teams" } "."
             }
-            div.chart data-chart="provisions" role="img" aria-label="Provisions by the hour; the table below says the same" hidden {}
-            p.hint data-chart-says hidden {}
+            div.chart data-chart="provisions" role="img" aria-label="Provisions per hour; the table below has the same numbers" hidden {}
+            p.hint.legend data-chart-legend hidden {}
             details {
-                summary { "By the hour, as a table" }
+                summary { "Table" }
                 div.table {
                     table #provisions {
-                        caption { "Hours begin at the time given (UTC), the newest first." }
+                        caption { "Hours by their start (UTC), newest first" }
                         thead {
                             tr {
                                 th scope="col" { "Hour" }
@@ -146,14 +146,14 @@ fn security(pulse: &Pulse, share: &Share, reads_all: bool) -> Markup {
                 @for (kind, count, more) in &counts {
                     li {
                         (ui::severity(kind.severity().as_str())) " "
-                        @let words = kind.as_str().replace('_', " ");
+                        @let words = ui::event_type(kind.as_str());
                         @if reads_all { a href={ "/security?type=" (kind) } { (words) } } @else { (words) }
                         ": " (ui::number(*count)) @if *more { " or more" }
                     }
                 }
             }
         }
-        p { @if reads_all { a href="/security" { "All security events" } } @else { a href="/audit?success=false" { "What was refused" } } }
+        p { @if reads_all { a href="/security" { "All security events" } } @else { a href="/audit?success=false" { "Refused and failed requests" } } }
     }
 }
 
@@ -180,14 +180,14 @@ fn teams(caller: &Caller, pulse: &Pulse) -> Markup {
 fn github(budgets: &[BudgetStatus], now: DateTime<Utc>) -> Markup {
     html! {
         @if budgets.is_empty() {
-            p.soft { "GitHub has not been asked anything yet, so nothing is known of its budget." }
+            p.soft { "No requests to GitHub yet, so its rate limit is unknown." }
         } @else {
             ul.plain {
                 @for budget in budgets {
                     li {
-                        code { (budget.resource) } @if budget.installation == "app" { " of the App" } @else { " of installation " (budget.installation) }
+                        code { (budget.resource) } @if budget.installation == "app" { " (App)" } @else { " (installation " (budget.installation) ")" }
                         ": " strong { (ui::number(count(budget.remaining))) } " of " (ui::number(count(budget.limit))) " calls left"
-                        @if budget.resets_at > now { ", full again " (ui::time(budget.resets_at, now)) }
+                        @if budget.resets_at > now { ", resets " (ui::time(budget.resets_at, now)) }
                         " " meter min="0" max=(budget.limit.max(1)) value=(budget.remaining) low=(budget.limit / 4)
                             aria-label={ "Calls left of " (budget.resource) } {}
                         @if let Some(until) = budget.paused_until.filter(|until| *until > now) {
@@ -197,7 +197,7 @@ fn github(budgets: &[BudgetStatus], now: DateTime<Utc>) -> Markup {
                 }
             }
         }
-        p.hint { "As this replica knows it." }
+        p.hint { "As seen by this replica." }
     }
 }
 
@@ -209,19 +209,19 @@ fn sweep(sync: &SyncStatus, now: DateTime<Utc>) -> Markup {
     let leader = sync.lease.as_ref().filter(|lease| lease.stands);
     let newest = sync.targets.iter().filter_map(|target| target.completed_at).max();
     let waiting = [
-        (sync.backlog.interrupted, "interrupted provisions to finish"),
-        (sync.backlog.deleting, "removals under way"),
-        (sync.backlog.unstarted, "start deadlines passed"),
+        (sync.backlog.interrupted, "interrupted provision"),
+        (sync.backlog.deleting, "removal in progress"),
+        (sync.backlog.unstarted, "missed start deadline"),
     ];
     html! {
         ul.plain {
             li {
                 @match leader {
                     Some(lease) => { span.badge.ok { "leader" } " replica " code { (lease.holder) } }
-                    None => { span.badge.fault { "no leader" } " Nobody sweeps at this moment." }
+                    None => { span.badge.fault { "no leader" } " No replica is sweeping." }
                 }
             }
-            li { "Last whole sweep: " (ui::maybe_time(newest, now)) ", of " (sync.targets.len()) @if sync.targets.len() == 1 { " target" } @else { " targets" } }
+            li { "Last complete sweep: " (ui::maybe_time(newest, now)) ", " (ui::counted(sync.targets.len() as i64, "target")) }
             @if !sync.unswept.is_empty() {
                 li {
                     span.badge.fault { "overdue" } " "
@@ -229,8 +229,8 @@ fn sweep(sync: &SyncStatus, now: DateTime<Utc>) -> Markup {
                     @if sync.unswept.len() > 10 { "and " (sync.unswept.len() - 10) " more" }
                 }
             }
-            @for (number, what) in waiting { @if number > 0 { li { (ui::number(number)) " " (what) } } }
+            @for (number, what) in waiting { @if number > 0 { li { (ui::counted(number, what)) } } }
         }
-        p { a href="/system" { "More about the system" } }
+        p { a href="/system" { "System status" } }
     }
 }

@@ -1,4 +1,4 @@
-//! Security events: what somebody should look at.
+//! The list of security events.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
@@ -8,7 +8,7 @@ use maud::{Markup, html};
 
 use super::audit::list::{runner_link, team_link};
 use super::frame::filter::Form;
-use super::frame::form::{Asked, Fields};
+use super::frame::form::{Fields, PageQuery};
 use super::frame::page::{Page, PageError};
 use super::frame::session::SignedIn;
 use super::frame::{access, layout, ui};
@@ -23,10 +23,10 @@ const PATH: &str = "/security";
 pub async fn security(
     SignedIn(session): SignedIn,
     state: Data<State>,
-    Asked(fields): Asked,
+    PageQuery(fields): PageQuery,
 ) -> Result<HttpResponse, PageError> {
     if !access::sees_all(&session) {
-        let instead = html! { "What concerns your teams is in " a href="/audit" { "the audit log" } "." };
+        let instead = html! { "The events of your teams are in " a href="/audit" { "the audit log" } "." };
         return Ok(access::not_for(&session, PATH, "Security", instead));
     }
     let asked = fields.parse::<SecurityQuery>().and_then(SecurityQuery::parse);
@@ -34,15 +34,16 @@ pub async fn security(
         Ok(asked) => asked,
         Err(problem) => {
             let form = Form { fields: &fields, problem: Some(&problem) };
-            return Ok(whole(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            return Ok(render(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
         }
     };
     let page = state.broker.security_events(wanted, after, limit).await?;
     let list = list(&fields, &page, state.broker.clock().now());
-    Ok(whole(&session, Form { fields: &fields, problem: None }, list).with_status(StatusCode::OK))
+    Ok(render(&session, Form { fields: &fields, problem: None }, list).with_status(StatusCode::OK))
 }
 
-fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
+fn render(session: &Session, form: Form<'_>, list: Markup) -> Page {
+    let types = Type::ALL.map(|one| (one.as_str(), ui::words(one.as_str())));
     let severities = Severity::ALL.map(|one| (one.as_str(), one.as_str()));
     let content = html! {
         div.title {
@@ -50,7 +51,7 @@ fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
             span.actions { a.button.quiet href="/identities" { "Identities" } }
         }
         (form.get(PATH, html! {
-            (form.choice("type", "Type", "any", Type::ALL.map(|one| (one.as_str(), one.as_str()))))
+            (form.choice("type", "Event type", "any", types.iter().map(|(value, shown)| (*value, shown.as_str()))))
             (form.choice("severity", "Severity", "any", severities))
             (form.text("team", "Team", ""))
             (form.text("since", "From", "2026-11-01"))
@@ -65,7 +66,7 @@ fn list(fields: &Fields, page: &SecurityPage, now: DateTime<Utc>) -> Markup {
     let next = page.next.map(|place| fields.link(PATH, &[], ("cursor", &to_cursor(place))));
     html! {
         @if page.events.is_empty() {
-            (ui::empty("Nothing to look at", html! { "No security event fits. " a href=(PATH) { "Show all" } }))
+            (ui::empty("No matching events", html! { a href=(PATH) { "Clear the filters" } }))
         } @else {
             (table(&page.events, now))
         }
@@ -81,7 +82,7 @@ pub fn table(events: &[SecurityEvent], now: DateTime<Utc>) -> Markup {
                 caption { "Security events, newest first" }
                 thead { tr {
                     th scope="col" { "Event" } th scope="col" { "When" } th scope="col" { "Who" }
-                    th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "What was done" }
+                    th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "Action taken" }
                 } }
                 tbody data-rows { @for event in events { (row(event, now)) } }
             }
@@ -95,7 +96,7 @@ fn row(event: &SecurityEvent, now: DateTime<Utc>) -> Markup {
     html! {
         tr {
             th scope="row" {
-                a href={ "/audit/" (event.id) } { (kind) }
+                a href={ "/audit/" (event.id) } { (ui::event_type(kind.as_str())) }
                 " " (ui::severity(&event.severity))
                 @if let Some(why) = &event.error_message { div.soft { (why) } }
             }
@@ -103,12 +104,12 @@ fn row(event: &SecurityEvent, now: DateTime<Utc>) -> Markup {
             td data-name="Who" { (who(event)) }
             td data-name="Team" { @if let Some(team) = &event.team { (team_link(team)) } }
             td data-name="Runner" { (runner_link(event)) }
-            td data-name="What was done" { (action.as_deref().unwrap_or("–")) }
+            td data-name="Action taken" { (action.as_deref().map_or("–".to_owned(), ui::words)) }
         }
     }
 }
 
-/// Somebody who was let in once is among the identities.
+/// A caller with a subject is linked to the identities.
 fn who(event: &crate::store::audit::Event) -> Markup {
     let query = event.subject.as_ref().map(|subject| serde_urlencoded::to_string([("q", subject)]));
     html! {

@@ -1,4 +1,4 @@
-//! The system: whether all that the broker needs is there, and how it is configured.
+//! The system page: the checks of everything that the broker needs, and its configuration.
 
 use actix_web::get;
 use actix_web::web::Data;
@@ -26,12 +26,12 @@ pub async fn show(SignedIn(session): SignedIn, state: Data<State>) -> Result<Pag
         @if access::sees_all(&session) {
             @for area in areas() { (checks(area, system.of(area))) }
             (settings(state.broker.settings()))
-        } @else { (in_short(&system)) }
+        } @else { (summary(&system)) }
     };
     Ok(Page(layout::page(&session, PATH, "System", content)))
 }
 
-/// A service that runs has a configuration that it can run with.
+/// All areas but the configuration, which is valid in a service that has started.
 fn areas() -> impl Iterator<Item = Area> {
     Area::ALL.into_iter().filter(|area| *area != Area::Configuration)
 }
@@ -44,9 +44,12 @@ fn overall(system: &System) -> Markup {
     let count = |state| system.checks.iter().filter(|check| check.state == state).count();
     let (faults, warnings) = (count(Health::Fault), count(Health::Warning));
     match (faults, warnings) {
-        (0, 0) => ui::notice(Notice::Done, html! { p { "All is well." } }),
-        (0, warnings) => ui::notice(Notice::Warning, html! { p { "It works; " (warnings) " to look at." } }),
-        (faults, _) => ui::notice(Notice::Fault, html! { p { (faults) " not working." } }),
+        (0, 0) => ui::notice(Notice::Done, html! { p { "Everything works." } }),
+        (0, warnings) => ui::notice(
+            Notice::Warning,
+            html! { p { "Working, " (ui::counted(warnings as i64, "warning")) "." } },
+        ),
+        (faults, _) => ui::notice(Notice::Fault, html! { p { (ui::counted(faults as i64, "fault")) "." } }),
     }
 }
 
@@ -55,8 +58,8 @@ fn about(system: &System, now: DateTime<Utc>) -> Markup {
         section.card aria-label="About" {
             (ui::facts([
                 ("Version", html! { (system.version) }),
-                ("This replica started", ui::time(system.started_at, now)),
-                ("GitHub was asked", ui::maybe_time(system.github_asked_at, now)),
+                ("Replica started", ui::time(system.started_at, now)),
+                ("Last check of GitHub", ui::maybe_time(system.github_asked_at, now)),
             ]))
         }
     }
@@ -67,13 +70,13 @@ fn checks<'a>(area: Area, checks: impl Iterator<Item = &'a Check>) -> Markup {
         div.table {
             table {
                 caption { (area.as_str()) }
-                thead { tr { th scope="col" { "What" } th scope="col" { "State" } th scope="col" { "How it is" } } }
+                thead { tr { th scope="col" { "Check" } th scope="col" { "Status" } th scope="col" { "Details" } } }
                 tbody {
                     @for check in checks {
                         tr {
                             th scope="row" { (check.what) }
-                            td data-name="State" { (badge(check.state)) }
-                            td data-name="How it is" {
+                            td data-name="Status" { (badge(check.state)) }
+                            td data-name="Details" {
                                 (check.detail)
                                 @if let Some(advice) = &check.advice { div { strong { "→ " } (advice) } }
                             }
@@ -85,16 +88,16 @@ fn checks<'a>(area: Area, checks: impl Iterator<Item = &'a Check>) -> Markup {
     }
 }
 
-/// For those whom only concerns whether it works.
-fn in_short(system: &System) -> Markup {
+/// The summary for callers without a role.
+fn summary(system: &System) -> Markup {
     html! {
         div.table {
             table {
-                caption { "What runners depend on; administrators and auditors see more" }
-                thead { tr { th scope="col" { "What" } th scope="col" { "State" } } }
+                caption { "Summary; administrators and auditors see details" }
+                thead { tr { th scope="col" { "Area" } th scope="col" { "Status" } } }
                 tbody {
                     @for area in areas() {
-                        tr { th scope="row" { (area.as_str()) } td data-name="State" { (badge(system.worst(Some(area)))) } }
+                        tr { th scope="row" { (area.as_str()) } td data-name="Status" { (badge(system.worst(Some(area)))) } }
                     }
                 }
             }
@@ -106,7 +109,7 @@ fn settings(settings: &[Setting]) -> Markup {
     html! {
         div.table {
             table {
-                caption { "Configuration of this replica. Of secrets it says only whether they are set" }
+                caption { "Configuration of this replica (for secrets only whether they are set)" }
                 thead { tr { th scope="col" { "Variable" } th scope="col" { "Value" } th scope="col" { "Meaning" } } }
                 tbody {
                     @for setting in settings {
@@ -128,7 +131,7 @@ fn shown(of: &Shown) -> Markup {
             Shown::Value(value) => code { (value) },
             Shown::Set => span.badge { "set" },
             Shown::NotSet => span.none { "not set" },
-            Shown::Elsewhere => span.none { "see the process's environment" },
+            Shown::Elsewhere => span.none { "see the environment of the process" },
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What load balancers and Prometheus ask, without a token.
+//! Health probes and metrics, which need no token.
 
 use ::metrics::gauge;
 use actix_web::web::Data;
@@ -63,10 +63,10 @@ pub async fn live() -> HttpResponse {
     (status = SERVICE_UNAVAILABLE, description = "Postgres is away, or no issuer's keys are known", body = Readiness)))]
 #[get("/health/ready")]
 pub async fn ready(state: Data<State>) -> HttpResponse {
-    let database = match state.broker.store().ping().await {
+    let database = match state.broker.ping().await {
         Ok(()) => true,
         Err(err) => {
-            tracing::warn!(error = %err, "not ready");
+            tracing::warn!(error = %err, "not ready: the database does not answer");
             false
         }
     };
@@ -88,7 +88,7 @@ pub async fn ready(state: Data<State>) -> HttpResponse {
 #[utoipa::path(tag = "health", operation_id = "get_metrics", security(()), responses((status = OK, description = "The metrics", body = String, content_type = "text/plain")))]
 #[get("/metrics")]
 pub async fn metrics(state: Data<State>) -> HttpResponse {
-    let pool = state.broker.store().status();
+    let pool = state.broker.pool_status();
     gauge!("broker_pool_connections").set(pool.size as f64);
     gauge!("broker_pool_connections_idle").set(pool.available as f64);
     gauge!("broker_pool_waiting").set(pool.waiting as f64);

@@ -1,6 +1,7 @@
-//! What surrounds the routes: TLS, the request log, health, metrics, and the OpenAPI document.
+//! The server around the routes: listening, TLS, the request log, health, metrics, and the OpenAPI document.
 
 pub(super) mod health;
+pub(super) mod listen;
 pub(super) mod observe;
 pub(super) mod openapi;
 pub(super) mod tls;

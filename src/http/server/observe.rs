@@ -1,4 +1,4 @@
-//! Around every request: its id, its span, its metrics, its line in the log.
+//! The middleware around every request: its id, span, metrics and log line.
 
 use std::time::Instant;
 
@@ -17,12 +17,12 @@ use crate::telemetry::traces;
 
 const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
-/// A page may load nothing from elsewhere, run nothing that is written into itself, and nobody may frame it.
-const ONLY_OURS: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+/// The content security policy of the console: no resources from elsewhere, no inline scripts or styles, no frames.
+const CONSOLE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The API's page is another crate's, with styles of its own in it.
-const ONLY_OURS_AND_STYLES: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+/// The content security policy of the API documentation, a page of another crate that has inline styles.
+const DOCS_CSP: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
 /// Gives each request an id (its own, if it brings a well-formed one) that its answer, its errors, its log
@@ -37,7 +37,7 @@ pub async fn observe(
     if method == Method::HEAD {
         req.head_mut().method = Method::GET;
     }
-    // At `error`, so that even the barest log says which request an error belongs to.
+    // At level `error`, so that every log level shows which request an error belongs to.
     let span = tracing::error_span!(
         "request", request_id = %id, %method, path = req.path(), otel.kind = tracing::field::Empty
     );
@@ -49,7 +49,7 @@ pub async fn observe(
         Ok(answer) => answer.map_into_boxed_body(),
         Err(err) => return Err(err),
     };
-    // The page's own files are another crate's, which says nothing about one that is not there.
+    // The API documentation is of another crate, which answers 404 without a body.
     if answer.status() == StatusCode::NOT_FOUND && answer.request().path().starts_with("/docs/") {
         let problem = REQUEST_ID.sync_scope(id.clone(), || Problem::not_found(answer.request().path()));
         answer = answer.into_response(problem.error_response());
@@ -58,7 +58,7 @@ pub async fn observe(
         answer.headers_mut().insert(HEADER, value);
     }
     let is_api_page = answer.request().path().starts_with("/docs");
-    let policy = if is_api_page { ONLY_OURS_AND_STYLES } else { ONLY_OURS };
+    let policy = if is_api_page { DOCS_CSP } else { CONSOLE_CSP };
     let headers = answer.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
@@ -69,7 +69,7 @@ pub async fn observe(
     let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
     traces::conclude(&span, method_label(&method), &route, status);
     let _entered = span.enter();
-    tracing::info!(status, milliseconds = took.as_millis() as u64, "answered");
+    tracing::info!(status, milliseconds = took.as_millis() as u64, "request");
     histogram!("http_request_duration_seconds", "method" => method_label(&method), "route" => route.clone())
         .record(took.as_secs_f64());
     counter!("http_requests_total", "method" => method_label(&method), "route" => route, "status" => status.to_string())

@@ -1,4 +1,4 @@
-//! The OpenAPI document made from the routes, its page, the schema of the policy, and what is said where no route is.
+//! The OpenAPI document of the routes and its page, the policy's schema, and the answer where there is no route.
 
 use std::sync::LazyLock;
 
@@ -46,7 +46,7 @@ pub fn openapi() -> OpenApi {
 
 /// The document and a page that shows it, with nothing loaded from elsewhere.
 pub fn pages(document: Bytes) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
-    // Without «none» the page would send the document's address to a validator elsewhere.
+    // Without "none" the page would send the address of the document to an external validator.
     let settings = Config::new(["/openapi.json"]).validator_url("none");
     let ui = SwaggerUi::new("/docs/{_:.*}").config(settings);
     let serve = move || {
@@ -123,7 +123,7 @@ fn methods(item: &PathItem) -> Vec<&'static str> {
     .collect()
 }
 
-/// What nobody serves: what would be possible for OPTIONS, 405 where another method would do, else 404.
+/// The answer where there is no route: the methods for OPTIONS, 405 where another method exists, otherwise 404.
 pub async fn unknown(req: HttpRequest, known: Data<Known>) -> HttpResponse {
     let methods = known.methods(req.path());
     if methods.is_empty() {

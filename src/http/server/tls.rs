@@ -1,5 +1,5 @@
-//! The certificate that we serve with. It can be replaced while connections are open: those keep the one that they
-//! began with.
+//! The TLS certificate of the server. It can be replaced while connections are open; those keep the one that they
+//! started with.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -208,7 +208,7 @@ async fn a_policy_is_applied_shown_and_applied_again_unchanged() {
     std::fs::write(&again, &shown.out).unwrap();
     for path in [&path, &again] {
         let again = runner_broker(&["policy", "apply", path], &environment);
-        assert_eq!((again.code, again.out.as_str()), (0, "the policy says this already\n"));
+        assert_eq!((again.code, again.out.as_str()), (0, "the policy is unchanged\n"));
     }
     assert_eq!(runner_broker(&["policy", "show"], &environment).out, shown.out);
 }

@@ -24,9 +24,9 @@ async fn the_log_shows_what_the_api_shows_and_filters_by_its_address() {
         assert!(page(who, "?event_type=provisioned").await.contains(">b1<"), "{who}");
     }
     let theirs = page("green", "?runner=b1").await;
-    assert!(theirs.contains("No event fits") && !theirs.contains("/runners/"), "{theirs}");
+    assert!(theirs.contains("No matching events") && !theirs.contains("/runners/"), "{theirs}");
     assert!(page("nobody", "").await.contains("You are in no team"));
-    assert!(page("ann", "?team=green").await.contains("No event fits"));
+    assert!(page("ann", "?team=green").await.contains("No matching events"));
     let first = page("ann", "?limit=1&team=blue").await;
     assert!(first.contains("/audit?limit=1&amp;team=blue&amp;cursor="), "{first}");
     let refused = world.signed_in("ann").await.get("/audit?since=yesterday&user=keep").await;
@@ -83,7 +83,7 @@ async fn the_last_checkpoint_is_shown_with_who_signed_it() {
     let signed = Signed::new().await;
     let world = &signed.world;
     let page = world.signed_in("blue").await.get("/audit").await;
-    assert!(page.text.contains("Nothing of the log is sealed yet"), "{}", page.text);
+    assert!(page.text.contains("No events are sealed yet"), "{}", page.text);
     write(world, 3).await;
     seal(world).await;
     let page = world.signed_in("blue").await.get("/audit").await.text;

@@ -22,10 +22,10 @@ async fn whoever_has_neither_team_nor_role_sees_on_every_page_what_to_ask_for() 
             "{asked}"
         );
         assert!(!page.text.contains("of-the-token"), "{path}");
-        assert!(page.text.contains("Sign out"), "he can leave");
+        assert!(page.text.contains("Sign out"), "they can sign out");
         assert!(page.text.contains(r#"data-copy="member""#), "{path}");
     }
-    // What he sends all the same is refused.
+    // Forms that they send are refused.
     let sent = tess.submit("/", "/runners/new", &[("name", "b1"), ("key", "k")]).await;
     assert_ne!(sent.status, 201, "{}", sent.text);
     assert!(world.sql("SELECT name FROM runners").await.is_empty());

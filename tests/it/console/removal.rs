@@ -45,7 +45,7 @@ async fn an_admin_sees_what_goes_says_why_and_it_goes() {
     let batch = world.log("event_type = 'batch_executed'").await;
     assert_eq!((batch.len(), &batch[0]["event_data"]["comment"]), (1, &WHY.1.into()));
     let again = boss.submit("/runners", "/runners/remove", &fields(&ids[..2], &[WHY])).await;
-    assert_eq!(again.text.matches("it was gone already").count(), 2, "{}", again.text);
+    assert_eq!(again.text.matches("was already gone").count(), 2, "{}", again.text);
 }
 
 #[actix_web::test]
@@ -86,7 +86,7 @@ async fn a_busy_one_is_left_alone_or_goes_when_it_is_idle() {
     assert_eq!(world.status("b1").await, "active");
     let waits =
         blue.submit("/runners", "/runners/remove", &fields(&id, &[("force_when_idle", "true")])).await;
-    assert!(waits.text.contains("it goes once it is idle"), "{}", waits.text);
+    assert!(waits.text.contains("will be removed once idle"), "{}", waits.text);
     assert_eq!(world.status("b1").await, "deleting");
 }
 

@@ -21,7 +21,7 @@ async fn a_runners_page_tells_its_life_and_its_job() {
     let page = world.signed_in("blue").await.get("/runners/b1").await;
     assert_eq!(page.status, 200, "{}", page.text);
     let life = between(&page.text, "<ol class=\"timeline\">", "</ol>");
-    let told: Vec<&str> = ["pending → active", "Credential handed out", "Asked for"].to_vec();
+    let told: Vec<&str> = ["pending → active", "Credential issued", "Requested"].to_vec();
     let places: Vec<_> = told.iter().map(|what| life.find(what)).collect();
     assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}: {life}");
     let jobs = between(&page.text, "id=\"jobs\" data-part>", "</section>");
@@ -47,8 +47,8 @@ async fn another_teams_runner_is_not_found_and_an_auditor_has_no_buttons() {
         for named in ["b1", &id] {
             let page = browser.get(&format!("/runners/{named}")).await;
             assert_eq!(page.status, status, "{who}: {}", page.text);
-            assert_eq!(page.text.contains("Ask GitHub now"), buttons, "{who}");
-            assert_eq!(page.text.contains("Remove …"), buttons, "{who}");
+            assert_eq!(page.text.contains("Refresh from GitHub"), buttons, "{who}");
+            assert_eq!(page.text.contains("Remove…"), buttons, "{who}");
         }
     }
     // The server refuses all the same.
@@ -78,7 +78,7 @@ async fn github_is_asked_on_demand_and_its_silence_is_said() {
     let asked = blue.submit(&path, &format!("{path}/refresh"), &[]).await;
     assert_eq!((asked.status, asked.header("location")), (303, format!("{path}?refreshed").as_str()));
     let page = blue.get(asked.header("location")).await.text;
-    assert!(page.contains("GitHub was asked") && page.contains("badge active"), "{page}");
+    assert!(page.contains("Refreshed from GitHub") && page.contains("badge active"), "{page}");
     world.github.fail(Fault::new("GET", "/runners/", Action::Respond(Canned::status(500))).always());
     let asked = blue.submit(&path, &format!("{path}/refresh"), &[]).await;
     assert_eq!(asked.status, 503, "{}", asked.text);
@@ -92,8 +92,8 @@ async fn a_remove_token_is_shown_once_and_only_where_it_is_of_use() {
     let made = world.post("/api/v1/runners/provision", "blue", json!({ "runner_name": "b2" })).await;
     let path = format!("/runners/{}", made.str("runner_id"));
     let blue = world.signed_in("blue").await;
-    assert!(!blue.get(&format!("/runners/{jit}")).await.text.contains("Remove token"));
-    assert!(blue.get(&path).await.text.contains("Remove token"));
+    assert!(!blue.get(&format!("/runners/{jit}")).await.text.contains("Get remove token"));
+    assert!(blue.get(&path).await.text.contains("Get remove token"));
     let shown = blue.submit(&path, &format!("{path}/remove-token"), &[]).await;
     assert_eq!((shown.status, shown.header("cache-control")), (201, "no-store"), "{}", shown.text);
     let token = between(&shown.text, "./config.sh remove --token ", "<").to_owned();
@@ -104,7 +104,7 @@ async fn a_remove_token_is_shown_once_and_only_where_it_is_of_use() {
 }
 
 #[actix_web::test]
-async fn what_a_caller_calls_himself_is_only_text() {
+async fn the_display_name_of_a_caller_is_only_text() {
     let world = peopled().await;
     let claims = json!({ "sub": SCRIPT, "name": SCRIPT, "preferred_username": SCRIPT, "team": "blue" });
     let token = world.issuer.mint(claims.clone());
@@ -112,10 +112,10 @@ async fn what_a_caller_calls_himself_is_only_text() {
     let body = json!({ "runner_name": "b1", "labels": ["linux<script>alert(1)</script>"] });
     let made = world.call(reqwest::Method::POST, "/api/v1/runners/jit", &token, &headers, Some(body)).await;
     assert_eq!(made.status, 201, "{}", made.text);
-    let himself = world.signed_in_as(claims).await;
+    let named = world.signed_in_as(claims).await;
     let boss = world.signed_in("boss").await;
     for path in ["/", "/runners", "/runners/b1", "/runners/b1/remove", "/runners/new"] {
-        for browser in [&himself, &boss] {
+        for browser in [&named, &boss] {
             let page = browser.get(path).await.text;
             assert!(!page.contains("<script>alert"), "{path}: {page}");
         }

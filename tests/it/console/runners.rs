@@ -38,7 +38,7 @@ async fn everybody_sees_what_he_may_and_filters_it_by_the_url() {
         let page = world.signed_in(who).await.get(path).await;
         assert_eq!(page.status, 200, "{path}: {}", page.text);
         assert_eq!(names(&page.text), expected, "{who} {path}");
-        assert_eq!(page.text.contains("No runner fits"), expected.is_empty(), "{who} {path}");
+        assert_eq!(page.text.contains("No matching runners"), expected.is_empty(), "{who} {path}");
     }
     let page = world.signed_in("boss").await.get("/runners?q=b&team=blue").await.text;
     assert!(page.contains("2 runners") && page.contains(r#"name="q" value="b""#), "{page}");
@@ -82,7 +82,7 @@ async fn boxes_and_buttons_are_for_who_may_use_them() {
     for (who, boxes) in [("boss", 3), ("blue", 2), ("watch", 0)] {
         let page = world.signed_in(who).await.get("/runners").await.text;
         assert_eq!(page.matches(r#"<input type="checkbox" name="id""#).count(), boxes, "{who}");
-        assert_eq!(page.contains("Remove what is ticked"), boxes > 0, "{who}");
+        assert_eq!(page.contains("Remove selected"), boxes > 0, "{who}");
     }
 }
 

@@ -17,13 +17,13 @@ async fn security_events_are_for_administrators_and_auditors() {
         assert_eq!(page.status, 200, "{}", page.text);
         assert!(page.text.contains("blue-user") && page.text.contains(">refused<"), "{}", page.text);
         let other = world.signed_in(who).await.get("/security?severity=high").await;
-        assert!(other.text.contains("Nothing to look at"), "{}", other.text);
+        assert!(other.text.contains("No matching events"), "{}", other.text);
     }
     for who in ["blue", "green"] {
         let page = world.signed_in(who).await.get("/security").await;
         assert_eq!(page.status, 403, "{who}");
         assert!(
-            !page.text.contains("blue-user</a>") && !page.text.contains("label_policy_violation</a>"),
+            !page.text.contains("blue-user</a>") && !page.text.contains("label policy violation</span></a>"),
             "{}",
             page.text
         );
@@ -47,7 +47,7 @@ async fn security_events_come_page_by_page() {
     let (_, next) = first.split_once(r#"rel="next" href=""#).unwrap_or_else(|| panic!("{first}"));
     let next = next.split('"').next().unwrap().replace("&amp;", "&");
     let second = browser.get(&next).await.text;
-    assert_eq!(second.matches("label_policy_violation</a>").count(), 1, "{second}");
+    assert_eq!(second.matches("label policy violation</span></a>").count(), 1, "{second}");
 }
 
 #[actix_web::test]
@@ -63,7 +63,7 @@ async fn an_administrator_keeps_somebody_out_and_lets_him_in_again() {
     let id = world.sql("SELECT id FROM identities WHERE subject = 'blue-user'").await.remove(0);
     let (off, on) = (format!("/identities/{id}/deactivate"), format!("/identities/{id}/activate"));
     assert!(page.contains(&off), "{page}");
-    assert_eq!(admin.get("/identities").await.text.matches(">yourself<").count(), 1);
+    assert_eq!(admin.get("/identities").await.text.matches(">you<").count(), 1);
 
     let short = admin.submit(&off, &off, &[("comment", "bad")]).await;
     assert_eq!(short.status, 422);

@@ -38,7 +38,7 @@ async fn everybody_sees_his_own_teams_and_those_who_see_all_see_all() {
         let page = world.signed_in(who).await.get("/teams").await.text;
         assert!(page.contains("/teams/blue") && page.contains("/teams/green"), "{page}");
         let page = world.signed_in(who).await.get("/teams/blue").await;
-        assert!(page.status == 200 && page.text.contains("tokens of"), "{}", page.text);
+        assert!(page.status == 200 && page.text.contains("Tokens from"), "{}", page.text);
     }
     let page = world.signed_in("blue").await.get("/teams").await.text;
     assert!(page.contains("/teams/blue") && !page.contains("green") && !page.contains("New team"), "{page}");
@@ -68,7 +68,7 @@ async fn an_administrator_makes_a_team_after_seeing_what_that_changes() {
     let preview = admin.submit("/new-team", "/new-team", &[&fields[..], &[("preview", "")]].concat()).await;
     assert_eq!(preview.status, 200, "{}", preview.text);
     assert!(
-        preview.text.contains("team red: added") && preview.text.contains("Save this"),
+        preview.text.contains("team red: added") && preview.text.contains("Save</button>"),
         "{}",
         preview.text
     );
@@ -138,7 +138,7 @@ async fn a_change_is_previewed_for_whom_it_concerns_and_touches_only_what_was_ch
     let page = admin
         .submit("/teams/blue/edit", "/teams/blue/edit", &[&fields[..], &[("preview", "")]].concat())
         .await;
-    for text in ["quota would be used up", "could not be asked for any more", "b1", "Save this"] {
+    for text in ["limit would be reached", "would no longer be allowed", "b1", "Save</button>"] {
         assert!(page.text.contains(text), "{text}: {}", page.text);
     }
     let saved =
@@ -295,7 +295,7 @@ async fn no_form_counts_without_its_page_s_token() {
         let answer =
             admin.post_bare(path, &[("name", "red"), ("methods", "jit"), COMMENT, ("save", "")]).await;
         assert_eq!(answer.status, 403, "{path}: {}", answer.text);
-        assert!(answer.text.contains("does not come from a page of your session"), "{path}: {}", answer.text);
+        assert!(answer.text.contains("was not sent from a page of your session"), "{path}: {}", answer.text);
     }
 }
 

@@ -44,7 +44,7 @@ pub fn rows(section: &str) -> BTreeMap<String, Row> {
     rows
 }
 
-/// The token of a caller; `None`: he sends none.
+/// The token of a caller; `None`: the request has none.
 pub fn token(world: &World, caller: &str) -> Option<String> {
     let (_, team) = CALLERS.into_iter().find(|(name, _)| *name == caller).expect("a caller");
     match (caller, team) {
@@ -57,7 +57,7 @@ pub fn token(world: &World, caller: &str) -> Option<String> {
     }
 }
 
-/// Everybody of the table, what he may look at, and a sealed log.
+/// All callers of the table, what they may see, and a sealed log.
 pub async fn peopled() -> Signed {
     let signed = Signed::new().await;
     let world = &signed.world;

@@ -143,7 +143,7 @@ async fn a_forwarded_address_is_believed_only_from_a_trusted_proxy() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_addresses_the_last_that_is_no_proxy_counts() {
-    // Whoever connects to a proxy may have written the first ones himself.
+    // The client may have written the first ones itself.
     assert_eq!(address("127.0.0.0/8", "198.51.100.1, 203.0.113.7").await, "203.0.113.7");
     assert_eq!(address("127.0.0.0/8,10.0.0.0/8", "203.0.113.7, 10.1.1.1").await, "203.0.113.7");
     assert_eq!(address("127.0.0.0/8,10.0.0.0/8", "203.0.113.7, who knows, 10.1.1.1").await, "10.1.1.1");

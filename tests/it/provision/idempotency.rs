@@ -232,3 +232,16 @@ async fn a_key_that_is_no_key_is_told_so() {
     }
     assert_eq!(world.posts(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_former_release_is_still_known_by_its_body() {
+    let world = World::new().await;
+    assert_eq!(keyed(&world).await.status, 201);
+    let former = r#"{"runner_name":"b1","runner_name_prefix":null,"labels":[],"runner_group_id":null,"runner_group":null,"team":null,"organization":null,"repository":null,"os":"linux","arch":"x64","work_folder":"_work"}"#;
+    let fingerprint = runner_broker::model::sha256(format!("jit\n{former}"));
+    world.sql(&format!("UPDATE idempotency_keys SET fingerprint = '{fingerprint}'")).await;
+    let other = world.jit_with_key(json!({ "runner_name": "b2" }), "k").await;
+    assert_eq!(other.refusal(), (422, "IDEMPOTENCY_KEY_REUSED"));
+    assert_eq!(keyed(&world).await.status, 201);
+    assert_eq!(world.on_github(), ["b1"]);
+}

@@ -84,7 +84,7 @@ async fn each_refusal_has_its_code_and_its_event_and_github_hears_of_none() {
             "Runner group '99' not permitted by policy",
         ),
         (JIT, "blue", json!({ "team": "green" }), 403, "NO_TEAM", "You are not in a team 'green'"),
-        (JIT, "green", json!({}), 403, "QUOTA_EXCEEDED", "The team has as many live runners as it may have"),
+        (JIT, "green", json!({}), 403, "QUOTA_EXCEEDED", "Team 'green' has reached its limit of 0 runners"),
     ] {
         let answer = world.post(path, caller, body(sent.clone())).await;
         assert_eq!(answer.refusal(), (status, code), "{sent}: {}", answer.text);

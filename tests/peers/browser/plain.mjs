@@ -11,25 +11,25 @@ export default async function plain({ settings, visitor, signIn, expect }) {
   const second = await page.locator("[data-rows] th a").allInnerTexts();
   expect(first.length === 2 && second.length === 2, `pages of ${first.length} and ${second.length}`);
   expect(!second.some((name) => first.includes(name)), `the second page repeats the first: ${second}`);
-  await page.getByLabel("Part of the name").fill("ci-005");
-  await page.getByRole("button", { name: "Filter" }).click();
+  await page.getByLabel("Name contains").fill("ci-005");
+  await page.getByRole("button", { name: "Show" }).click();
   expect((await page.locator("[data-rows] th a").allInnerTexts()).join() === "ci-005", "the filter does nothing");
 
   // The decision comes by a button.
   await page.goto(`${settings.url}/runners/new`);
   await page.getByLabel("Name", { exact: true }).fill("plain");
   await page.getByLabel("Labels", { exact: true }).fill("gpu");
-  await page.getByRole("button", { name: "Check first" }).click();
+  await page.getByRole("button", { name: "Check" }).click();
   await main.getByText("not permitted by policy").waitFor();
   await page.getByLabel("Labels", { exact: true }).fill("docker");
-  await page.getByRole("button", { name: "Make the runner" }).click();
+  await page.getByRole("button", { name: "Create runner" }).click();
   await page.getByRole("heading", { name: /^plain.* is ready to start$/ }).waitFor();
   expect((await page.locator("#shell").innerText()).includes("run.sh"), "no command to paste");
 
   // One is removed.
   await page.goto(`${settings.url}/runners?q=plain`);
-  await page.getByLabel(/^Tick plain/).check();
-  await page.getByRole("button", { name: "Remove what is ticked …" }).click();
+  await page.getByLabel(/^Select plain/).check();
+  await page.getByRole("button", { name: "Remove selected…" }).click();
   await page.getByRole("button", { name: "Remove", exact: true }).click();
   await main.getByText("deleted", { exact: true }).first().waitFor();
   await page.context().close();
@@ -38,11 +38,11 @@ export default async function plain({ settings, visitor, signIn, expect }) {
   await signIn(admin, "ada", "/audit");
   await admin.getByRole("link", { name: "provisioned", exact: true }).first().click();
   expect(await admin.getByRole("button", { name: "Verify this event in your browser" }).count() === 0, "a button that does nothing");
-  await admin.locator("main").getByText("Verify it by the command line").waitFor();
+  await admin.locator("main").getByText("Verify on the command line").waitFor();
   await admin.goto(`${settings.url}/teams/green/edit`);
-  await admin.getByLabel(/^Labels that it may ask for/).fill("gpu\ncuda-[0-9]+");
-  await admin.getByRole("button", { name: "Preview what changes" }).click();
-  await admin.getByRole("button", { name: "Save this" }).click();
+  await admin.getByLabel(/^Allowed labels/).fill("gpu\ncuda-[0-9]+");
+  await admin.getByRole("button", { name: "Preview" }).click();
+  await admin.getByRole("button", { name: "Save" }).click();
   await admin.locator("main").getByText("cuda-[0-9]+").first().waitFor();
   await admin.goto(`${settings.url}/jobs?state=queued`);
   await admin.getByRole("link", { name: "train <b>" }).waitFor();

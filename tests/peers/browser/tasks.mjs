@@ -17,12 +17,12 @@ async function member({ settings, visitor, signIn, expect }) {
 
   // New runner: what is allowed shows as one types, then the command, once.
   await page.getByLabel("Name", { exact: true }).fill("browser");
-  await page.getByLabel("Add a suffix that makes it unique").uncheck();
+  await page.getByLabel("Add a unique suffix").uncheck();
   await page.getByLabel("Labels", { exact: true }).fill("gpu");
   await page.locator("#decision").getByText("not permitted by policy").waitFor();
   await page.getByLabel("Labels", { exact: true }).fill("docker");
   await page.locator("#decision").getByText("not permitted by policy").waitFor({ state: "detached" });
-  await page.getByRole("button", { name: "Make the runner" }).click();
+  await page.getByRole("button", { name: "Create runner" }).click();
   await page.getByRole("heading", { name: "browser is ready to start" }).waitFor();
   const command = await page.locator("#shell").innerText();
   expect(command.includes("run.sh"), `max: no command to paste: ${command}`);
@@ -32,11 +32,11 @@ async function member({ settings, visitor, signIn, expect }) {
   expect(copied.trim() === command.trim(), "max: what is copied is not what is shown");
   expect(await page.locator("#container").count() === 1, "max: nothing for a container");
   expect(await page.locator("#kubernetes").count() === 1, "max: nothing for Kubernetes");
-  await page.getByRole("link", { name: "See how it does" }).click();
+  await page.getByRole("link", { name: "View runner" }).click();
 
   // A runner: its life, then it is removed.
   await page.getByRole("heading", { level: 1, name: "browser" }).waitFor();
-  await main.getByText("Credential handed out").waitFor();
+  await main.getByText("Credential issued").waitFor();
   const own = page.url();
   expect(!(await page.content()).includes(command.slice(0, 40)), "max: the credential is shown again");
 
@@ -60,11 +60,11 @@ async function member({ settings, visitor, signIn, expect }) {
   await page.goto(`${settings.url}/jobs?state=queued`);
   await main.getByText(/no live runner/).first().waitFor();
 
-  // Teams: his own, without buttons.
+  // Teams: only their own, without buttons.
   await page.goto(`${settings.url}/teams`);
   await page.getByRole("link", { name: "blue" }).click();
   await page.getByRole("heading", { level: 1, name: /blue/ }).waitFor();
-  expect(await page.getByRole("link", { name: /^Edit/ }).count() === 0, "max: may edit his team");
+  expect(await page.getByRole("link", { name: /^Edit/ }).count() === 0, "max: may edit the team");
   await page.context().close();
 }
 
@@ -74,27 +74,27 @@ async function admin({ settings, visitor, signIn, expect }) {
   const main = page.locator("main");
 
   // Many runners go, with a comment.
-  for (const name of ["ci-001", "ci-002"]) await page.getByLabel(`Tick ${name}`).check();
-  await page.getByRole("button", { name: "Remove what is ticked …" }).click();
+  for (const name of ["ci-001", "ci-002"]) await page.getByLabel(`Select ${name}`).check();
+  await page.getByRole("button", { name: "Remove selected…" }).click();
   await page.getByRole("heading", { name: "Remove 2 runners?" }).waitFor();
-  await page.getByLabel("Why? This goes into the audit log.").fill("made by mistake this morning");
+  await page.getByLabel("Comment for the audit log").fill("made by mistake this morning");
   await page.getByRole("button", { name: "Remove", exact: true }).click();
-  await page.getByText("All 2 are dealt with.").waitFor();
+  await page.getByText("2 runners removed.").waitFor();
 
   // A team is edited, with a preview of what changes for whom.
   await page.goto(`${settings.url}/teams/blue/edit`);
-  await page.getByLabel(/^Live runners at most/).fill("7");
-  await page.getByRole("button", { name: "Preview what changes" }).click();
-  await page.getByRole("heading", { name: "What would change" }).waitFor();
+  await page.getByLabel(/^Max. live runners/).fill("7");
+  await page.getByRole("button", { name: "Preview" }).click();
+  await page.getByRole("heading", { name: "Changes" }).waitFor();
   await main.getByText(/max_runners: 50 → 7/).waitFor();
-  await page.getByRole("button", { name: "Save this" }).click();
+  await page.getByRole("button", { name: "Save" }).click();
   await page.getByRole("heading", { level: 1, name: /^(Team )?blue/ }).waitFor();
   await main.getByText(/of 7/).first().waitFor();
 
   // An event is verified in the browser.
   await page.goto(`${settings.url}/audit?event_type=team_updated`);
-  await page.getByRole("link", { name: "team_updated" }).first().click();
-  await page.getByRole("heading", { level: 1, name: /team_updated/ }).waitFor();
+  await page.getByRole("link", { name: "team updated" }).first().click();
+  await page.getByRole("heading", { level: 1, name: /team updated/ }).waitFor();
   const button = page.getByRole("button", { name: "Verify this event in your browser" });
   for (let tries = 0; tries < 40 && await button.count() === 0; tries += 1) {
     await page.waitForTimeout(500);
@@ -107,22 +107,22 @@ async function admin({ settings, visitor, signIn, expect }) {
   // The same with a field that somebody changed on the way.
   await page.evaluate(() => { document.querySelector("[data-field=user_identity]").textContent = "somebody else"; });
   await button.click();
-  await page.getByText("This event is not what was sealed").waitFor();
+  await page.getByText("Verification FAILED").waitFor();
 
   // Security, and the system's health.
   await page.goto(`${settings.url}/security`);
-  await page.getByRole("link", { name: "label_policy_violation" }).first().waitFor();
+  await page.getByRole("link", { name: "label policy violation" }).first().waitFor();
   await page.goto(`${settings.url}/system`);
   await main.getByText("Postgres").first().waitFor();
   expect(!(await page.content()).includes("console-secret"), "ada: the system's page shows a secret");
 
-  // Somebody is kept out from now on, his session too.
+  // Somebody is deactivated, and the session with them.
   const max = await visitor("max again");
   await signIn(max, "max");
   max.isKeptOut = true;
   await page.goto(`${settings.url}/identities?q=max`);
   await page.getByRole("link", { name: "Deactivate…" }).click();
-  await page.getByLabel(/^Why/).fill("left the company today");
+  await page.getByLabel(/^Comment/).fill("left the company today");
   await page.getByRole("button", { name: "Deactivate" }).click();
   await main.locator(".badge", { hasText: "deactivated" }).waitFor();
   await max.goto(`${settings.url}/runners`);

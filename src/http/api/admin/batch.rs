@@ -1,4 +1,4 @@
-//! The calls that do one thing to many.
+//! The endpoints for batches.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, post};
@@ -162,7 +162,7 @@ fn choice<F>(
         (Some(named), None) if (1..=MOST).contains(&named.len()) => Ok(Choice::These(named)),
         (Some(_), None) => fault(field, format!("1 to {MOST} of them")),
         (None, Some(Some(filter))) => Ok(Choice::Matching(filter)),
-        (None, Some(None)) => fault("filter", "it filters nothing: that would be everything".into()),
+        (None, Some(None)) => fault("filter", "empty: it would select everything".into()),
         (None, None) | (Some(_), Some(_)) => fault(field, format!("either {field} or filter")),
     }
 }
@@ -174,10 +174,10 @@ fn order(comment: &str, dry_run: bool) -> Result<BatchRequest, Problem> {
 
 /// Remove many runners
 ///
-/// At most 500, a few at a time; it goes on if the caller hangs up. Once GitHub wants no more calls, the rest is left
+/// At most 500, a few at a time; it continues if the caller disconnects. Once GitHub refuses more calls, the rest is left
 /// alone (`GITHUB_RATE_LIMITED`). Admins.
 #[utoipa::path(tag = "admin", operation_id = "delete_runners", request_body = DeleteRunners, responses(
-    (status = OK, description = "What came of each", body = BatchReport),
+    (status = OK, description = "The result for each item", body = BatchReport),
     Problem))]
 #[post("/admin/batch/delete-runners")]
 pub async fn delete_runners(
@@ -193,9 +193,9 @@ pub async fn delete_runners(
 
 /// Deactivate many identities
 ///
-/// At most 500; one's own is refused, for that item alone. Admins.
+/// At most 500; your own identity is refused, for that item alone. Admins.
 #[utoipa::path(tag = "admin", operation_id = "deactivate_identities", request_body = DeactivateIdentities, responses(
-    (status = OK, description = "What came of each", body = BatchReport),
+    (status = OK, description = "The result for each item", body = BatchReport),
     Problem))]
 #[post("/admin/batch/deactivate-identities")]
 pub async fn deactivate_identities(
@@ -213,7 +213,7 @@ pub async fn deactivate_identities(
 ///
 /// At most 500. Admins.
 #[utoipa::path(tag = "admin", operation_id = "deactivate_teams", request_body = DeactivateTeams, responses(
-    (status = OK, description = "What came of each", body = BatchReport),
+    (status = OK, description = "The result for each item", body = BatchReport),
     Problem))]
 #[post("/admin/batch/deactivate-teams")]
 pub async fn deactivate_teams(
@@ -227,7 +227,7 @@ pub async fn deactivate_teams(
     Ok(HttpResponse::Ok().json(BatchReport::from(report)))
 }
 
-/// What came of a batch.
+/// The result of a batch.
 #[derive(Serialize, ToSchema)]
 pub struct BatchReport {
     /// Every event of it carries this; `null`: a dry run.
@@ -237,11 +237,11 @@ pub struct BatchReport {
     items: Vec<BatchItem>,
     succeeded: usize,
     failed: usize,
-    /// More match than one batch may be about.
+    /// More items match than one batch may have.
     more: bool,
 }
 
-/// What came of one thing.
+/// The result for one item.
 #[derive(Serialize, ToSchema)]
 pub struct BatchItem {
     /// As it was named, or the id that was found.

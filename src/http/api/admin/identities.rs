@@ -1,4 +1,4 @@
-//! Who was ever let in, and the calls that keep somebody out.
+//! The endpoints for identities: list, deactivate, activate.
 
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, get, post};
@@ -49,7 +49,7 @@ impl IdentityQuery {
     }
 }
 
-/// Why; it is kept in the audit log.
+/// The comment for the audit log.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Reason {
@@ -63,9 +63,9 @@ impl Reason {
     }
 }
 
-/// List who was let in, the latest newcomers first
+/// List identities, newest first
 ///
-/// Everybody with a team or a role who has called. Admins and auditors.
+/// All callers with a team or a role that have made a request. Admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "list_identities", params(IdentityQuery), responses(
     (status = OK, description = "One page", body = IdentityList),
     Problem))]
@@ -76,10 +76,10 @@ pub async fn list(_: Auditor, state: Data<State>, Query(query): Query<IdentityQu
     Ok(HttpResponse::Ok().json(IdentityList::from(page)))
 }
 
-/// Refuse somebody from now on
+/// Deactivate an identity
 ///
-/// In force on every replica within 5 seconds: `IDENTITY_DEACTIVATED`. Runners that he has stay; done again,
-/// it changes nothing. Admins.
+/// It is refused on every replica within 5 seconds (`IDENTITY_DEACTIVATED`). Its runners are kept. Repeating the call
+/// changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "deactivate_identity", params(("id" = Uuid, Path)), responses(
     (status = OK, description = "The identity as it is now", body = Identity),
     Problem))]
@@ -94,9 +94,9 @@ pub async fn deactivate(
     Ok(HttpResponse::Ok().json(Identity::from(identity)))
 }
 
-/// Let somebody in again
+/// Reactivate an identity
 ///
-/// Undoes a deactivation; done again, it changes nothing. Admins.
+/// Undoes a deactivation. Repeating the call changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "activate_identity", params(("id" = Uuid, Path)), responses(
     (status = OK, description = "The identity as it is now", body = Identity),
     Problem))]
@@ -111,26 +111,26 @@ pub async fn activate(
     Ok(HttpResponse::Ok().json(Identity::from(identity)))
 }
 
-/// What is no id is nobody's.
+/// A text that is not an id is the id of nobody: 404.
 fn known(id: &str) -> Result<Uuid, Problem> {
     id.parse().map_err(|_| Problem::not_found("this id"))
 }
 
-/// Somebody who was let in, as he called himself last.
+/// A caller, with the display name of the latest request.
 #[derive(Serialize, ToSchema)]
 pub struct Identity {
     id: Uuid,
     issuer: String,
     subject: String,
     display_name: String,
-    /// Whether he is let in; only an admin changes this.
+    /// Whether requests are accepted; only an admin changes this.
     active: bool,
     first_seen_at: DateTime<Utc>,
     /// To within 5 minutes.
     last_seen_at: DateTime<Utc>,
     #[schema(required)]
     deactivated_at: Option<DateTime<Utc>>,
-    /// Why he was deactivated, or activated again.
+    /// The comment of the latest deactivation or reactivation.
     #[schema(required)]
     comment: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The calls on who is in a team.
+//! The endpoints for the members of a team.
 
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, delete, get, post};
@@ -18,7 +18,7 @@ fn shown(state: &State, team: Team) -> HttpResponse {
     HttpResponse::Ok().insert_header(etag(&version)).json(MemberList::new(team.entry.member, by_file))
 }
 
-/// Who is in a team
+/// List the members of a team
 ///
 /// Admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "list_team_members", params(("name" = String, Path, description = "The team's name")), responses(
@@ -29,9 +29,9 @@ pub async fn list(_: Auditor, TeamName(name): TeamName, state: Data<State>) -> A
     Ok(shown(&state, state.broker.team(&name).await?))
 }
 
-/// Let callers into a team
+/// Add a member rule
 ///
-/// Whoever has a token of this issuer whose claims all match; done again, it changes nothing. Admins.
+/// It applies to tokens of this issuer whose claims all match. Repeating the call changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "add_team_member", params(("name" = String, Path, description = "The team's name"), Seen), request_body = MemberRequest, responses(
     (status = OK, description = "The rules as they are now", body = MemberList, headers(("ETag" = String, description = "The team's, for `If-Match`"))),
     Problem))]
@@ -46,9 +46,9 @@ pub async fn add(
     Ok(shown(&state, state.broker.add_member(&admin, &name, &seen, member.into()).await?))
 }
 
-/// Let callers into a team no more
+/// Remove a member rule
 ///
-/// Runners that they have stay the team's. Admins.
+/// The runners of these callers are kept and still belong to the team. Admins.
 #[utoipa::path(tag = "admin", operation_id = "remove_team_member", params(("name" = String, Path, description = "The team's name"), ("id" = String, Path, description = "The member's id"), Seen), responses(
     (status = OK, description = "The rules as they are now", body = MemberList, headers(("ETag" = String, description = "The team's, for `If-Match`"))),
     Problem))]

@@ -1,4 +1,4 @@
-//! The calls for admins and auditors: what concerns everybody.
+//! The endpoints for admins and auditors.
 
 pub mod batch;
 pub mod identities;

@@ -1,4 +1,4 @@
-//! The calls on who is an admin, and who an auditor.
+//! The endpoints for admins and auditors.
 
 use actix_web::web::{Data, Path};
 use actix_web::{HttpResponse, delete, get, post};
@@ -19,7 +19,7 @@ fn shown(state: &State, role: RoleMembers) -> HttpResponse {
     HttpResponse::Ok().insert_header(etag(&version)).json(MemberList::of_role(role, by_file))
 }
 
-/// Who is an admin
+/// List admins
 ///
 /// Admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "list_admins", responses(
@@ -30,9 +30,9 @@ pub async fn admins(_: Auditor, state: Data<State>) -> Answer {
     Ok(shown(&state, state.broker.role_members(Role::Admin).await?))
 }
 
-/// Make callers admins
+/// Add an admin rule
 ///
-/// Whoever has a token of this issuer whose claims all match; done again, it changes nothing. Admins.
+/// It applies to tokens of this issuer whose claims all match. Repeating the call changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "add_admin", params(Seen), request_body = MemberRequest, responses(
     (status = OK, description = "The rules as they are now", body = MemberList, headers(("ETag" = String, description = "For `If-Match`"))),
     Problem))]
@@ -46,9 +46,9 @@ pub async fn add_admin(
     Ok(shown(&state, state.broker.add_role_member(&admin, Role::Admin, &seen, member.into()).await?))
 }
 
-/// Make callers admins no more
+/// Remove an admin rule
 ///
-/// Nobody takes the role from himself: 409 `OWN_ADMIN_ROLE`. Admins.
+/// You cannot remove your own role: 409 `OWN_ADMIN_ROLE`. Admins.
 #[utoipa::path(tag = "admin", operation_id = "remove_admin", params(("id" = String, Path, description = "The member's id"), Seen), responses(
     (status = OK, description = "The rules as they are now", body = MemberList, headers(("ETag" = String, description = "For `If-Match`"))),
     Problem))]
@@ -62,7 +62,7 @@ pub async fn remove_admin(
     Ok(shown(&state, state.broker.remove_role_member(&admin, Role::Admin, &seen, &id).await?))
 }
 
-/// Who is an auditor
+/// List auditors
 ///
 /// Admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "list_auditors", responses(
@@ -73,9 +73,9 @@ pub async fn auditors(_: Auditor, state: Data<State>) -> Answer {
     Ok(shown(&state, state.broker.role_members(Role::Auditor).await?))
 }
 
-/// Make callers auditors
+/// Add an auditor rule
 ///
-/// Whoever has a token of this issuer whose claims all match; done again, it changes nothing. Admins.
+/// It applies to tokens of this issuer whose claims all match. Repeating the call changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "add_auditor", params(Seen), request_body = MemberRequest, responses(
     (status = OK, description = "The rules as they are now", body = MemberList, headers(("ETag" = String, description = "For `If-Match`"))),
     Problem))]
@@ -89,7 +89,7 @@ pub async fn add_auditor(
     Ok(shown(&state, state.broker.add_role_member(&admin, Role::Auditor, &seen, member.into()).await?))
 }
 
-/// Make callers auditors no more
+/// Remove an auditor rule
 ///
 /// Admins.
 #[utoipa::path(tag = "admin", operation_id = "remove_auditor", params(("id" = String, Path, description = "The member's id"), Seen), responses(

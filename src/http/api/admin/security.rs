@@ -1,4 +1,4 @@
-//! The call that shows security events.
+//! The endpoint for security events.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::broker::security::{SecurityPage, Wanted};
 use crate::http::State;
 use crate::http::api::audit::Event;
-use crate::http::api::query::{Faults, time};
+use crate::http::api::query::{Faults, WithoutTeam, refuse_team, time};
 use crate::http::body::Query;
 use crate::http::caller::Auditor;
 use crate::http::problem::Problem;
@@ -39,41 +39,14 @@ pub struct SecurityQuery {
     cursor: Option<String>,
 }
 
-/// Which of a team's security events to list.
-#[derive(Debug, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub struct TeamSecurityQuery {
-    #[serde(rename = "type")]
-    #[param(example = "label_policy_violation")]
-    kind: Option<String>,
-    /// `info`, `warning` or `high`.
-    #[param(example = "high")]
-    severity: Option<String>,
-    /// A date, or a time (RFC 3339); from then on.
-    #[param(example = "2026-11-01")]
-    since: Option<String>,
-    /// A date, or a time (RFC 3339); before then.
-    until: Option<String>,
-    /// 1 to 200; 50 unless given.
-    #[param(minimum = 1, maximum = 200)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
+/// [`SecurityQuery`] for one team.
+pub type TeamSecurityParams = WithoutTeam<SecurityQuery>;
 
 impl SecurityQuery {
-    /// As it is for one team's events.
-    pub fn of_team(query: TeamSecurityQuery, team: String) -> SecurityQuery {
-        SecurityQuery {
-            kind: query.kind,
-            severity: query.severity,
-            team: Some(team),
-            since: query.since,
-            until: query.until,
-            limit: query.limit,
-            cursor: query.cursor,
-        }
+    /// The query with the team of the path; `team` in the query is refused.
+    pub fn of_team(self, team: String) -> Result<SecurityQuery, Problem> {
+        refuse_team(self.team.as_deref())?;
+        Ok(SecurityQuery { team: Some(team), ..self })
     }
 
     pub fn parse(self) -> Result<(Wanted, Option<Place>, i64), Problem> {
@@ -106,7 +79,7 @@ fn from_cursor(text: &str) -> Option<Place> {
 
 /// List security events, newest first
 ///
-/// Events of the audit log that somebody should look at. Admins and auditors.
+/// Events of the audit log that may need attention. Admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "list_security_events", params(SecurityQuery), responses(
     (status = OK, description = "One page", body = SecurityEventList),
     Problem))]

@@ -1,4 +1,4 @@
-//! The call that says what goes on, in numbers.
+//! The endpoint for statistics.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl StatsQuery {
     }
 }
 
-/// What goes on, in numbers
+/// Get statistics
 ///
 /// Computed at most every 15 seconds. Buckets are hours for up to 48 hours, else days (UTC). Admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "get_stats", params(StatsQuery), responses(
@@ -73,7 +73,7 @@ pub struct Numbers {
     provisions: Vec<BucketOutcomes>,
     /// GitHub's budgets, as the replica that answers knows them.
     github: Vec<Budget>,
-    /// Who asked for most runners in the last 24 hours.
+    /// The callers with the most requests for runners in the last 24 hours.
     top_callers: Vec<Caller>,
 }
 
@@ -121,7 +121,7 @@ pub struct Budget {
     limit: u64,
     remaining: u64,
     resets_at: DateTime<Utc>,
-    /// Until when GitHub wants no calls at all.
+    /// Until when GitHub refuses all calls.
     #[schema(required)]
     paused_until: Option<DateTime<Utc>>,
 }
@@ -139,7 +139,7 @@ impl From<&BudgetStatus> for Budget {
     }
 }
 
-/// Somebody who asks for runners.
+/// A caller who requests runners.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TopCaller)]
 pub struct Caller {

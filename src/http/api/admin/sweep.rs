@@ -1,4 +1,4 @@
-//! The call on the sweep, and what it shows.
+//! The endpoint for the status of the sweep.
 
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get};
@@ -13,7 +13,7 @@ use crate::http::caller::Auditor;
 use crate::http::problem::Problem;
 use crate::store::sync_targets::SyncTarget;
 
-/// How the sweep stands
+/// Get the status of the sweep
 ///
 /// For admins and auditors.
 #[utoipa::path(tag = "admin", operation_id = "get_sync_status", responses(
@@ -49,7 +49,7 @@ pub struct SweptTarget {
     #[schema(required)]
     finished_at: Option<DateTime<Utc>>,
     /// `complete`, `incomplete` (the list could not be read to its end, so nothing was changed) or `postponed`
-    /// (GitHub's budget did not bear it); `null`: never swept.
+    /// (too few calls left in GitHub's rate limit); `null`: never swept.
     #[schema(required, example = "complete")]
     result: Option<String>,
     #[schema(required)]
@@ -59,10 +59,10 @@ pub struct SweptTarget {
     runners_seen: Option<i64>,
 }
 
-/// What should have been done by now; all zero and empty when all is well.
+/// Overdue work; all zero and empty if there is none.
 #[derive(Serialize, ToSchema)]
 pub struct Overdue {
-    /// Provisions whose request died, to be finished.
+    /// Interrupted provisions, to be completed.
     interrupted_provisions: i64,
     /// Removals that wait for an idle runner or for GitHub.
     deletions_waiting: i64,

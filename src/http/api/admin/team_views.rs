@@ -1,4 +1,4 @@
-//! Teams and members as administrators send and see them.
+//! The JSON of teams and members.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::broker::policy::teams::{self, TeamPage, TeamPatch, member_id};
 use crate::model::{GroupRef, Method};
 use crate::policy;
 
-/// Whom an entry is about: tokens of this issuer whose claims all match.
+/// A rule for tokens of this issuer whose claims all match.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MemberRequest {
@@ -35,11 +35,11 @@ fn members(requests: Vec<MemberRequest>) -> Vec<policy::Member> {
     requests.into_iter().map(policy::Member::from).collect()
 }
 
-/// A team to be.
+/// A new team.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TeamRequest {
-    /// It stays for good.
+    /// It cannot be changed later.
     #[schema(
         min_length = 1,
         max_length = 64,
@@ -166,10 +166,10 @@ impl From<TeamChange> for TeamPatch {
     }
 }
 
-/// A rule that lets callers in.
+/// A rule that makes callers members.
 #[derive(Serialize, ToSchema)]
 pub struct Member {
-    /// The same for the same issuer and claims.
+    /// Derived from issuer and claims.
     #[schema(example = "0123456789abcdef")]
     id: String,
     issuer: String,
@@ -182,11 +182,11 @@ impl From<policy::Member> for Member {
     }
 }
 
-/// The rules that let callers into a team, or give them a role.
+/// The rules that make callers members of a team, or give them a role.
 #[derive(Serialize, ToSchema)]
 pub struct MemberList {
     members: Vec<Member>,
-    /// Whether `POLICY_FILE` has the say: then nothing can be changed here.
+    /// Whether the policy is managed by `POLICY_FILE`: then it is read-only here.
     managed_by_file: bool,
 }
 
@@ -200,7 +200,7 @@ impl MemberList {
     }
 }
 
-/// A team, and how it stands.
+/// A team with its current state.
 #[derive(Serialize, ToSchema)]
 pub struct Team {
     #[schema(example = "ml")]
@@ -220,9 +220,9 @@ pub struct Team {
     max_runners: Option<i64>,
     #[schema(required)]
     requests_per_minute: Option<i64>,
-    /// A team that is not has runners, but gets no more.
+    /// A deactivated team keeps its runners, but gets no new ones.
     active: bool,
-    /// Whether `POLICY_FILE` has the say: then nothing can be changed here.
+    /// Whether the policy is managed by `POLICY_FILE`: then it is read-only here.
     managed_by_file: bool,
     /// As they count in `max_runners`.
     live_runners: i64,
@@ -272,7 +272,7 @@ impl TeamList {
     }
 }
 
-/// What became of a change or, of a dry run, what would.
+/// The team after a change; of a dry run, what would change.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Changed {
@@ -280,7 +280,7 @@ pub enum Changed {
     Preview(TeamPreview),
 }
 
-/// What a change would do, and to whom.
+/// What a change would do, and to which runners.
 #[derive(Serialize, ToSchema)]
 pub struct TeamPreview {
     /// A line a change; empty: none.
@@ -288,11 +288,11 @@ pub struct TeamPreview {
     changes: Vec<String>,
     /// As they count in `max_runners`.
     live_runners: i64,
-    /// Live runners whose labels, target or method the team could not ask for any more. They stay.
+    /// Live runners whose labels, target or method would no longer be allowed. They are kept.
     runners_outside: i64,
     /// The names of the newest of them, at most 20.
     runners_outside_names: Vec<String>,
-    /// Whether the team would get no more runners until it has fewer.
+    /// Whether the limit would be reached: no new runners until the team has fewer.
     quota_used_up: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The calls on teams: list, create, get, change, deactivate, reactivate.
+//! The endpoints for teams: list, create, get, change, deactivate, reactivate.
 
 use std::future::{Ready, ready};
 
@@ -57,12 +57,13 @@ impl TeamQuery {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct DryRun {
-    /// Only say what would change, and for whom.
+    /// Only say what would change, and for which runners.
     #[serde(default)]
     dry_run: bool,
 }
 
-/// A team's name in a path. What can be none is not found, here already: Postgres would not take every text.
+/// The name of a team in a path. A text that cannot be one is answered here with 404, since Postgres does not accept
+/// every text.
 pub struct TeamName(pub String);
 
 impl FromRequest for TeamName {
@@ -102,7 +103,7 @@ pub async fn list(_: Auditor, state: Data<State>, Query(query): Query<TeamQuery>
 
 /// Create a team
 ///
-/// In force on every replica within 5 seconds. With `dry_run` it answers what would change. Admins.
+/// It applies on every replica within 5 seconds. With `dry_run` the answer says what would change. Admins.
 #[utoipa::path(tag = "admin", operation_id = "create_team", params(DryRun), request_body = TeamRequest, responses(
     (status = CREATED, description = "The team", body = Team, headers(("ETag" = String, description = "For `If-Match`"), ("Location" = String))),
     (status = OK, description = "A dry run: what would change", body = TeamPreview),
@@ -140,8 +141,8 @@ pub async fn get(_: Auditor, TeamName(name): TeamName, state: Data<State>) -> An
 
 /// Change a team
 ///
-/// A JSON merge patch (RFC 7396): what is absent stays, `null` is the default or no limit. A team's name stays. With
-/// `dry_run` it answers what would change, and for whom. Admins.
+/// A JSON merge patch (RFC 7396): what is absent stays, `null` is the default or no limit. The name of a team cannot be changed. With
+/// `dry_run` the answer says what would change, and for which runners. Admins.
 #[utoipa::path(tag = "admin", operation_id = "change_team", params(("name" = String, Path, description = "Its name"), Seen, DryRun),
     request_body(content = TeamChange, content_type = "application/merge-patch+json", example = json!({ "max_runners": 50, "requests_per_minute": null })), responses(
     (status = OK, description = "The team as it is now; of a dry run, what would change", body = Changed, headers(("ETag" = String, description = "For `If-Match`"))),
@@ -165,10 +166,10 @@ pub async fn change(
     Ok(HttpResponse::Ok().insert_header(etag(&version)).json(Changed::Team(Team::new(team, by_file))))
 }
 
-/// Give a team no more runners
+/// Deactivate a team
 ///
-/// In force on every replica within 5 seconds. Its runners stay and are managed, its members are kept for the day on
-/// which it is reactivated; done again, it changes nothing. Admins.
+/// Members get no new runners, on every replica within 5 seconds. Its runners, rules and members are kept. Repeating the
+/// call changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "deactivate_team", params(("name" = String, Path, description = "Its name"), Seen), request_body = Reason, responses(
     (status = OK, description = "The team as it is now", body = Team, headers(("ETag" = String, description = "For `If-Match`"))),
     Problem))]
@@ -183,9 +184,9 @@ pub async fn deactivate(
     Ok(shown(&state, state.broker.deactivate_team(&admin, &name, &seen, &reason.parse()?).await?))
 }
 
-/// Give a team runners again
+/// Reactivate a team
 ///
-/// With the rules and the members that it had; done again, it changes nothing. Admins.
+/// Its rules and members are as before. Repeating the call changes nothing. Admins.
 #[utoipa::path(tag = "admin", operation_id = "reactivate_team", params(("name" = String, Path, description = "Its name"), Seen), request_body = Reason, responses(
     (status = OK, description = "The team as it is now", body = Team, headers(("ETag" = String, description = "For `If-Match`"))),
     Problem))]

@@ -1,5 +1,5 @@
-//! One event: every field as it is sealed, and what proves that it is. The script beside it builds the event's bytes
-//! from what this page shows, so that nothing else is proved.
+//! One event: its record as it is sealed, and the proof. The script event.js builds the bytes of the event from
+//! the text of this page, so the proof covers exactly what the page shows.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, Path};
@@ -32,7 +32,7 @@ pub async fn event(
     let content = html! {
         p { a href=(PATH) { "Audit log" } }
         div.title {
-            h1 { (title) ": " (sealed.event.event_type) }
+            h1 { (title) ": " (ui::event_type(&sealed.event.event_type)) }
             span { (ui::severity(&sealed.event.severity)) " " (ui::time(sealed.event.timestamp, now)) }
         }
         (fields(&sealed.record))
@@ -53,7 +53,7 @@ pub async fn event_proof(
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(AuditProof::from(proof)))
 }
 
-/// What is no number names no event.
+/// A text that is not a number is the id of no event: 404.
 fn known(id: &str) -> Result<i64, Problem> {
     id.parse().map_err(|_| Problem::not_found(&format!("{PATH}/{id}")))
 }
@@ -68,11 +68,11 @@ fn fields(record: &Record) -> Markup {
     let success = record.success.map(|success| success.to_string());
     html! {
         section.card aria-labelledby="fields" {
-            h2 #fields { "As it is sealed" }
+            h2 #fields { "Event record" }
             dl.facts {
                 (row("id", "Id", Some(&record.id), None))
                 (row("timestamp", "When", Some(&record.timestamp), None))
-                (text("event_type", "Event", &record.event_type))
+                (text("event_type", "Event type", &record.event_type))
                 (text("severity", "Severity", &record.severity))
                 (text("success", "Success", &success))
                 (text("user_identity", "Who", &record.user_identity))
@@ -80,14 +80,14 @@ fn fields(record: &Record) -> Markup {
                 (text("subject", "Subject", &record.subject))
                 (row("team", "Team", record.team.as_deref(), path("/teams/", &record.team)))
                 (text("runner_name", "Runner", &record.runner_name))
-                (row("runner_id", "Runner's id", record.runner_id.as_deref(), path("/runners/", &record.runner_id)))
+                (row("runner_id", "Runner id", record.runner_id.as_deref(), path("/runners/", &record.runner_id)))
                 (text("target", "Target", &record.target))
-                (text("policy_rule", "Let in by", &record.policy_rule))
-                (text("error_code", "Error", &record.error_code))
-                (text("error_message", "Why", &record.error_message))
-                (text("request_id", "Request", &record.request_id))
-                (text("request_ip", "From", &record.request_ip))
-                (text("user_agent", "With", &record.user_agent))
+                (text("policy_rule", "Matched rule", &record.policy_rule))
+                (text("error_code", "Error code", &record.error_code))
+                (text("error_message", "Error", &record.error_message))
+                (text("request_id", "Request id", &record.request_id))
+                (text("request_ip", "Address", &record.request_ip))
+                (text("user_agent", "User agent", &record.user_agent))
                 (row("xid", "Transaction", Some(&record.xid), None))
                 (row("event_data", "Data", Some(&record.event_data), None))
             }
@@ -95,7 +95,7 @@ fn fields(record: &Record) -> Markup {
     }
 }
 
-/// One field; `data-field` holds the value to the character.
+/// One field; the element with `data-field` holds exactly its value.
 fn row(name: &str, label: &str, value: Option<&str>, link: Option<String>) -> Markup {
     html! {
         div {
@@ -109,7 +109,7 @@ fn row(name: &str, label: &str, value: Option<&str>, link: Option<String>) -> Ma
     }
 }
 
-/// Escaped, and with carriage returns that a browser leaves as they are: it would make them ends of lines.
+/// Escaped. Carriage returns are written as a reference, since a browser would turn them into line feeds.
 fn exact(text: &str) -> Markup {
     PreEscaped(html! { (text) }.into_string().replace('\r', "&#13;"))
 }
@@ -119,7 +119,7 @@ fn proof(sealed: &Sealed, vkey: Option<&str>, public_url: &Url) -> Markup {
         return html! {
             section.card aria-labelledby="proof" {
                 h2 #proof { "Proof" }
-                p { "This event is not sealed yet; it will be in some seconds. Load the page again then." }
+                p { "This event is not sealed yet. Reload this page in a few seconds." }
             }
         };
     };
@@ -127,12 +127,12 @@ fn proof(sealed: &Sealed, vkey: Option<&str>, public_url: &Url) -> Markup {
         section.card aria-labelledby="proof" {
             h2 #proof { "Proof" }
             p {
-                "The event is leaf " (ui::number(proof.leaf_index as i64)) " of a Merkle tree of "
-                (ui::number(proof.tree_size as i64)) ", whose root the checkpoint names."
+                "The event is leaf " (ui::number(proof.leaf_index as i64)) " of a Merkle tree with "
+                (ui::number(proof.tree_size as i64)) " leaves. The checkpoint names its root."
             }
             p {
                 label.field.long {
-                    span { "The verifier's key. Compare it with the one that you hold, or put yours here" }
+                    span { "Verifier key: compare it with your copy, or paste yours" }
                     textarea #vkey spellcheck="false" { (vkey.unwrap_or_default()) }
                 }
             }
@@ -141,24 +141,24 @@ fn proof(sealed: &Sealed, vkey: Option<&str>, public_url: &Url) -> Markup {
             } }
             ol #steps aria-live="polite" hidden {}
             div #verdict role="status" hidden {}
-            details { summary { "The proof itself" } (itself(proof)) }
-            details { summary { "Verify it by the command line" } (commands(sealed, public_url)) }
+            details { summary { "Proof" } (proof_facts(proof)) }
+            details { summary { "Verify on the command line" } (commands(sealed, public_url)) }
         }
     }
 }
 
-fn itself(proof: &EventProof) -> Markup {
+fn proof_facts(proof: &EventProof) -> Markup {
     html! {
         (ui::facts([
             ("Leaf", html! { (proof.leaf_index) }),
             ("Leaf hash", html! { code { (proof.leaf_hash) } }),
             ("Tree size", html! { (proof.tree_size) }),
         ]))
-        h3 { "Hashes, from the leaf's neighbour up to the root's child" }
+        h3 { "Hashes, from the sibling of the leaf to the child of the root" }
         ol { @for hash in &proof.hashes { li { code { (hash) } } } }
         h3 { "Checkpoint" }
         (ui::copyable("checkpoint-note", &proof.checkpoint))
-        h3 { "The bytes that are hashed" }
+        h3 { "Hashed bytes" }
         (ui::copyable("record", &proof.record))
     }
 }
@@ -174,8 +174,8 @@ fn commands(sealed: &Sealed, public_url: &Url) -> Markup {
          runner-broker verify-audit-log --file audit.jsonl --checkpoint checkpoint.txt --key audit.vkey\n"
     );
     html! {
-        p { "Whoever can reach the database exports that day with its seal; anybody can check the files. "
-            code { "audit.vkey" } " is the key that you hold." }
+        p { "Export the events of that day with their seal (needs access to the database); anybody can verify the files. "
+            code { "audit.vkey" } " is your copy of the verifier key." }
         (ui::copyable("commands", &lines))
     }
 }

@@ -1,4 +1,4 @@
-//! What is filtered of the audit log, as a file. It streams: some hundred events at a time are in memory.
+//! The filtered events of the audit log as a file. It is streamed: a few hundred events at a time are in memory.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
 use actix_web::web::{Bytes, Data};
@@ -10,7 +10,7 @@ use crate::broker::audit::csv::{csv_header, csv_rows};
 use crate::broker::audit::export::{Export, Exported};
 use crate::http::State;
 use crate::http::api::query::AuditQuery;
-use crate::http::console::frame::form::Asked;
+use crate::http::console::frame::form::PageQuery;
 use crate::http::console::frame::page::PageError;
 use crate::http::console::frame::session::SignedIn;
 use crate::http::problem::{FieldError, Problem};
@@ -42,17 +42,19 @@ impl Format {
 pub async fn export(
     SignedIn(session): SignedIn,
     state: Data<State>,
-    Asked(fields): Asked,
+    PageQuery(fields): PageQuery,
 ) -> Result<HttpResponse, PageError> {
     let format = Format::parse(fields.get("format"))?;
     let (filter, _, _) = fields.without("format").parse::<AuditQuery>()?.parse()?;
-    let mut begun = Begun { export: Export::new(session.caller, filter), state, format, header: true };
-    // What fails at once is a page that says so.
-    let first = begun.next().await?;
-    let rest = stream::try_unfold(begun, |mut begun| async move {
-        let next =
-            begun.next().await.inspect_err(|err| tracing::error!(error = %err, "an export broke off"))?;
-        Ok::<_, Error>(next.map(|bytes| (bytes, begun)))
+    let mut running = Running { export: Export::new(session.caller, filter), state, format, header: true };
+    // An error before the first event is answered as an error page.
+    let first = running.next().await?;
+    let rest = stream::try_unfold(running, |mut running| async move {
+        let next = running
+            .next()
+            .await
+            .inspect_err(|err| tracing::error!(error = %err, "an export was interrupted"))?;
+        Ok::<_, Error>(next.map(|bytes| (bytes, running)))
     });
     let file = stream::iter(first.map(Ok)).chain(rest);
     let (name, content_type) = format.name_and_type();
@@ -63,17 +65,17 @@ pub async fn export(
         .body(actix_web::body::BodyStream::new(Box::pin(file))))
 }
 
-/// An export on its way.
-struct Begun {
+/// An export that is being sent.
+struct Running {
     export: Export,
     state: Data<State>,
     format: Format,
-    /// The columns' names are still to be written.
+    /// The header line has not been sent yet.
     header: bool,
 }
 
-impl Begun {
-    /// The next part of the file. `None`: that was all.
+impl Running {
+    /// The next part of the file. `None`: the end.
     async fn next(&mut self) -> Result<Option<Bytes>, Error> {
         let events = self.state.broker.export(&mut self.export).await?;
         let header = std::mem::take(&mut self.header) && self.format == Format::Csv;
@@ -93,8 +95,8 @@ fn lines(events: &[Exported]) -> Bytes {
 
 fn csv(events: &[Exported], header: bool) -> Bytes {
     let mut text = Vec::new();
-    // Into memory, where nothing fails.
-    let begun = if header { csv_header(&mut text) } else { Ok(()) };
-    let _ = begun.and_then(|()| csv_rows(&mut text, events.iter().map(|one| &one.event)));
+    // Writing to memory does not fail.
+    let header = if header { csv_header(&mut text) } else { Ok(()) };
+    let _ = header.and_then(|()| csv_rows(&mut text, events.iter().map(|one| &one.event)));
     Bytes::from(text)
 }

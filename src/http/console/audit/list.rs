@@ -1,4 +1,4 @@
-//! The audit log: what happened, by whom, and what was published of it last.
+//! The audit log: the list of events with its filters, the export and the last checkpoint.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
@@ -13,7 +13,7 @@ use crate::broker::people::sessions::Session;
 use crate::http::State;
 use crate::http::api::query::AuditQuery;
 use crate::http::console::frame::filter::{Form, segment};
-use crate::http::console::frame::form::{Asked, Fields};
+use crate::http::console::frame::form::{Fields, PageQuery};
 use crate::http::console::frame::layout;
 use crate::http::console::frame::page::{Page, PageError};
 use crate::http::console::frame::session::SignedIn;
@@ -27,7 +27,7 @@ pub const PATH: &str = "/audit";
 pub async fn audit(
     SignedIn(session): SignedIn,
     state: Data<State>,
-    Asked(fields): Asked,
+    PageQuery(fields): PageQuery,
 ) -> Result<HttpResponse, PageError> {
     let asked = fields.parse::<AuditQuery>().and_then(AuditQuery::parse);
     let (filter, before, limit) = match asked {
@@ -52,11 +52,11 @@ fn whole(session: &Session, form: Form<'_>, content: Markup) -> Page {
     let content = html! {
         div.title { h1 { "Audit log" } }
         (form.get(PATH, html! {
-            (form.text("event_type", "Event", "provisioned"))
+            (form.text("event_type", "Event type", "provisioned"))
             (form.text("user", "Who", "name or subject"))
             (form.text("team", "Team", ""))
             (form.text("runner", "Runner", "name or id"))
-            (form.choice("success", "Result", "any", [("true", "succeeded"), ("false", "failed or refused")]))
+            (form.choice("success", "Result", "any", [("true", "success"), ("false", "failed")]))
             (form.text("since", "From", "2026-11-01"))
             (form.text("until", "Until", "2026-11-02T12:00:00Z"))
         }))
@@ -75,7 +75,7 @@ fn list(session: &Session, fields: &Fields, page: &EventPage, now: DateTime<Utc>
                     caption { "Newest first" }
                     thead { tr {
                         th scope="col" { "Event" } th scope="col" { "When" } th scope="col" { "Who" }
-                        th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "What came of it" }
+                        th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "Result" }
                     } }
                     tbody data-rows { @for event in &page.events { (row(event, now)) } }
                 }
@@ -90,15 +90,15 @@ pub fn row(event: &Event, now: DateTime<Utc>) -> Markup {
     html! {
         tr {
             th scope="row" {
-                a href={ (PATH) "/" (event.id) } { (event.event_type) }
+                a href={ (PATH) "/" (event.id) } { (ui::event_type(&event.event_type)) }
                 @if event.severity != "info" { " " (ui::severity(&event.severity)) }
             }
             td data-name="When" { (ui::time(event.timestamp, now)) }
             td data-name="Who" { (event.user_identity) }
             td data-name="Team" { @if let Some(team) = &event.team { (team_link(team)) } }
             td data-name="Runner" { (runner_link(event)) }
-            td data-name="What came of it" {
-                @if event.success { span.badge.ok { "done" } } @else { span.badge.failure { "not done" } }
+            td data-name="Result" {
+                @if event.success { span.badge.ok { "success" } } @else { span.badge.failure { "failed" } }
                 @if let Some(code) = &event.error_code { " " code { (code) } }
                 @if let Some(why) = &event.error_message { div.soft { (why) } }
             }
@@ -126,9 +126,9 @@ fn none(session: &Session) -> Markup {
     match session.caller.is_stranger() {
         true => ui::empty(
             "No events for you to see",
-            html! { "You are in no team: only what you do yourself would show here." },
+            html! { "You are in no team, so only your own events would appear here." },
         ),
-        false => ui::empty("No event fits", html! { a href=(PATH) { "Show all events" } }),
+        false => ui::empty("No matching events", html! { a href=(PATH) { "Clear the filters" } }),
     }
 }
 
@@ -138,14 +138,14 @@ fn export(session: &Session, fields: &Fields) -> Markup {
     html! {
         section.card aria-labelledby="export" {
             h2 #export { "Export" }
-            p { "What is filtered above, newest first, at most " (ui::number(MOST_EXPORTED as i64)) " events." }
+            p { "The events selected above, newest first, at most " (ui::number(MOST_EXPORTED as i64)) "." }
             p.actions {
                 a.button.quiet href=(link("jsonl")) download { "JSON lines" }
                 a.button.quiet href=(link("csv")) download { "CSV" }
             }
             @if sees_all {
                 p.hint {
-                    "JSON lines carry each event's leaf. For a whole that can be checked offline, with its seal: "
+                    "JSON lines contain the leaf hash of each event. For an export that can be verified offline, use "
                     code { "runner-broker export-audit-log" } "."
                 }
             }
@@ -155,9 +155,9 @@ fn export(session: &Session, fields: &Fields) -> Markup {
 
 fn checkpoint(published: Option<&Published>, vkey: Option<&str>, now: DateTime<Utc>) -> Markup {
     let Some(published) = published else {
-        return ui::notice(Notice::Warning, html! { p { "Nothing of the log is sealed yet." } });
+        return ui::notice(Notice::Warning, html! { p { "No events are sealed yet." } });
     };
-    let signed = html! {
+    let signers = html! {
         @if published.signers.is_empty() { "nobody" }
         @for signer in &published.signers { code { (signer) } " " }
         @if published.by_our_key { span.badge.ok { "this broker's key" } }
@@ -168,15 +168,15 @@ fn checkpoint(published: Option<&Published>, vkey: Option<&str>, now: DateTime<U
             (ui::facts([
                 ("Sealed events", html! { (ui::number(published.head.size as i64)) }),
                 ("Root hash", html! { code { (published.head.root) } }),
-                ("Signed by", signed),
+                ("Signed by", signers),
                 ("Published", ui::time(published.signed_at, now)),
             ]))
             p.hint {
-                "Keep checkpoints where the database's administrators cannot reach them: they prove later that nothing "
+                "Keep checkpoints where database administrators cannot change them: they prove later that no event "
                 "was changed, removed or added."
             }
             (ui::copyable("note", &published.note))
-            @if let Some(vkey) = vkey { h3 { "The verifier's key" } (ui::copyable("key", vkey)) }
+            @if let Some(vkey) = vkey { h3 { "Verifier key" } (ui::copyable("key", vkey)) }
         }
     }
 }

@@ -1,14 +1,13 @@
-//! What pages load besides themselves, built into the program.
+//! Styles, scripts and images, built into the program.
 
 use std::sync::LazyLock;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::Path;
 use actix_web::{HttpResponse, get};
-use aws_lc_rs::digest::{SHA256, digest};
 
-use super::page::PageError;
 use crate::http::problem::Problem;
+use crate::model::sha256;
 
 struct Asset {
     name: &'static str,
@@ -42,20 +41,20 @@ const ASSETS: &[Asset] = &[
     },
 ];
 
-/// Names all of them: modules import one another, so a new one of any is a new address of all.
+/// One version for all assets: scripts import one another, so a change of one changes the address of all.
 static VERSION: LazyLock<String> = LazyLock::new(|| {
     let all: Vec<u8> = ASSETS.iter().flat_map(|one| one.content).copied().collect();
-    hex::encode(&digest(&SHA256, &all).as_ref()[..6])
+    sha256(all)[..12].to_owned()
 });
 
-/// Where a page finds it; another address with every change.
+/// The address of an asset; it changes with every change of the assets.
 pub fn url(name: &str) -> String {
     format!("/assets/{}/{name}", *VERSION)
 }
 
 /// The version in the path is for caches alone.
 #[get("/assets/{version}/{name}")]
-pub async fn asset(path: Path<(String, String)>) -> Result<HttpResponse, PageError> {
+pub async fn asset(path: Path<(String, String)>) -> Result<HttpResponse, Problem> {
     let (_, name) = path.into_inner();
     let found = ASSETS.iter().find(|one| one.name == name).ok_or_else(|| Problem::not_found(&name))?;
     Ok(HttpResponse::Ok()

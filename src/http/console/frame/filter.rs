@@ -1,4 +1,4 @@
-//! The form above a list: each field as it was asked for and, where it cannot be, why.
+//! The filter form above a list: each field with its value and its fault.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::form::Fields;
 use super::ui::{self, Notice};
 use crate::http::problem::Problem;
 
-/// A form with what is in it, and what is wrong with that.
+/// The values of a form and what is wrong with them.
 #[derive(Clone, Copy)]
 pub struct Form<'a> {
     pub fields: &'a Fields,
@@ -14,7 +14,7 @@ pub struct Form<'a> {
 }
 
 impl Form<'_> {
-    /// What is wrong with a field, or with an entry of it (`name[2]`).
+    /// The fault of a field, or of an entry of it (`name[2]`).
     fn fault(&self, name: &str) -> Option<&str> {
         let is_of = |field: &str| {
             let rest = field.strip_prefix(name);
@@ -24,14 +24,14 @@ impl Form<'_> {
         errors.find(|error| is_of(&error.field)).map(|error| error.message.as_str())
     }
 
-    /// What is wrong, above the form; nothing if nothing is.
+    /// The faults, above the form; empty if there are none.
     pub fn notice(&self) -> Markup {
         html! {
             @if let Some(problem) = self.problem {
                 (ui::notice(Notice::Fault, html! {
                     @if problem.errors().is_empty() { p { (problem.detail()) } }
                     @else {
-                        p { "This cannot be done as it was asked for:" }
+                        p { "Please correct:" }
                         ul { @for error in problem.errors() { li { code { (error.field) } ": " (error.message) } } }
                     }
                 }))
@@ -59,7 +59,7 @@ impl Form<'_> {
         html! {
             label.field.long {
                 span { (label) }
-                // A first line's end is no part of what a textarea holds.
+                // A browser drops the first line feed of a textarea.
                 textarea name=(name) placeholder=(placeholder) spellcheck="false"
                     aria-invalid=[fault.map(|_| "true")] aria-describedby=[fault.map(|_| &told)] {
                     "\n" (self.fields.get(name).unwrap_or_default())
@@ -69,7 +69,7 @@ impl Form<'_> {
         }
     }
 
-    /// A choice among few, each as it is sent and as it is shown; first none of them.
+    /// A choice: pairs of the value that is sent and the text that is shown. The first option, `any`, sends nothing.
     pub fn choice<'c>(
         &self,
         name: &str,
@@ -92,7 +92,7 @@ impl Form<'_> {
         }
     }
 
-    /// The form itself: asked for by GET, so that the address says it all.
+    /// The form. It is sent by GET, so the address holds the filters.
     pub fn get(&self, path: &str, inner: Markup) -> Markup {
         html! {
             (self.notice())

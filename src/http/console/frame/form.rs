@@ -1,4 +1,4 @@
-//! What a form sends: urlencoded fields, taken only from a page of ours.
+//! The fields that a form sends, accepted only from our own pages.
 
 use std::future::{Ready, ready};
 use std::pin::Pin;
@@ -9,24 +9,29 @@ use actix_web::web::{Bytes, Data};
 use actix_web::{FromRequest, HttpRequest};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::de::DeserializeOwned;
+use uuid::Uuid;
 
 use super::page::PageError;
 use super::session::SignedIn;
 use crate::broker::people::sessions::Session;
 use crate::http::State;
 use crate::http::problem::{FieldError, Problem};
+use crate::model::Comment;
+
+/// The most runners that a form may select; a page of the list has no more.
+const MAX_SELECTED: usize = 200;
 
 /// The fields in the order of the form; a name may come often.
 #[derive(Default)]
 pub struct Fields(Vec<(String, String)>);
 
 impl Fields {
-    /// These, as if a form had sent them.
+    /// The fields of a form, without a request.
     pub fn of(fields: Vec<(String, String)>) -> Fields {
         Fields(fields)
     }
 
-    /// Of these only those of one name.
+    /// Only the fields of this name.
     pub fn keep(&self, name: &str) -> Fields {
         Fields(self.0.iter().filter(|(field, _)| field == name).cloned().collect())
     }
@@ -43,26 +48,44 @@ impl Fields {
         named.map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Whether a box is ticked, or a button was the one that was pressed.
+    /// Whether a checkbox is ticked, or a button was pressed.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(field, _)| field == name)
     }
 }
 
 impl Fields {
-    /// As a query of the API: what a form leaves empty is absent.
+    /// Reads the fields as a query of the API; empty fields count as absent.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let filled: Vec<_> = self.0.iter().filter(|(_, value)| !value.trim().is_empty()).collect();
         let query = serde_urlencoded::to_string(filled).map_err(|err| unreadable("query", &err))?;
         serde_urlencoded::from_str(&query).map_err(|err| unreadable("query", &err))
     }
 
-    /// All but this one.
+    /// The comment for the audit log, which is required.
+    pub fn comment(&self) -> Result<Comment, Problem> {
+        let text = self.get("comment").unwrap_or_default();
+        text.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))
+    }
+
+    /// The ids of the selected runners.
+    pub fn runner_ids(&self) -> Result<Vec<Uuid>, Problem> {
+        let ids: Result<Vec<Uuid>, _> = self.all("id").map(str::parse).collect();
+        match ids {
+            Ok(ids) if (1..=MAX_SELECTED).contains(&ids.len()) => Ok(ids),
+            _ => {
+                let message = format!("select 1 to {MAX_SELECTED} runners");
+                Err(Problem::invalid(vec![FieldError::new("id", message)]))
+            }
+        }
+    }
+
+    /// All fields but those of this name.
     pub fn without(self, name: &str) -> Fields {
         Fields(self.0.into_iter().filter(|(field, _)| field != name).collect())
     }
 
-    /// The same page with one field as given and no other field of these: what is asked for besides stays.
+    /// The address of the same page with one field set and the fields in `without` left out.
     pub fn link(&self, path: &str, without: &[&str], with: (&str, &str)) -> String {
         let stays = |name: &str| name != with.0 && !without.contains(&name);
         let kept = self.0.iter().filter(|(name, value)| stays(name) && !value.trim().is_empty());
@@ -76,28 +99,28 @@ fn unreadable(what: &str, why: &dyn std::fmt::Display) -> Problem {
     Problem::invalid(vec![FieldError::new(what, why)])
 }
 
-/// What a page is asked for: its query.
-pub struct Asked(pub Fields);
+/// The query of a page.
+pub struct PageQuery(pub Fields);
 
-impl FromRequest for Asked {
+impl FromRequest for PageQuery {
     type Error = PageError;
-    type Future = Ready<Result<Asked, PageError>>;
+    type Future = Ready<Result<PageQuery, PageError>>;
 
     fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
         let fields = serde_urlencoded::from_str(req.query_string());
-        ready(fields.map(|fields| Asked(Fields(fields))).map_err(|err| unreadable("query", &err).into()))
+        ready(fields.map(|fields| PageQuery(Fields(fields))).map_err(|err| unreadable("query", &err).into()))
     }
 }
 
-/// A change that somebody who is signed in asks for by a form of ours: it holds his session's token.
-pub struct Sent {
+/// A change that somebody who is signed in sends by a form of ours, which holds the CSRF token of the session.
+pub struct SubmittedForm {
     pub session: Session,
     pub fields: Fields,
 }
 
-impl FromRequest for Sent {
+impl FromRequest for SubmittedForm {
     type Error = PageError;
-    type Future = Pin<Box<dyn Future<Output = Result<Sent, PageError>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<SubmittedForm, PageError>>>>;
 
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let foreign = is_foreign(req);
@@ -112,17 +135,16 @@ impl FromRequest for Sent {
             let fields = Fields(serde_urlencoded::from_bytes(&body).map_err(|err| unreadable("body", &err))?);
             let token = fields.get("csrf_token").unwrap_or_default();
             match verify_slices_are_equal(token.as_bytes(), session.csrf_token.as_bytes()) {
-                Ok(()) => Ok(Sent { session, fields }),
+                Ok(()) => Ok(SubmittedForm { session, fields }),
                 Err(_) => Err(Problem::foreign_form().into()),
             }
         })
     }
 }
 
-/// Whether the browser itself says that a page of another site sends this; the token is asked for in any case.
+/// Whether the browser says that another site sends this form. The CSRF token is required in any case.
 ///
-/// «null» says nothing: a browser sends it for our own forms, since no page of ours may name itself to others
-/// (`Referrer-Policy: no-referrer`).
+/// An `Origin` of `null` says nothing: browsers send it for our own forms, because of `Referrer-Policy: no-referrer`.
 fn is_foreign(req: &HttpRequest) -> bool {
     let header = |name: &str| req.headers().get(name).map(|value| value.to_str().unwrap_or("?"));
     let is_ours = |origin: &str| {

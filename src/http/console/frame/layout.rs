@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::assets;
 use crate::broker::people::sessions::Session;
 
-/// The pages that everybody finds in the navigation: path, name.
+/// The pages in the navigation: path, name.
 const PAGES: &[(&str, &str)] = &[
     ("/", "Overview"),
     ("/runners", "Runners"),
@@ -16,12 +16,12 @@ const PAGES: &[(&str, &str)] = &[
     ("/system", "System"),
 ];
 
-/// A page for somebody who is signed in; `here` is the navigation's entry that it belongs to.
+/// A page for somebody who is signed in; `here` is the path of its entry in the navigation.
 pub fn page(session: &Session, here: &str, title: &str, content: Markup) -> Markup {
     document(
         title,
         html! {
-            a.skip href="#main" { "Skip to the content" }
+            a.skip href="#main" { "Skip to content" }
             header.top {
                 a.brand href="/" { "runner-broker" }
                 nav aria-label="Pages" {
@@ -44,7 +44,7 @@ pub fn page(session: &Session, here: &str, title: &str, content: Markup) -> Mark
     )
 }
 
-/// A page for nobody in particular: sign-in, errors.
+/// A page without navigation: sign-in, errors.
 pub fn bare(title: &str, content: Markup) -> Markup {
     document(
         title,
@@ -55,7 +55,7 @@ pub fn bare(title: &str, content: Markup) -> Markup {
     )
 }
 
-/// What every form that changes something holds.
+/// The hidden field that every form with a change must have.
 pub fn csrf(session: &Session) -> Markup {
     html! { input type="hidden" name="csrf_token" value=(session.csrf_token); }
 }

@@ -1,4 +1,4 @@
-//! A page as it is answered, and the page that says why there is none.
+//! A page as a response, and the error page.
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
@@ -6,17 +6,16 @@ use actix_web::http::header::{CACHE_CONTROL, HeaderValue, LOCATION, RETRY_AFTER}
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, Responder, ResponseError};
 use maud::{Markup, html};
 
-use super::{layout, return_to, ui};
+use super::{layout, no_team, return_to, ui};
 use crate::broker::people::sessions::Session;
-use crate::http::console::people::no_team;
 use crate::http::problem::Problem;
 use crate::{broker, github};
 
-/// A whole page.
+/// A page of HTML.
 pub struct Page(pub Markup);
 
-/// A page may hold what only this visitor may see.
-fn unkept(status: StatusCode) -> HttpResponseBuilder {
+/// A response that no cache may store: a page may hold what only this visitor may see.
+fn no_store(status: StatusCode) -> HttpResponseBuilder {
     let mut answer = HttpResponse::build(status);
     answer.insert_header((CACHE_CONTROL, "no-store"));
     answer
@@ -24,7 +23,7 @@ fn unkept(status: StatusCode) -> HttpResponseBuilder {
 
 impl Page {
     pub fn with_status(self, status: StatusCode) -> HttpResponse {
-        unkept(status).content_type("text/html; charset=utf-8").body(self.0.into_string())
+        no_store(status).content_type("text/html; charset=utf-8").body(self.0.into_string())
     }
 }
 
@@ -36,23 +35,23 @@ impl Responder for Page {
     }
 }
 
-/// On to another page, by GET.
-pub fn see(location: &str) -> HttpResponse {
-    unkept(StatusCode::SEE_OTHER).insert_header((LOCATION, location.to_owned())).finish()
+/// 303 See Other: the browser loads `location` by GET.
+pub fn see_other(location: &str) -> HttpResponse {
+    no_store(StatusCode::SEE_OTHER).insert_header((LOCATION, location.to_owned())).finish()
 }
 
-/// Why there is no page.
+/// Why there is no page to show.
 #[derive(Debug)]
 pub enum PageError {
     /// Nobody is signed in: sign in, then come back to this path and query.
     SignIn(String),
-    /// Somebody is signed in whom the policy knows nothing about: he is told what to ask for.
+    /// Somebody is signed in who is in no team: the page says what to ask an administrator for.
     NoTeam(Stranger),
-    /// What the API would have answered, for people.
+    /// The problem that the API would answer, for people.
     Problem(Box<Problem>),
 }
 
-/// His session; not for any log.
+/// The session of somebody without team or role. Its `Debug` shows nothing of it.
 pub struct Stranger(pub Box<Session>);
 
 impl std::fmt::Debug for Stranger {
@@ -62,7 +61,7 @@ impl std::fmt::Debug for Stranger {
 }
 
 impl PageError {
-    /// Only a page that was asked for by GET is come back to.
+    /// Sign in, then come back here if this is a GET, otherwise to the overview.
     pub fn sign_in(req: &HttpRequest) -> PageError {
         let back = req.uri().path_and_query().map_or("/", |path| path.as_str());
         PageError::SignIn(if req.method() == "GET" { back.to_owned() } else { "/".to_owned() })
@@ -90,8 +89,8 @@ impl From<github::Error> for PageError {
 impl std::fmt::Display for PageError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            PageError::SignIn(_) => f.write_str("nobody is signed in"),
-            PageError::NoTeam(_) => f.write_str("neither a team nor a role"),
+            PageError::SignIn(_) => f.write_str("not signed in"),
+            PageError::NoTeam(_) => f.write_str("no team and no role"),
             PageError::Problem(problem) => problem.fmt(f),
         }
     }
@@ -108,15 +107,15 @@ impl ResponseError for PageError {
 
     fn error_response(&self) -> HttpResponse {
         match self {
-            PageError::SignIn(back) => see(&return_to::with("/sign-in", back)),
+            PageError::SignIn(back) => see_other(&return_to::with("/sign-in", back)),
             PageError::NoTeam(Stranger(session)) => Page(no_team::page(session)).with_status(StatusCode::OK),
-            PageError::Problem(problem) => why(problem, html! { a href="/" { "To the overview" } }),
+            PageError::Problem(problem) => error_page(problem, html! { a href="/" { "Go to the overview" } }),
         }
     }
 }
 
-/// The page that says why there is no other, and where to go on.
-pub fn why(problem: &Problem, onward: Markup) -> HttpResponse {
+/// The error page: the problem, and a link that leads on.
+pub fn error_page(problem: &Problem, onward: Markup) -> HttpResponse {
     let page = Page(layout::bare(
         problem.title(),
         html! {
@@ -134,7 +133,7 @@ pub fn why(problem: &Problem, onward: Markup) -> HttpResponse {
     answer
 }
 
-/// What programs are told in lower case, as people write it.
+/// A detail, which begins in lower case for programs, as a sentence.
 fn sentence(detail: &str) -> String {
     let mut rest = detail.chars();
     let first = rest.next().map(char::to_uppercase).into_iter().flatten();

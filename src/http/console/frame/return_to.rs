@@ -1,4 +1,4 @@
-//! Where somebody goes on after he has signed in: a page of ours, whatever the address says.
+//! The page to return to after a sign-in: always one of ours, whatever the address says.
 
 use url::Url;
 

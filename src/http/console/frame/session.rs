@@ -1,4 +1,4 @@
-//! Who looks at a page: the session that the browser's cookie names.
+//! The session of a request, by the cookie of the browser.
 
 use std::pin::Pin;
 
@@ -15,7 +15,7 @@ use crate::http::State;
 use crate::http::caller::origin;
 use crate::http::problem::Problem;
 
-/// Somebody who is signed in. Where nobody is, he is sent to sign in and back.
+/// Somebody who is signed in. All others are redirected to the sign-in, and back afterwards.
 pub struct SignedIn(pub Session);
 
 impl FromRequest for SignedIn {
@@ -35,7 +35,7 @@ impl FromRequest for SignedIn {
                 false => state.broker.session(&token, origin).await?,
             };
             match session {
-                // Whatever he wants to see. What he sends is for the broker to refuse; signing out is for everybody.
+                // For every page. The broker refuses what they send, except signing out, which everybody may.
                 Some(session) if session.caller.is_stranger() && req.method() == "GET" => {
                     Err(PageError::NoTeam(Stranger(Box::new(session))))
                 }
@@ -46,7 +46,7 @@ impl FromRequest for SignedIn {
     }
 }
 
-/// A script of ours asks, and nobody has done anything.
+/// Whether a script of ours sends this request without an action of the user.
 fn asks_by_itself(req: &HttpRequest) -> bool {
     let accepts = req.headers().get(ACCEPT).is_some_and(|accepts| accepts == "text/event-stream");
     accepts || req.headers().contains_key("x-by-itself")
@@ -57,12 +57,12 @@ fn name(secure: bool) -> &'static str {
     if secure { "__Host-runner-broker" } else { "runner-broker" }
 }
 
-/// What the browser shows for its session.
+/// The session token in the cookie.
 pub fn token(req: &HttpRequest, secure: bool) -> Option<SecretString> {
     req.cookie(name(secure)).map(|cookie| SecretString::from(cookie.value()))
 }
 
-/// What the browser is to keep. `Lax`: a link from a chat leads to the page and not to the sign-in.
+/// The cookie with the session token. `Lax`: a link from a chat leads to the page and not to the sign-in.
 pub fn cookie(token: &SecretString, secure: bool) -> Cookie<'static> {
     Cookie::build(name(secure), token.expose_secret().to_owned())
         .path("/")
@@ -72,7 +72,7 @@ pub fn cookie(token: &SecretString, secure: bool) -> Cookie<'static> {
         .finish()
 }
 
-/// What makes the browser forget it.
+/// The cookie that removes the session token.
 pub fn forgotten(secure: bool) -> Cookie<'static> {
     let mut cookie = cookie(&SecretString::default(), secure);
     cookie.make_removal();

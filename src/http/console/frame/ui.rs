@@ -1,4 +1,4 @@
-//! The pieces that pages are made of. What is shown is a parameter; none asks anything.
+//! The elements that pages are made of, as pure functions of what they show.
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use maud::{Markup, html};
@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use crate::http::problem::FieldError;
 use crate::model::Status;
 
-/// A moment, as people say it; the exact time is in its `datetime` and shows on pointing at it.
+/// A moment relative to now; the exact time is in `datetime` and `title`.
 pub fn time(at: DateTime<Utc>, now: DateTime<Utc>) -> Markup {
     let exact = at.to_rfc3339_opts(SecondsFormat::Secs, true);
     html! { time datetime=(exact) title=(exact) { (ago(at, now)) } }
@@ -47,6 +47,36 @@ pub fn number(number: i64) -> String {
     if number < 0 { format!("−{text}") } else { text }
 }
 
+/// A count with its noun: "1 rule", "2 rules". The noun is in the singular and takes an s.
+pub fn counted(count: i64, noun: &str) -> String {
+    format!("{} {noun}{}", number(count), if count == 1 { "" } else { "s" })
+}
+
+/// A length of time in its two largest units: "45 s", "9 min 30 s", "2 h 5 min".
+pub fn duration(length: TimeDelta) -> String {
+    let seconds = length.num_seconds().max(0);
+    let (large, small) = match seconds {
+        0..60 => return format!("{seconds} s"),
+        60..3600 => ((seconds / 60, "min"), (seconds % 60, "s")),
+        3600..86_400 => ((seconds / 3600, "h"), (seconds % 3600 / 60, "min")),
+        _ => ((seconds / 86_400, "d"), (seconds % 86_400 / 3600, "h")),
+    };
+    match small.0 {
+        0 => format!("{} {}", number(large.0), large.1),
+        rest => format!("{} {} {rest} {}", number(large.0), large.1, small.1),
+    }
+}
+
+/// The type of an event in words; the type itself is in `title`.
+pub fn event_type(kind: &str) -> Markup {
+    html! { span title=(kind) { (words(kind)) } }
+}
+
+/// A name like `label_drift_detected` in words.
+pub fn words(name: &str) -> String {
+    name.replace(['_', '.'], " ")
+}
+
 /// A state of a runner.
 pub fn status(status: Status, busy: bool) -> Markup {
     html! {
@@ -55,7 +85,7 @@ pub fn status(status: Status, busy: bool) -> Markup {
     }
 }
 
-/// How grave an event is: `info`, `warning` or `high`.
+/// The severity of an event: `info`, `warning` or `high`.
 pub fn severity(severity: &str) -> Markup {
     html! { span class={ "badge severity-" (severity) } { (severity) } }
 }
@@ -70,12 +100,12 @@ pub fn labels(labels: &[String]) -> Markup {
     html! { span.labels { @for label in labels { code.label { (label) } " " } } }
 }
 
-/// Where a list would be, if there were anything in it: what that means, and what can be done.
+/// The text in place of an empty list: why it is empty, and what to do.
 pub fn empty(title: &str, explanation: Markup) -> Markup {
     html! { div.empty { h2 { (title) } p { (explanation) } } }
 }
 
-/// What an action did, or why it did not; announced to whoever cannot see it appear.
+/// The result of an action; screen readers announce it.
 pub fn notice(kind: Notice, content: Markup) -> Markup {
     let (class, role) = match kind {
         Notice::Done => ("notice done", "status"),
@@ -85,7 +115,7 @@ pub fn notice(kind: Notice, content: Markup) -> Markup {
     html! { div class=(class) role=(role) { (content) } }
 }
 
-/// How a notice is meant.
+/// The kind of a notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     Done,
@@ -93,7 +123,7 @@ pub enum Notice {
     Fault,
 }
 
-/// The way to the next page of a list; scripts fetch it when it comes into sight.
+/// The link to the next page of a list; the script fetches it when it scrolls into view.
 pub fn older(next: Option<&str>) -> Markup {
     html! {
         @if let Some(next) = next {
@@ -102,12 +132,12 @@ pub fn older(next: Option<&str>) -> Markup {
     }
 }
 
-/// Names and values, a line each.
+/// Names and values.
 pub fn facts<'a>(facts: impl IntoIterator<Item = (&'a str, Markup)>) -> Markup {
     html! { dl.facts { @for (name, value) in facts { div { dt { (name) } dd { (value) } } } } }
 }
 
-/// A text to be taken elsewhere; the button appears where scripts run.
+/// A text to copy; the button appears where scripts run.
 pub fn copyable(id: &str, text: &str) -> Markup {
     html! {
         div.copyable {
@@ -117,7 +147,7 @@ pub fn copyable(id: &str, text: &str) -> Markup {
     }
 }
 
-/// A choice among few, empty first: «any».
+/// A choice; the first option, `any`, sends nothing.
 pub fn select<'a>(
     name: &str,
     label: &str,
@@ -138,7 +168,7 @@ pub fn select<'a>(
     }
 }
 
-/// As `select`, where the value is not what people read: value, name.
+/// As [`select`], for pairs of the value that is sent and the text that is shown.
 pub fn choose<'a>(
     name: &str,
     label: &str,
@@ -159,7 +189,7 @@ pub fn choose<'a>(
     }
 }
 
-/// What is wrong with the fields of a form, by their names.
+/// The faults of a form, by field.
 pub fn field_errors(errors: &[FieldError]) -> Markup {
     html! {
         @if !errors.is_empty() {
@@ -168,13 +198,13 @@ pub fn field_errors(errors: &[FieldError]) -> Markup {
     }
 }
 
-/// A line of text in a form that may be sent back, with what is wrong with it.
+/// A line of text in a form, with its faults.
 pub struct Input<'a> {
     pub name: &'a str,
     pub label: &'a str,
     pub value: Option<&'a str>,
     pub hint: &'a str,
-    /// The API's names for it, besides its own.
+    /// Names of API fields whose faults belong here too.
     pub also: &'a [&'a str],
 }
 
@@ -218,14 +248,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_read_as_people_say_them() {
+    fn moments_are_shown_relative_to_now() {
         let now = Utc::now();
-        let said = |seconds| ago(now + TimeDelta::seconds(seconds), now);
-        assert_eq!([said(0), said(-59), said(-3600), said(120)], ["now", "59 s ago", "1 h ago", "in 2 min"]);
+        let shown = |seconds| ago(now + TimeDelta::seconds(seconds), now);
+        assert_eq!(
+            [shown(0), shown(-59), shown(-3600), shown(120)],
+            ["now", "59 s ago", "1 h ago", "in 2 min"]
+        );
     }
 
     #[test]
-    fn large_numbers_are_read_in_groups_of_three() {
+    fn counts_and_lengths_of_time_agree_with_their_nouns() {
+        assert_eq!(
+            [counted(1, "rule"), counted(0, "rule"), counted(12, "rule")],
+            ["1 rule", "0 rules", "12 rules"]
+        );
+        let shown = |seconds| duration(TimeDelta::seconds(seconds));
+        assert_eq!([shown(-1), shown(59), shown(60), shown(570)], ["0 s", "59 s", "1 min", "9 min 30 s"]);
+        assert_eq!([shown(7_500), shown(90_000)], ["2 h 5 min", "1 d 1 h"]);
+    }
+
+    #[test]
+    fn large_numbers_are_grouped_by_thousands() {
         assert_eq!([number(1_234_567), number(-999), number(0)], ["1\u{202f}234\u{202f}567", "−999", "0"]);
     }
 }

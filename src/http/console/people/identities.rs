@@ -1,4 +1,4 @@
-//! Who was ever let in, and the form that keeps somebody out or lets him in again.
+//! Identities: the list, and the form that deactivates or reactivates one.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -12,12 +12,11 @@ use crate::broker::people::sessions::Session;
 use crate::http::State;
 use crate::http::api::admin::identities::IdentityQuery;
 use crate::http::console::frame::filter::Form;
-use crate::http::console::frame::form::{Asked, Fields, Sent};
-use crate::http::console::frame::page::{Page, PageError, see};
+use crate::http::console::frame::form::{Fields, PageQuery, SubmittedForm};
+use crate::http::console::frame::page::{Page, PageError, see_other};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::{access, layout, ui};
-use crate::http::problem::{FieldError, Problem};
-use crate::model::Comment;
+use crate::http::problem::Problem;
 use crate::store::identities::Identity;
 
 const PATH: &str = "/identities";
@@ -27,10 +26,10 @@ const HERE: &str = "/security";
 pub async fn identities(
     SignedIn(session): SignedIn,
     state: Data<State>,
-    Asked(fields): Asked,
+    PageQuery(fields): PageQuery,
 ) -> Result<HttpResponse, PageError> {
     if !access::sees_all(&session) {
-        let instead = html! { "Administrators and auditors see who was ever let in." };
+        let instead = html! { "Administrators and auditors see all identities that have made requests." };
         return Ok(access::not_for(&session, HERE, "Identities", instead));
     }
     let asked = fields.parse::<IdentityQuery>().and_then(IdentityQuery::parse);
@@ -38,15 +37,15 @@ pub async fn identities(
         Ok(asked) => asked,
         Err(problem) => {
             let form = Form { fields: &fields, problem: Some(&problem) };
-            return Ok(whole(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            return Ok(render(&session, form, html! {}).with_status(StatusCode::UNPROCESSABLE_ENTITY));
         }
     };
     let page = state.broker.identities(&filter, before, limit).await?;
     let list = list(&session, &fields, &page, state.broker.clock().now());
-    Ok(whole(&session, Form { fields: &fields, problem: None }, list).with_status(StatusCode::OK))
+    Ok(render(&session, Form { fields: &fields, problem: None }, list).with_status(StatusCode::OK))
 }
 
-fn whole(session: &Session, form: Form<'_>, list: Markup) -> Page {
+fn render(session: &Session, form: Form<'_>, list: Markup) -> Page {
     let content = html! {
         p { a href=(HERE) { "Security" } }
         div.title { h1 { "Identities" } }
@@ -63,15 +62,15 @@ fn list(session: &Session, fields: &Fields, page: &IdentityPage, now: DateTime<U
     let next = page.next.map(|id| fields.link(PATH, &[], ("cursor", &id.to_string())));
     html! {
         @if page.identities.is_empty() {
-            (ui::empty("Nobody fits", html! { "Everybody with a team or a role who has called is here some seconds later." }))
+            (ui::empty("No matching identities", html! { "An identity appears a few seconds after its first request." }))
         } @else {
             div.table {
                 table {
-                    caption { "The latest newcomers first" }
+                    caption { "Newest first" }
                     thead { tr {
-                        th scope="col" { "Who" } th scope="col" { "Issuer" } th scope="col" { "State" }
+                        th scope="col" { "Identity" } th scope="col" { "Issuer" } th scope="col" { "State" }
                         th scope="col" { "First seen" } th scope="col" { "Last seen" }
-                        @if access::is_admin(session) { th scope="col" { "Change" } }
+                        @if access::is_admin(session) { th scope="col" { "Action" } }
                     } }
                     tbody data-rows { @for one in &page.identities { (row(session, one, now)) } }
                 }
@@ -97,8 +96,8 @@ fn row(session: &Session, one: &Identity, now: DateTime<Utc>) -> Markup {
             td data-name="First seen" { (ui::time(one.first_seen_at, now)) }
             td data-name="Last seen" { (ui::time(one.last_seen_at, now)) }
             @if access::is_admin(session) {
-                td data-name="Change" {
-                    @if own { span.none { "yourself" } }
+                td data-name="Action" {
+                    @if own { span.none { "you" } }
                     @else { a href={ (PATH) "/" (one.id) "/" (verb) } { (title(verb)) "…" } }
                 }
             }
@@ -114,11 +113,11 @@ fn state_of(one: &Identity) -> Markup {
 }
 
 fn title(verb: &str) -> &'static str {
-    if verb == "deactivate" { "Deactivate" } else { "Let in again" }
+    if verb == "deactivate" { "Deactivate" } else { "Reactivate" }
 }
 
 #[get("/identities/{id}/{verb:deactivate|activate}")]
-pub async fn ask(
+pub async fn confirm(
     SignedIn(session): SignedIn,
     path: Path<(String, String)>,
     state: Data<State>,
@@ -126,23 +125,25 @@ pub async fn ask(
     access::admin(&state, &session)?;
     let (id, verb) = path.into_inner();
     let identity = state.broker.identity(known(&id)?).await?;
-    Ok(change(&session, &verb, &identity, Form { fields: &Fields::default(), problem: None }))
+    Ok(confirmation(&session, &verb, &identity, Form { fields: &Fields::default(), problem: None }))
 }
 
 #[post("/identities/{id}/{verb:deactivate|activate}")]
-pub async fn act(
-    Sent { session, fields }: Sent,
+pub async fn change(
+    SubmittedForm { session, fields }: SubmittedForm,
     path: Path<(String, String)>,
     state: Data<State>,
 ) -> Result<HttpResponse, PageError> {
     access::admin(&state, &session)?;
     let (id, verb) = path.into_inner();
     let identity = state.broker.identity(known(&id)?).await?;
-    let comment = match comment(&fields) {
+    let comment = match fields.comment() {
         Ok(comment) => comment,
         Err(problem) => {
             let form = Form { fields: &fields, problem: Some(&problem) };
-            return Ok(change(&session, &verb, &identity, form).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            return Ok(
+                confirmation(&session, &verb, &identity, form).with_status(StatusCode::UNPROCESSABLE_ENTITY)
+            );
         }
     };
     match verb.as_str() {
@@ -150,21 +151,15 @@ pub async fn act(
         _ => state.broker.activate(&session.caller, identity.id, comment.as_str()).await?,
     };
     let query = serde_urlencoded::to_string([("q", identity.subject)]).unwrap_or_default();
-    Ok(see(&format!("{PATH}?{query}")))
+    Ok(see_other(&format!("{PATH}?{query}")))
 }
 
-/// The comment that a change must have.
-pub fn comment(fields: &Fields) -> Result<Comment, Problem> {
-    let text = fields.get("comment").unwrap_or_default();
-    text.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))
-}
-
-/// What is no id is nobody's.
+/// A text that is not an id is the id of nobody: 404.
 fn known(id: &str) -> Result<Uuid, Problem> {
     id.parse().map_err(|_| Problem::not_found("this id"))
 }
 
-fn change(session: &Session, verb: &str, one: &Identity, form: Form<'_>) -> Page {
+fn confirmation(session: &Session, verb: &str, one: &Identity, form: Form<'_>) -> Page {
     let title = title(verb);
     let content = html! {
         p { a href=(PATH) { "Identities" } }
@@ -175,13 +170,13 @@ fn change(session: &Session, verb: &str, one: &Identity, form: Form<'_>) -> Page
         ]))
         p {
             @if verb == "deactivate" {
-                "He is refused on every replica within 5 seconds, whatever his claims say. Runners that he has stay."
-            } @else { "He is let in again, as the policy says of his claims." }
+                "This identity will be refused on every replica within 5 seconds. Its runners are kept."
+            } @else { "This identity will be accepted again, as far as the policy allows." }
         }
         (form.notice())
         form method="post" action={ (PATH) "/" (one.id) "/" (verb) } {
             (layout::csrf(session))
-            div.fields { (form.text("comment", "Why: 10 to 500 characters, for the audit log", "")) }
+            div.fields { (form.text("comment", "Comment for the audit log (10 to 500 characters)", "")) }
             button.danger[verb == "deactivate"] { (title) }
             " " a.button.quiet href=(PATH) { "Cancel" }
         }

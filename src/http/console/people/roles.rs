@@ -1,4 +1,4 @@
-//! Who is an administrator and who an auditor of this installation.
+//! The administrators and auditors of this installation.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -11,13 +11,13 @@ use crate::broker::policy::roles::RoleMembers;
 use crate::broker::policy::teams::member_id;
 use crate::http::State;
 use crate::http::console::frame::filter::Form;
-use crate::http::console::frame::form::{Fields, Sent};
-use crate::http::console::frame::page::{Page, PageError, see};
+use crate::http::console::frame::form::{Fields, SubmittedForm};
+use crate::http::console::frame::page::{Page, PageError, see_other};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::{access, layout};
 use crate::http::console::teams;
 use crate::http::console::teams::form::{line_of, member_of};
-use crate::http::console::teams::list::{managed, may_edit};
+use crate::http::console::teams::list::{managed_by_file, may_edit};
 use crate::http::problem::{FieldError, Problem};
 use crate::model::Role;
 
@@ -26,16 +26,16 @@ const PATH: &str = "/roles";
 #[get("/roles")]
 pub async fn show(SignedIn(session): SignedIn, state: Data<State>) -> Result<HttpResponse, PageError> {
     if !access::sees_all(&session) {
-        let instead = html! { "They see who has which role." };
+        let instead = html! { "Administrators and auditors see who has which role." };
         return Ok(access::not_for(&session, teams::list::PATH, "Administrators and auditors", instead));
     }
     let form = Form { fields: &Fields::default(), problem: None };
-    Ok(whole(&state, &session, form).await?.with_status(StatusCode::OK))
+    Ok(render(&state, &session, form).await?.with_status(StatusCode::OK))
 }
 
 #[post("/roles/{role}/{verb:add|remove}")]
 pub async fn change(
-    Sent { session, fields }: Sent,
+    SubmittedForm { session, fields }: SubmittedForm,
     path: Path<(String, String)>,
     state: Data<State>,
 ) -> Result<HttpResponse, PageError> {
@@ -43,12 +43,12 @@ pub async fn change(
     let (role, verb) = path.into_inner();
     let role: Role = role.parse().map_err(|_| Problem::not_found(&role))?;
     let problem = match changed(&state, &session, role, &verb, &fields).await {
-        Ok(()) => return Ok(see(PATH)),
+        Ok(()) => return Ok(see_other(PATH)),
         Err(problem) if problem.status_code().is_client_error() => problem,
         Err(problem) => return Err(problem.into()),
     };
     let fields = fields.keep("member");
-    let page = whole(&state, &session, Form { fields: &fields, problem: Some(&problem) }).await?;
+    let page = render(&state, &session, Form { fields: &fields, problem: Some(&problem) }).await?;
     Ok(page.with_status(problem.status_code()))
 }
 
@@ -70,17 +70,17 @@ async fn changed(
     Ok(broker.add_role_member(admin, role, &seen, member).await.map(drop)?)
 }
 
-async fn whole(state: &State, session: &Session, form: Form<'_>) -> Result<Page, PageError> {
+async fn render(state: &State, session: &Session, form: Form<'_>) -> Result<Page, PageError> {
     let admins = state.broker.role_members(Role::Admin).await?;
     let auditors = state.broker.role_members(Role::Auditor).await?;
     let edits = may_edit(state, session);
     let content = html! {
         p { a href=(teams::list::PATH) { "Teams" } }
         div.title { h1 { "Administrators and auditors" } }
-        (managed(state))
+        (managed_by_file(state))
         (form.notice())
-        (section(session, "Administrators", "change everything here", &admins, edits))
-        (section(session, "Auditors", "see everything and change nothing", &auditors, edits))
+        (section(session, "Administrators", "can change everything here", &admins, edits))
+        (section(session, "Auditors", "can see everything and change nothing", &auditors, edits))
         @if edits { (adding(session, form, &[&admins, &auditors])) }
     };
     Ok(Page(layout::page(session, teams::list::PATH, "Administrators and auditors", content)))
@@ -92,8 +92,8 @@ fn section(session: &Session, title: &str, what: &str, of: &RoleMembers, edits: 
             table {
                 caption { strong { (title) } " " (what) }
                 thead { tr {
-                    th scope="col" { "Whoever has a token of" } th scope="col" { "with these claims" }
-                    @if edits { th scope="col" { "Change" } }
+                    th scope="col" { "Issuer" } th scope="col" { "Claims" }
+                    @if edits { th scope="col" { "Action" } }
                 } }
                 tbody {
                     @for member in &of.members {
@@ -105,7 +105,7 @@ fn section(session: &Session, title: &str, what: &str, of: &RoleMembers, edits: 
                                 }
                             }
                             @if edits {
-                                td data-name="Change" {
+                                td data-name="Action" {
                                     form method="post" action={ (PATH) "/" (of.role) "/remove" } {
                                         (layout::csrf(session))
                                         input type="hidden" name="version" value=(of.version());
@@ -116,7 +116,7 @@ fn section(session: &Session, title: &str, what: &str, of: &RoleMembers, edits: 
                             }
                         }
                     }
-                    @if of.members.is_empty() { tr { td { span.none { "Nobody." } } } }
+                    @if of.members.is_empty() { tr { td { span.none { "None." } } } }
                 }
             }
         }
@@ -131,13 +131,13 @@ fn adding(session: &Session, form: Form<'_>, of: &[&RoleMembers]) -> Markup {
                     (layout::csrf(session))
                     input type="hidden" name="version" value=(role.version());
                     div.fields {
-                        (form.text("member", &format!("One more {}: issuer, a space, claims as JSON", role.role),
+                        (form.text("member", &format!("New {} rule: issuer, a space, claims as JSON", role.role),
                             "https://issuer.example.com {\"email\": \"ann@example\\.com\"}"))
                         button { "Add" }
                     }
                 }
             }
         }
-        p.hint { "In force on every replica within 5 seconds. Nobody takes the role of an administrator from himself." }
+        p.hint { "Changes apply on every replica within 5 seconds. You cannot remove your own administrator role." }
     }
 }

@@ -1,5 +1,5 @@
-//! Signing in and out. Until somebody comes back from his provider nothing is remembered here: his browser keeps the
-//! attempt's secret and where he was going, in a cookie.
+//! Signing in and out. The broker stores nothing until somebody comes back from the provider: a cookie in their browser
+//! holds the secret of the attempt and the page that they wanted.
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};
@@ -18,42 +18,42 @@ use crate::broker::people::caller::Origin;
 use crate::broker::people::sign_in_limit::Step;
 use crate::http::State;
 use crate::http::caller::origin;
-use crate::http::console::frame::form::Sent;
-use crate::http::console::frame::page::{Page, PageError, see, why};
+use crate::http::console::frame::form::SubmittedForm;
+use crate::http::console::frame::page::{Page, PageError, error_page, see_other};
 use crate::http::console::frame::{layout, return_to, session};
 use crate::http::problem::Problem;
 
-/// How long somebody may take at his provider.
-const PATIENCE: Duration = Duration::minutes(10);
+/// How long somebody may take at the provider.
+const ATTEMPT_LIFETIME: Duration = Duration::minutes(10);
 
-/// The ways to sign in.
+/// The page with a link to each provider.
 #[get("/sign-in")]
 pub async fn choose(req: HttpRequest, state: Data<State>) -> Page {
     let asked = parameter(&req, "return_to");
     let back = return_to::local(asked.as_deref());
-    Page(layout::bare("Sign in", ways(&state, back)))
+    Page(layout::bare("Sign in", provider_links(&state, back)))
 }
 
-/// Off to the provider. By a link, not by a form: a page of ours may send forms to nobody else, not even by way
-/// of a redirect.
+/// Redirects to the provider. This is a link and not a form, since the content security policy of our pages forbids
+/// forms that lead elsewhere, even by a redirect.
 #[get("/sign-in/{id}")]
 pub async fn begin(req: HttpRequest, state: Data<State>, id: Path<String>) -> HttpResponse {
     let asked = parameter(&req, "return_to");
     let back = return_to::local(asked.as_deref());
-    match depart(&req, &state, &id, back).await {
+    match start_login(&req, &state, &id, back).await {
         Ok(answer) => answer,
-        Err(problem) => why(&problem, again(back)),
+        Err(problem) => error_page(&problem, back_to_sign_in(back)),
     }
 }
 
-/// Back from the provider. Whatever comes of it, the attempt is over.
+/// The way back from the provider. The attempt ends here, whatever its result.
 #[get("/sign-in/{id}/callback")]
 pub async fn finish(req: HttpRequest, state: Data<State>, id: Path<String>) -> HttpResponse {
-    let kept = Kept::of(&req, state.secure_cookies);
+    let kept = AttemptCookie::read(&req, state.secure_cookies);
     let back = kept.as_ref().map_or("/", |kept| return_to::local(Some(&kept.back)));
-    let mut answer = match arrive(&req, &state, &id, kept.as_ref()).await {
-        Ok(token) => with_cookie(see(back), &session::cookie(&token, state.secure_cookies)),
-        Err(problem) => why(&problem, again(back)),
+    let mut answer = match login_callback(&req, &state, &id, kept.as_ref()).await {
+        Ok(token) => with_cookie(see_other(back), &session::cookie(&token, state.secure_cookies)),
+        Err(problem) => error_page(&problem, back_to_sign_in(back)),
     };
     let mut over = attempt_cookie(String::new(), state.secure_cookies);
     over.make_removal();
@@ -62,36 +62,44 @@ pub async fn finish(req: HttpRequest, state: Data<State>, id: Path<String>) -> H
 }
 
 #[post("/sign-out")]
-pub async fn sign_out(Sent { session, .. }: Sent, state: Data<State>) -> Result<HttpResponse, PageError> {
+pub async fn sign_out(
+    SubmittedForm { session, .. }: SubmittedForm,
+    state: Data<State>,
+) -> Result<HttpResponse, PageError> {
     state.broker.end_session(&session).await?;
     let content = html! {
         h1 { "Signed out" }
-        p { "You are signed out here. Your identity provider may still know you." }
+        p { "You are signed out here. You may still be signed in at your identity provider." }
         p { a href="/sign-in" { "Sign in again" } }
     };
     let page = Page(layout::bare("Signed out", content)).with_status(actix_web::http::StatusCode::OK);
     Ok(with_cookie(page, &session::forgotten(state.secure_cookies)))
 }
 
-async fn depart(req: &HttpRequest, state: &State, id: &str, back: &str) -> Result<HttpResponse, Problem> {
+async fn start_login(
+    req: &HttpRequest,
+    state: &State,
+    id: &str,
+    back: &str,
+) -> Result<HttpResponse, Problem> {
     let login = state.logins.get(id).ok_or_else(|| Problem::not_found(req.path()))?;
-    // Nobody's page but ours begins a sign-in; whoever follows a link to here begins it himself.
-    if is_sent_by_others(req.headers()) {
-        return Ok(see(&return_to::with("/sign-in", back)));
+    // Only our own page starts a sign-in; somebody who follows a link from elsewhere sees that page first.
+    if is_from_other_site(req.headers()) {
+        return Ok(see_other(&return_to::with("/sign-in", back)));
     }
     let origin = origin(req, &state.trusted_proxies);
     counted(state, login, Step::Begin, &origin).await?;
     let attempt = Attempt::begin();
     let url = login.authorization_url(&attempt).await.map_err(|err| refused(state, login, err, &origin))?;
     let kept = format!("{}.{}", attempt.to_keep().expose_secret(), BASE64URL.encode(back));
-    Ok(with_cookie(see(url.as_str()), &attempt_cookie(kept, state.secure_cookies)))
+    Ok(with_cookie(see_other(url.as_str()), &attempt_cookie(kept, state.secure_cookies)))
 }
 
-async fn arrive(
+async fn login_callback(
     req: &HttpRequest,
     state: &State,
     id: &str,
-    kept: Option<&Kept>,
+    kept: Option<&AttemptCookie>,
 ) -> Result<SecretString, Problem> {
     let login = state.logins.get(id).ok_or_else(|| Problem::not_found(req.path()))?;
     let origin = origin(req, &state.trusted_proxies);
@@ -103,17 +111,21 @@ async fn arrive(
     Ok(state.broker.begin_session(login.id(), verified, replaced.as_ref(), origin).await?)
 }
 
-/// The attempt that this browser began, if the provider answers to that one.
-fn ours<'a>(req: &HttpRequest, login: &Login, kept: Option<&'a Kept>) -> Result<&'a Attempt, Problem> {
-    let attempt = &kept.ok_or_else(Problem::not_begun)?.attempt;
+/// The attempt that this browser started, if the answer of the provider belongs to it.
+fn ours<'a>(
+    req: &HttpRequest,
+    login: &Login,
+    kept: Option<&'a AttemptCookie>,
+) -> Result<&'a Attempt, Problem> {
+    let attempt = &kept.ok_or_else(Problem::sign_in_not_started)?.attempt;
     let (given, expected) = (parameter(req, "state").unwrap_or_default(), login.state(attempt));
     match verify_slices_are_equal(given.as_bytes(), expected.as_bytes()) {
         Ok(()) => Ok(attempt),
-        Err(_) => Err(Problem::not_begun()),
+        Err(_) => Err(Problem::sign_in_not_started()),
     }
 }
 
-/// What the provider answers, once it is known that it answers to us.
+/// The answer of the provider, for an attempt that is known to be ours.
 fn answered(req: &HttpRequest, login: &Login) -> Result<Back, Problem> {
     if let Some(error) = parameter(req, "error") {
         return Err(Problem::from_provider(login.name(), &login.code_of(&error)));
@@ -139,18 +151,18 @@ fn noted(state: &State, login: &Login, problem: Problem, origin: &Origin) -> Pro
     problem
 }
 
-/// What a browser kept while its user was at his provider.
-struct Kept {
+/// The content of the cookie while somebody is at the provider.
+struct AttemptCookie {
     attempt: Attempt,
     back: String,
 }
 
-impl Kept {
-    fn of(req: &HttpRequest, secure: bool) -> Option<Kept> {
+impl AttemptCookie {
+    fn read(req: &HttpRequest, secure: bool) -> Option<AttemptCookie> {
         let cookie = req.cookie(attempt_name(secure))?;
         let (secret, back) = cookie.value().split_once('.')?;
         let back = String::from_utf8(BASE64URL.decode(back).ok()?).ok()?;
-        Some(Kept { attempt: Attempt::from_kept(secret)?, back })
+        Some(AttemptCookie { attempt: Attempt::from_kept(secret)?, back })
     }
 }
 
@@ -158,26 +170,26 @@ fn attempt_name(secure: bool) -> &'static str {
     if secure { "__Host-runner-broker-sign-in" } else { "runner-broker-sign-in" }
 }
 
-/// `Lax`, since it is to come along when the provider sends its user back by a redirect.
+/// `Lax`, since the browser has to send it when the provider redirects back to us.
 fn attempt_cookie(value: String, secure: bool) -> Cookie<'static> {
     Cookie::build(attempt_name(secure), value)
         .path("/")
         .http_only(true)
         .secure(secure)
         .same_site(SameSite::Lax)
-        .max_age(PATIENCE)
+        .max_age(ATTEMPT_LIFETIME)
         .finish()
 }
 
 fn with_cookie(mut answer: HttpResponse, cookie: &Cookie<'_>) -> HttpResponse {
     if let Err(err) = answer.add_cookie(cookie) {
-        tracing::error!(error = %err, "a cookie could not be set");
+        tracing::error!(error = %err, "could not set a cookie");
     }
     answer
 }
 
-/// What the browser says of the page that leads here. Old ones say nothing, and are believed.
-fn is_sent_by_others(headers: &HeaderMap) -> bool {
+/// Whether the browser says that another site leads here. Old browsers say nothing, and are trusted.
+fn is_from_other_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
     site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
@@ -188,25 +200,24 @@ fn parameter(req: &HttpRequest, name: &str) -> Option<String> {
     all.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-fn again(back: &str) -> Markup {
+fn back_to_sign_in(back: &str) -> Markup {
     html! { a href=(return_to::with("/sign-in", back)) { "Back to sign-in" } }
 }
 
-fn ways(state: &State, back: &str) -> Markup {
+fn provider_links(state: &State, back: &str) -> Markup {
     html! {
         h1 { "Sign in" }
         @if state.logins.iter().next().is_none() {
-            p { "Nobody can sign in here yet: no identity provider is configured." }
+            p { "Sign-in is not set up: no identity provider is configured." }
             p {
-                "Whoever runs this service sets " code { "LOGIN_PROVIDERS" } " and " code { "PUBLIC_URL" }
-                ", for example:"
+                "The operator sets " code { "LOGIN_PROVIDERS" } " and " code { "PUBLIC_URL" } ", for example:"
             }
             pre { code {
                 "PUBLIC_URL=https://broker.example.com\n"
                 "LOGIN_PROVIDERS='[{\"id\": \"sso\", \"kind\": \"openid\", \"issuer\": \"https://idp.example.com\", "
                 "\"client_id\": \"…\", \"client_secret_file\": \"…\"}]'"
             } }
-            p { "The API works without it: see " a href="/docs/" { "its page" } "." }
+            p { "The API works without sign-in: see " a href="/docs/" { "the API documentation" } "." }
         } @else {
             ul.ways {
                 @for login in state.logins.iter() {

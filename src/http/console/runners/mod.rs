@@ -3,7 +3,6 @@
 pub(super) mod list;
 pub(super) mod new_runner;
 pub(super) mod new_runner_form;
-pub(super) mod new_runner_ready;
 pub(super) mod page;
 pub(super) mod recipes;
 pub(super) mod removal;

@@ -1,19 +1,20 @@
-//! Asking for a runner: a form, the policy's decision before anything is done, then the credential, once.
+//! Creating a runner: the form, a check against the policy, then the page with the credential.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;
 use actix_web::{HttpResponse, get, post};
-use maud::html;
+use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::new_runner_form::{Decision, Shown, whole};
-use super::new_runner_ready::ready;
+use super::new_runner_form::{Decision, Shown, render};
+use super::recipes::recipes;
+use crate::broker::Broker;
 use crate::broker::people::caller::Caller;
 use crate::broker::people::sessions::Session;
 use crate::broker::provision::Provisioned;
 use crate::http::State;
 use crate::http::api::request::ExplainRequest;
-use crate::http::console::frame::form::{Fields, Sent};
+use crate::http::console::frame::form::{Fields, SubmittedForm};
 use crate::http::console::frame::page::{Page, PageError};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::{layout, ui};
@@ -23,32 +24,33 @@ use crate::model::{Arch, Method, Os};
 
 #[get("/runners/new")]
 pub async fn form(SignedIn(session): SignedIn) -> Page {
-    shown(&session, &Fields::default(), None)
+    form_page(&session, &Fields::default(), None)
 }
 
-/// What would be decided; nothing is done.
+/// Checks the request against the policy; nothing is created.
 #[post("/runners/new/check")]
-pub async fn check(sent: Sent, state: Data<State>) -> Result<Page, PageError> {
-    let Sent { session, fields } = sent;
+pub async fn check(submitted: SubmittedForm, state: Data<State>) -> Result<Page, PageError> {
+    let SubmittedForm { session, fields } = submitted;
     let decision = match request(&fields).and_then(|request| request.parse()) {
         Ok(ask) => Decision::Explained(state.broker.explain(&session.caller, &ask).await?),
         Err(problem) => Decision::Problem(problem),
     };
-    Ok(shown(&session, &fields, Some(decision)))
+    Ok(form_page(&session, &fields, Some(decision)))
 }
 
-/// Makes it. The form's key makes a second click a repeat of the first.
+/// Creates the runner. The idempotency key in the form makes a second click a repeat of the first.
 #[post("/runners/new")]
-pub async fn make(sent: Sent, state: Data<State>) -> HttpResponse {
-    let Sent { session, fields } = sent;
+pub async fn create(submitted: SubmittedForm, state: Data<State>) -> HttpResponse {
+    let SubmittedForm { session, fields } = submitted;
     match provision(&state, &session.caller, &fields).await {
-        Ok((made, os)) => {
-            let content = ready(&state.broker, &made, os);
-            Page(layout::page(&session, "/runners", "Runner ready", content)).with_status(StatusCode::CREATED)
+        Ok((provisioned, os)) => {
+            let content = credential(&state.broker, &provisioned, os);
+            Page(layout::page(&session, "/runners", "Runner created", content))
+                .with_status(StatusCode::CREATED)
         }
         Err(problem) => {
             let status = actix_web::ResponseError::status_code(&problem);
-            shown(&session, &fields, Some(Decision::Problem(problem))).with_status(status)
+            form_page(&session, &fields, Some(Decision::Problem(problem))).with_status(status)
         }
     }
 }
@@ -56,26 +58,26 @@ pub async fn make(sent: Sent, state: Data<State>) -> HttpResponse {
 async fn provision(state: &State, caller: &Caller, fields: &Fields) -> Result<(Provisioned, Os), Problem> {
     let request = request(fields)?;
     let key = IdempotencyKey::given(fields.get("key")).for_request("console", &request);
-    let made = state.broker.provision(caller, request.parse()?, key).await?;
-    Ok((made, request.os))
+    let provisioned = state.broker.provision(caller, request.parse()?, key).await?;
+    Ok((provisioned, request.os))
 }
 
-fn shown(session: &Session, fields: &Fields, decision: Option<Decision>) -> Page {
+fn form_page(session: &Session, fields: &Fields, decision: Option<Decision>) -> Page {
     if session.caller.memberships.teams.is_empty() {
         let content = html! {
             h1 { "New runner" }
             (ui::empty("You are in no team", html! {
-                "Runners are made for teams, and your role is not a team. Add yourself to one, or ask who administers it."
+                "Runners belong to teams, and a role is not a team. Ask an administrator to add you to one."
             }))
         };
         return Page(layout::page(session, "/runners", "New runner", content));
     }
     let key = key(fields, decision.as_ref());
-    let content = whole(session, &Shown { fields, key: &key, decision: decision.as_ref() });
+    let content = render(session, &Shown { fields, key: &key, decision: decision.as_ref() });
     Page(layout::page(session, "/runners", "New runner", content))
 }
 
-/// The one that the form came with, unless it stands for something else already.
+/// The key of the form, or a new one if that was used for another request.
 fn key(fields: &Fields, decision: Option<&Decision>) -> String {
     let is_spent = matches!(decision, Some(Decision::Problem(problem))
         if matches!(problem.error_code(), "IDEMPOTENCY_KEY_REUSED" | "IDEMPOTENCY_KEY_SPENT"));
@@ -83,16 +85,16 @@ fn key(fields: &Fields, decision: Option<&Decision>) -> String {
     kept.map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// The form as the API has it.
+/// The form as a request of the API.
 fn request(fields: &Fields) -> Result<ExplainRequest, Problem> {
     let mut errors = Vec::new();
     let text = |name: &str| fields.get(name).map(str::to_owned);
-    let method = word(fields, "method", Method::Jit, &mut errors);
+    let method = choice(fields, "method", Method::Jit, &mut errors);
     let (os, arch) =
-        (word(fields, "os", Os::Linux, &mut errors), word(fields, "arch", Arch::X64, &mut errors));
+        (choice(fields, "os", Os::Linux, &mut errors), choice(fields, "arch", Arch::X64, &mut errors));
     let name = text("name");
     if name.is_none() {
-        errors.push(FieldError::new("name", "a name, or what a generated one begins with"));
+        errors.push(FieldError::new("name", "a name, or the beginning of a generated one"));
     }
     if !errors.is_empty() {
         return Err(Problem::invalid(errors));
@@ -108,7 +110,7 @@ fn request(fields: &Fields) -> Result<ExplainRequest, Problem> {
     let labels = fields.get("labels").unwrap_or_default().split(',').map(str::trim);
     Ok(ExplainRequest {
         method,
-        // A JIT runner takes one job, whatever the form says.
+        // JIT runners are always ephemeral.
         ephemeral: is_jit || fields.has("ephemeral"),
         disable_update: !is_jit && fields.has("disable_update"),
         runner_name,
@@ -125,19 +127,54 @@ fn request(fields: &Fields) -> Result<ExplainRequest, Problem> {
     })
 }
 
-/// A choice of the form's; what is not chosen is as usual.
-fn word<T: std::str::FromStr<Err = crate::model::Invalid>>(
+/// A choice of the form, or its default.
+fn choice<T: std::str::FromStr<Err = crate::model::Invalid>>(
     fields: &Fields,
     name: &str,
-    usual: T,
+    default: T,
     errors: &mut Vec<FieldError>,
 ) -> T {
     match fields.get(name).map(str::parse) {
-        None => usual,
+        None => default,
         Some(Ok(word)) => word,
         Some(Err(err)) => {
             errors.push(FieldError::new(name, err));
-            usual
+            default
+        }
+    }
+}
+
+/// The page with the credential, which is shown once, and the ways to start the runner.
+fn credential(broker: &Broker, provisioned: &Provisioned, os: Os) -> Markup {
+    let (runner, grant) = (&provisioned.runner, &provisioned.grant);
+    let until = match grant.method() {
+        Method::Jit => "Must start before",
+        Method::RegistrationToken => "Token expires",
+    };
+    html! {
+        h1 { (runner.name) " is ready to start" }
+        (ui::notice(ui::Notice::Warning, html! {
+            p { "Copy the credential now: it is shown once and not stored. Reloading issues a new one." }
+        }))
+        section.card {
+            (ui::facts([
+                ("Runner", html! { a href={ "/runners/" (runner.id) } { (runner.name) } }),
+                ("Team", html! { (grant.team()) }),
+                ("Target", html! { (grant.target()) }),
+                ("Labels", ui::labels(&runner.labels)),
+                (until, ui::time(provisioned.expires_at, broker.clock().now())),
+            ]))
+        }
+        @for recipe in recipes(provisioned, os, &broker.url_of(grant.target())) {
+            section.card {
+                h2 { (recipe.title) }
+                p { (recipe.explanation) }
+                (ui::copyable(recipe.id, &recipe.text))
+            }
+        }
+        div.actions {
+            a.button href={ "/runners/" (runner.id) } { "View runner" }
+            a.button.quiet href="/runners/new" { "New runner" }
         }
     }
 }

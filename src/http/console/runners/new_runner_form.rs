@@ -1,4 +1,4 @@
-//! The form for a runner: what may be asked for, what was filled in, and what the policy says to it.
+//! The form for a new runner: its fields, the permissions of the teams, and the decision of the policy.
 
 use maud::{Markup, html};
 
@@ -10,7 +10,7 @@ use crate::http::problem::{FieldError, Problem};
 use crate::model::{Arch, Method, Os};
 use crate::policy::{Membership, Team};
 
-/// What is said to what was filled in.
+/// The result of a check or of an attempt to create the runner.
 pub enum Decision {
     Explained(Explanation),
     Problem(Problem),
@@ -19,19 +19,19 @@ pub enum Decision {
 /// The form as it is shown.
 pub struct Shown<'a> {
     pub fields: &'a Fields,
-    /// What makes a second click a repeat.
+    /// The idempotency key.
     pub key: &'a str,
     pub decision: Option<&'a Decision>,
 }
 
 impl Shown<'_> {
-    /// Nothing was filled in yet.
+    /// Whether the form has not been sent yet.
     fn is_new(&self) -> bool {
         !self.fields.has("key")
     }
 
-    fn is_ticked(&self, name: &str, usual: bool) -> bool {
-        if self.is_new() { usual } else { self.fields.has(name) }
+    fn is_ticked(&self, name: &str, default: bool) -> bool {
+        if self.is_new() { default } else { self.fields.has(name) }
     }
 
     fn errors(&self) -> &[FieldError] {
@@ -42,7 +42,7 @@ impl Shown<'_> {
     }
 }
 
-pub fn whole(session: &Session, shown: &Shown<'_>) -> Markup {
+pub fn render(session: &Session, shown: &Shown<'_>) -> Markup {
     let teams = &session.caller.memberships.teams;
     html! {
         h1 { "New runner" }
@@ -50,40 +50,44 @@ pub fn whole(session: &Session, shown: &Shown<'_>) -> Markup {
             form.card method="post" action="/runners/new" data-decide="/runners/new/check" data-once {
                 (layout::csrf(session))
                 input type="hidden" name="key" value=(shown.key);
-                (whose(teams, shown))
-                (which(shown))
-                (where_to(teams, shown))
+                (team_and_method(teams, shown))
+                (name_and_labels(shown))
+                (target_and_system(teams, shown))
                 (details(shown))
-                div #decision data-part aria-live="polite" { @if let Some(decision) = shown.decision { (say(decision)) } }
+                div #decision data-part aria-live="polite" { @if let Some(decision) = shown.decision { (decision_notice(decision)) } }
                 div.actions {
-                    button { "Make the runner" }
-                    button.quiet formaction="/runners/new/check" { "Check first" }
+                    button { "Create runner" }
+                    button.quiet formaction="/runners/new/check" { "Check" }
                 }
             }
             section aria-labelledby="allowed" {
-                h2 #allowed { "What you may ask for" }
+                h2 #allowed { "Your permissions" }
                 @for membership in teams { (allowed(&membership.team)) }
             }
         }
     }
 }
 
-fn whose(teams: &[Membership], shown: &Shown<'_>) -> Markup {
+fn team_and_method(teams: &[Membership], shown: &Shown<'_>) -> Markup {
     let chosen = shown.fields.get("team");
     let has = |method| teams.iter().any(|of| of.team.methods().contains(&method));
     let methods = [
-        (Method::Jit, "Just in time: labels and group are fixed before it starts; it takes one job"),
-        (Method::RegistrationToken, "Registration token: it registers itself, and may stay"),
+        (
+            Method::Jit,
+            "Just in time (JIT): labels and group are fixed before the runner starts; it runs one job",
+        ),
+        (Method::RegistrationToken, "Registration token: the runner registers itself and can be persistent"),
     ];
-    let usual = methods.iter().map(|(method, _)| *method).find(|method| has(*method)).unwrap_or(Method::Jit);
-    let picked = shown.fields.get("method").unwrap_or(usual.as_str());
+    let default =
+        methods.iter().map(|(method, _)| *method).find(|method| has(*method)).unwrap_or(Method::Jit);
+    let picked = shown.fields.get("method").unwrap_or(default.as_str());
     html! {
         @match teams {
-            [only] => p { "For team " strong { (only.team.name()) } input type="hidden" name="team" value=(only.team.name()); "." },
+            [only] => p { "Team " strong { (only.team.name()) } input type="hidden" name="team" value=(only.team.name()); },
             _ => { (ui::choose("team", "Team", None, teams.iter().map(|of| (of.team.name(), of.team.name())), chosen)) },
         }
         fieldset {
-            legend { "How it gets its credential" }
+            legend { "Registration method" }
             @for (method, text) in methods {
                 @if has(method) {
                     label.check {
@@ -96,33 +100,33 @@ fn whose(teams: &[Membership], shown: &Shown<'_>) -> Markup {
     }
 }
 
-fn which(shown: &Shown<'_>) -> Markup {
+fn name_and_labels(shown: &Shown<'_>) -> Markup {
     let errors = shown.errors();
     let name = ui::Input {
         name: "name",
         label: "Name",
         value: shown.fields.get("name"),
-        hint: "1 to 64 of A-Z a-z 0-9 . _ - ; at most 50 with a suffix.",
+        hint: "1 to 64 characters (A-Z a-z 0-9 . _ -); at most 50 with a suffix.",
         also: &["runner_name", "runner_name_prefix"],
     };
     let labels = ui::Input {
         name: "labels",
         label: "Labels",
         value: shown.fields.get("labels"),
-        hint: "Separated by commas. The system's and the team's own are added.",
+        hint: "Separated by commas. System labels and the required labels of the team are added.",
         also: &[],
     };
     html! {
         (name.render(errors))
         label.check {
             input type="checkbox" name="suffix" value="true" checked[shown.is_ticked("suffix", true)];
-            "Add a suffix that makes it unique"
+            "Add a unique suffix"
         }
         (labels.render(errors))
     }
 }
 
-fn where_to(teams: &[Membership], shown: &Shown<'_>) -> Markup {
+fn target_and_system(teams: &[Membership], shown: &Shown<'_>) -> Markup {
     let exact = |target: &&str| !target.contains('*');
     let targets: std::collections::BTreeSet<&str> =
         teams.iter().flat_map(|of| of.team.targets()).filter(exact).take(100).collect();
@@ -133,13 +137,13 @@ fn where_to(teams: &[Membership], shown: &Shown<'_>) -> Markup {
     html! {
         div.fields {
             div.field.long {
-                label for="target" { "For which organisation or repository" }
+                label for="target" { "Target: organisation or repository" }
                 input type="text" id="target" name="target" list="targets" autocomplete="off" spellcheck="false"
                     value=(shown.fields.get("target").unwrap_or_default()) aria-describedby="target-hint"
                     aria-invalid=[faulty.map(|_| "true")];
                 datalist #targets { @for target in &targets { option value=(target) {} } }
                 @if let Some(error) = faulty { span.faulty { (error.message) } }
-                span.hint #target-hint { "Empty: the broker's own organisation." }
+                span.hint #target-hint { "Empty: the default organisation." }
             }
             (ui::choose("os", "System", None, Os::ALL.iter().map(|os| (os.as_str(), os.as_str())), shown.fields.get("os")))
             (ui::choose("arch", "Processor", None, Arch::ALL.iter().map(|arch| (arch.as_str(), arch.as_str())), shown.fields.get("arch")))
@@ -153,36 +157,36 @@ fn details(shown: &Shown<'_>) -> Markup {
         name: "runner_group",
         label: "Runner group",
         value: shown.fields.get("runner_group"),
-        hint: "Its name or GitHub's id. Empty: the team's usual one.",
+        hint: "Name or GitHub id. Empty: the default group of the team.",
         also: &["runner_group_id"],
     };
     let folder = ui::Input {
         name: "work_folder",
         label: "Work folder",
         value: shown.fields.get("work_folder").or(Some("_work")),
-        hint: "Relative to the runner's own folder.",
+        hint: "Relative to the folder of the runner.",
         also: &[],
     };
     let is_open =
         errors.iter().any(|error| error.field.starts_with("runner_group") || error.field == "work_folder");
     html! {
         details open[is_open] {
-            summary { "More" }
+            summary { "More options" }
             (group.render(errors))
             (folder.render(errors))
             label.check {
                 input type="checkbox" name="ephemeral" value="true" checked[shown.is_ticked("ephemeral", true)];
-                "With a registration token: one job, then it is gone"
+                "Ephemeral: run one job (registration token only; JIT runners always are)"
             }
             label.check {
                 input type="checkbox" name="disable_update" value="true" checked[shown.is_ticked("disable_update", false)];
-                "With a registration token: it does not update itself"
+                "Disable automatic updates (registration token only)"
             }
         }
     }
 }
 
-/// The rules of one team.
+/// The permissions of one team.
 fn allowed(team: &Team) -> Markup {
     let code = |texts: Vec<String>| ui::labels(&texts);
     let limit =
@@ -192,24 +196,24 @@ fn allowed(team: &Team) -> Markup {
             h3 { "Team " (team.name()) }
             @if !team.description().is_empty() { p { (team.description()) } }
             (ui::facts([
-                ("Labels, as patterns", code(team.allowed_labels().map(str::to_owned).collect())),
-                ("Labels on every runner", code(team.required_labels().iter().map(ToString::to_string).collect())),
+                ("Allowed labels (patterns)", code(team.allowed_labels().map(str::to_owned).collect())),
+                ("Required labels (on every runner)", code(team.required_labels().iter().map(ToString::to_string).collect())),
                 ("Targets", code(team.targets().map(str::to_owned).collect())),
                 ("Runner groups", code(team.runner_groups().iter().map(ToString::to_string).collect())),
-                ("Credentials", html! { (team.methods().iter().map(|method| method.as_str().replace('_', " ")).collect::<Vec<_>>().join(", ")) }),
-                ("Runners at the same time", limit(team.max_runners())),
-                ("New ones in a minute", limit(team.requests_per_minute())),
+                ("Methods", html! { (team.methods().iter().map(|method| method.as_str().replace('_', " ")).collect::<Vec<_>>().join(", ")) }),
+                ("Max. live runners", limit(team.max_runners())),
+                ("Max. provisions per minute", limit(team.requests_per_minute())),
             ]))
         }
     }
 }
 
-fn say(decision: &Decision) -> Markup {
+fn decision_notice(decision: &Decision) -> Markup {
     match decision {
         Decision::Explained(Explanation { refusal: None, team, labels }) => ui::notice(
             ui::Notice::Done,
             html! {
-                p { strong { "Allowed" } @if let Some(team) = team { " for team " (team) } ". It would have these labels:" }
+                p { strong { "Allowed" } @if let Some(team) = team { " for team " (team) } ", with these labels:" }
                 p { @for label in labels { code.label { (label) } " " } }
             },
         ),
@@ -223,7 +227,7 @@ fn say(decision: &Decision) -> Markup {
                 p { strong { (problem.title()) ": " } (problem.detail()) " (" code { (problem.error_code()) } ")" }
                 (ui::field_errors(problem.errors()))
                 @if problem.errors().is_empty() && !problem.request_id().is_empty() {
-                    p { "Request " code { (problem.request_id()) } }
+                    p { "Request id " code { (problem.request_id()) } }
                 }
             },
         ),

@@ -1,5 +1,5 @@
-//! How a runner that was just made is started: in a shell, in a container, in Kubernetes. What was granted goes
-//! through the environment, which other users of the machine cannot read as they can a process's arguments.
+//! Commands that start a new runner: in a shell, in a container, in Kubernetes. The credential goes through the
+//! environment, since other users of the machine can read the arguments of a process.
 
 use secrecy::ExposeSecret;
 
@@ -18,13 +18,13 @@ pub struct Recipe {
     pub text: String,
 }
 
-/// All ways for the runner's system; `url` is its target's.
-pub fn recipes(made: &Provisioned, os: Os, url: &str) -> Vec<Recipe> {
+/// The ways to start a runner on this system; `url` is the address of its target on GitHub.
+pub fn recipes(provisioned: &Provisioned, os: Os, url: &str) -> Vec<Recipe> {
     let shell = Recipe {
         id: "shell",
         title: if os == Os::Windows { "PowerShell" } else { "Shell" },
-        explanation: "In the folder of GitHub's runner software.",
-        text: in_a_shell(made, os, url),
+        explanation: "Run this in the folder of GitHub's runner software.",
+        text: in_a_shell(provisioned, os, url),
     };
     match os {
         Os::Windows | Os::MacOs => vec![shell],
@@ -33,21 +33,21 @@ pub fn recipes(made: &Provisioned, os: Os, url: &str) -> Vec<Recipe> {
             Recipe {
                 id: "container",
                 title: "Container",
-                explanation: "Docker or Podman, from GitHub's own image. The container is gone when the runner is.",
-                text: in_a_container(made, url),
+                explanation: "Docker or Podman, with GitHub's runner image. The container is removed when the runner stops.",
+                text: in_a_container(provisioned, url),
             },
             Recipe {
                 id: "kubernetes",
                 title: "Kubernetes",
-                explanation: "Paste it into kubectl create -f - and end it with Ctrl+D: a secret, and a job that runs it.",
-                text: in_kubernetes(made, url),
+                explanation: "A Secret, and a Job that uses it: paste this into kubectl create -f - and press Ctrl+D.",
+                text: in_kubernetes(provisioned, url),
             },
         ],
     }
 }
 
 fn registration<'a>(
-    made: &'a Provisioned,
+    provisioned: &'a Provisioned,
     url: &'a str,
     token: Option<&'a str>,
     labels: &'a [String],
@@ -55,58 +55,64 @@ fn registration<'a>(
     Registration {
         url,
         token,
-        name: &made.runner.name,
+        name: &provisioned.runner.name,
         labels,
-        group: made.group_name.as_deref(),
-        work_folder: made.grant.work_folder(),
-        ephemeral: made.grant.ephemeral(),
-        disable_update: made.grant.disable_update(),
+        group: provisioned.group_name.as_deref(),
+        work_folder: provisioned.grant.work_folder(),
+        ephemeral: provisioned.grant.ephemeral(),
+        disable_update: provisioned.grant.disable_update(),
     }
 }
 
-/// Without those that the runner's software adds by itself.
-fn custom_labels(made: &Provisioned) -> Vec<String> {
-    made.runner.labels.iter().filter(|label| !made.system_labels.contains(*label)).cloned().collect()
+/// The labels without those that the runner software adds by itself.
+fn custom_labels(provisioned: &Provisioned) -> Vec<String> {
+    provisioned
+        .runner
+        .labels
+        .iter()
+        .filter(|label| !provisioned.system_labels.contains(*label))
+        .cloned()
+        .collect()
 }
 
-fn in_a_shell(made: &Provisioned, os: Os, url: &str) -> String {
-    let secret = made.credential.expose_secret();
-    match made.grant.method() {
+fn in_a_shell(provisioned: &Provisioned, os: Os, url: &str) -> String {
+    let secret = provisioned.credential.expose_secret();
+    match provisioned.grant.method() {
         Method::Jit => command::run(os, secret),
         Method::RegistrationToken => {
-            let labels = custom_labels(made);
+            let labels = custom_labels(provisioned);
             let run = if os == Os::Windows { "; .\\run.cmd" } else { " && ./run.sh" };
-            command::configure(os, &registration(made, url, Some(secret), &labels)) + run
+            command::configure(os, &registration(provisioned, url, Some(secret), &labels)) + run
         }
     }
 }
 
-/// The variable that holds the credential, and what a container runs.
-fn inside(made: &Provisioned, url: &str) -> (&'static str, Vec<String>) {
-    match made.grant.method() {
+/// The environment variable of the credential, and the command in the container.
+fn inside(provisioned: &Provisioned, url: &str) -> (&'static str, Vec<String>) {
+    match provisioned.grant.method() {
         Method::Jit => ("ACTIONS_RUNNER_INPUT_JITCONFIG", vec!["./run.sh".to_owned()]),
         Method::RegistrationToken => {
-            let labels = custom_labels(made);
-            let configure = command::configure(Os::Linux, &registration(made, url, None, &labels));
+            let labels = custom_labels(provisioned);
+            let configure = command::configure(Os::Linux, &registration(provisioned, url, None, &labels));
             let script = format!("{configure} && exec ./run.sh");
             ("ACTIONS_RUNNER_INPUT_TOKEN", vec!["bash".to_owned(), "-c".to_owned(), script])
         }
     }
 }
 
-fn in_a_container(made: &Provisioned, url: &str) -> String {
-    let (variable, inside) = inside(made, url);
-    let secret = quote(Os::Linux, made.credential.expose_secret());
+fn in_a_container(provisioned: &Provisioned, url: &str) -> String {
+    let (variable, inside) = inside(provisioned, url);
+    let secret = quote(Os::Linux, provisioned.credential.expose_secret());
     let words: Vec<_> = inside.iter().map(|word| quote(Os::Linux, word)).collect();
     format!("{variable}={secret} docker run --rm -e {variable} {IMAGE} {}", words.join(" "))
 }
 
-/// YAML in which every text is written as JSON writes it, which is YAML too: none can end its place.
-fn in_kubernetes(made: &Provisioned, url: &str) -> String {
-    let (variable, inside) = inside(made, url);
-    let name = json(&resource_name(&made.runner.name));
+/// Every text is written as JSON, which is YAML too, so none can end its string.
+fn in_kubernetes(provisioned: &Provisioned, url: &str) -> String {
+    let (variable, inside) = inside(provisioned, url);
+    let name = json(&resource_name(&provisioned.runner.name));
     let words: Vec<String> = inside.iter().map(|word| json(word)).collect();
-    let (secret, command) = (json(made.credential.expose_secret()), words.join(", "));
+    let (secret, command) = (json(provisioned.credential.expose_secret()), words.join(", "));
     format!(
         "apiVersion: v1
 kind: Secret
@@ -140,7 +146,7 @@ spec:
     )
 }
 
-/// These two end a line in YAML, but not in JSON.
+/// U+2028 and U+2029 end a line in YAML, but not in JSON.
 fn json(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }
@@ -159,13 +165,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runners_name_becomes_one_that_kubernetes_takes() {
+    fn a_runner_name_becomes_a_name_that_kubernetes_accepts() {
         assert_eq!(resource_name("CI_worker.1-"), "ci-worker-1");
         assert_eq!(resource_name(&"a".repeat(64)).len(), 63);
     }
 
     #[test]
-    fn no_text_leaves_its_place_in_yaml() {
+    fn no_text_ends_its_string_in_yaml() {
         assert_eq!(json("a\"\n: b\\"), r#""a\"\n: b\\""#);
         assert_eq!(json("a\u{2028}b"), r#""a\u2028b""#);
     }

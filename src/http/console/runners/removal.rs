@@ -1,4 +1,4 @@
-//! Removing runners, one or many: first a page that lists what goes, then it goes.
+//! Removing runners: a page that lists them and asks for confirmation, then the result for each.
 
 use std::collections::HashMap;
 
@@ -9,28 +9,24 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::list;
 use crate::broker;
 use crate::broker::people::sessions::Session;
 use crate::broker::runners::batch::{BatchRequest, Choice, Item, ItemOutcome};
 use crate::broker::runners::remove::Outcome;
 use crate::http::State;
-use crate::http::console::frame::form::{Fields, Sent};
+use crate::http::console::frame::form::{Fields, SubmittedForm};
 use crate::http::console::frame::page::{Page, PageError};
 use crate::http::console::frame::session::SignedIn;
-use crate::http::console::frame::{layout, ui};
+use crate::http::console::frame::{access, layout, ui};
 use crate::http::problem::{FieldError, Problem};
 use crate::model::{Comment, Role};
 use crate::store::runners::Runner;
 
-/// How many at once; a page of the list has no more.
-const MOST: usize = 200;
-
-/// Lists what would go.
+/// Asks for confirmation.
 #[post("/runners/remove/check")]
-pub async fn check(sent: Sent, state: Data<State>) -> Result<HttpResponse, PageError> {
-    let Sent { session, fields } = sent;
-    let found = state.broker.some_runners(&session.caller, &ids(&fields)?).await?;
+pub async fn check(submitted: SubmittedForm, state: Data<State>) -> Result<HttpResponse, PageError> {
+    let SubmittedForm { session, fields } = submitted;
+    let found = state.broker.some_runners(&session.caller, &fields.runner_ids()?).await?;
     Ok(confirm(&session, &found, &fields, None, state.broker.clock().now()))
 }
 
@@ -46,11 +42,11 @@ pub async fn check_one(
     Ok(confirm(&session, &found, &Fields::default(), None, state.broker.clock().now()))
 }
 
-/// Removes them, and says what came of each.
+/// Removes them and shows the result for each.
 #[post("/runners/remove")]
-pub async fn remove(sent: Sent, state: Data<State>) -> Result<HttpResponse, PageError> {
-    let Sent { session, fields } = sent;
-    let (ids, when_idle) = (ids(&fields)?, fields.has("force_when_idle"));
+pub async fn remove(submitted: SubmittedForm, state: Data<State>) -> Result<HttpResponse, PageError> {
+    let SubmittedForm { session, fields } = submitted;
+    let (ids, when_idle) = (fields.runner_ids()?, fields.has("force_when_idle"));
     let caller = &session.caller;
     let names: Vec<String> = ids.iter().map(Uuid::to_string).collect();
     let items = match caller.has(Role::Admin) {
@@ -67,21 +63,9 @@ pub async fn remove(sent: Sent, state: Data<State>) -> Result<HttpResponse, Page
             }
         },
     };
-    let now_there = state.broker.some_runners(caller, &ids).await?;
-    Ok(Page(layout::page(&session, "/runners", "Removed", done(items, now_there)))
+    let runners = state.broker.some_runners(caller, &ids).await?;
+    Ok(Page(layout::page(&session, "/runners", "Runners removed", results(items, runners)))
         .with_status(StatusCode::OK))
-}
-
-/// The runners that a form or a query names.
-pub fn ids(fields: &Fields) -> Result<Vec<Uuid>, PageError> {
-    let ids: Result<Vec<Uuid>, _> = fields.all("id").map(str::parse).collect();
-    match ids {
-        Ok(ids) if (1..=MOST).contains(&ids.len()) => Ok(ids),
-        _ => {
-            let message = format!("tick 1 to {MOST} runners");
-            Err(Problem::invalid(vec![FieldError::new("id", message)]).into())
-        }
-    }
 }
 
 fn confirm(
@@ -104,19 +88,19 @@ fn question(
     now: DateTime<Utc>,
 ) -> Markup {
     let going: Vec<&Runner> =
-        found.iter().filter(|one| one.status.is_live() && list::may_change(&session.caller, one)).collect();
+        found.iter().filter(|one| one.status.is_live() && access::may_change(&session.caller, one)).collect();
     let busy = going.iter().filter(|one| one.busy).count();
     if going.is_empty() {
         return html! {
             h1 { "Nothing to remove" }
             (ui::empty("Nothing to remove", html! {
-                "These runners are gone already, or are not yours to remove. " a href="/runners" { "Back to the runners" }
+                "These runners are already gone, or you may not remove them. " a href="/runners" { "Back to the runners" }
             }))
         };
     }
     html! {
         h1 { @if let [only] = going.as_slice() { "Remove " (only.name) "?" } @else { "Remove " (going.len()) " runners?" } }
-        p { "They are taken off GitHub and cannot come back; their names are free again afterwards." }
+        p { "They are removed from GitHub and cannot be restored. Their names can be used again afterwards." }
         (listed(&going, now))
         form method="post" action="/runners/remove" {
             (layout::csrf(session))
@@ -124,11 +108,11 @@ fn question(
             @if session.caller.has(Role::Admin) { (comment(fields, fault)) }
             label.check {
                 input type="checkbox" name="force_when_idle" value="true" checked[fields.has("force_when_idle") || busy > 0];
-                "Remove busy ones once they are idle; otherwise they are left alone"
+                "Remove busy runners once they are idle (otherwise they are kept)"
             }
             div.actions {
                 button.danger { "Remove" }
-                a href="/runners" { "Keep them" }
+                a href="/runners" { "Cancel" }
             }
         }
     }
@@ -138,7 +122,7 @@ fn listed(going: &[&Runner], now: DateTime<Utc>) -> Markup {
     html! {
         div.table {
             table {
-                caption { "What goes" }
+                caption { "Selected runners" }
                 thead { tr { @for name in ["Name", "State", "Team", "Target", "Last seen"] { th scope="col" { (name) } } } }
                 tbody {
                     @for one in going {
@@ -159,7 +143,7 @@ fn listed(going: &[&Runner], now: DateTime<Utc>) -> Markup {
 fn comment(fields: &Fields, fault: Option<&FieldError>) -> Markup {
     html! {
         div.field.long {
-            label for="comment" { "Why? This goes into the audit log." }
+            label for="comment" { "Comment for the audit log" }
             textarea #comment name="comment" required minlength="10" maxlength="500"
                 aria-describedby="comment-hint" aria-invalid=[fault.map(|_| "true")] {
                 (fields.get("comment").unwrap_or_default())
@@ -170,21 +154,21 @@ fn comment(fields: &Fields, fault: Option<&FieldError>) -> Markup {
     }
 }
 
-fn done(items: Vec<Item>, now_there: Vec<Runner>) -> Markup {
-    let named: HashMap<String, Runner> = now_there.into_iter().map(|one| (one.id.to_string(), one)).collect();
+fn results(items: Vec<Item>, runners: Vec<Runner>) -> Markup {
+    let named: HashMap<String, Runner> = runners.into_iter().map(|one| (one.id.to_string(), one)).collect();
     let refused = items.iter().filter(|item| item.result.is_err()).count();
-    let rest = items.len() - refused;
+    let removed = items.len() - refused;
     html! {
         h1 { "Runners removed" }
         @if refused == 0 {
-            (ui::notice(ui::Notice::Done, html! { p { "All " (rest) " are dealt with." } }))
+            (ui::notice(ui::Notice::Done, html! { p { (ui::counted(removed as i64, "runner")) " removed." } }))
         } @else {
-            (ui::notice(ui::Notice::Warning, html! { p { (rest) " are dealt with, " (refused) " are not: see why below." } }))
+            (ui::notice(ui::Notice::Warning, html! { p { (removed) " removed, " (refused) " could not be removed (see below)." } }))
         }
         div.table {
             table {
-                caption { "What came of each" }
-                thead { tr { @for name in ["Name", "What came of it", "State now"] { th scope="col" { (name) } } } }
+                caption { "Result for each runner" }
+                thead { tr { @for name in ["Name", "Result", "State"] { th scope="col" { (name) } } } }
                 tbody {
                     @for item in items {
                         @let runner = named.get(&item.id);
@@ -192,8 +176,8 @@ fn done(items: Vec<Item>, now_there: Vec<Runner>) -> Markup {
                             th scope="row" {
                                 a href={ "/runners/" (ui::segment(&item.id)) } { (runner.map_or(item.id.as_str(), |one| &one.name)) }
                             }
-                            td data-name="What came of it" { (outcome(item.result)) }
-                            td data-name="State now" { @if let Some(one) = runner { (ui::status(one.status, one.busy)) } }
+                            td data-name="Result" { (outcome(item.result)) }
+                            td data-name="State" { @if let Some(one) = runner { (ui::status(one.status, one.busy)) } }
                         }
                     }
                 }
@@ -206,13 +190,13 @@ fn done(items: Vec<Item>, now_there: Vec<Runner>) -> Markup {
 fn outcome(result: Result<ItemOutcome, broker::Error>) -> Markup {
     let text = match result {
         Ok(ItemOutcome::Removed(Outcome::Deleted)) => "removed from GitHub",
-        Ok(ItemOutcome::Removed(Outcome::AlreadyGone) | ItemOutcome::Unchanged) => "it was gone already",
+        Ok(ItemOutcome::Removed(Outcome::AlreadyGone) | ItemOutcome::Unchanged) => "was already gone",
         Ok(ItemOutcome::Removed(Outcome::NeverRegistered)) => {
-            "GitHub never had it; its registration token stays good until it ends, and counts in the quota until then"
+            "never registered with GitHub; its registration token stays valid and counts towards the quota until it expires"
         }
-        Ok(ItemOutcome::Removed(Outcome::WhenIdle)) => "busy with a job; it goes once it is idle",
-        Ok(ItemOutcome::Would | ItemOutcome::Deactivated) => "nothing was done",
-        // What the API would say, with a failure of ours in the log.
+        Ok(ItemOutcome::Removed(Outcome::WhenIdle)) => "busy with a job; will be removed once idle",
+        Ok(ItemOutcome::Would | ItemOutcome::Deactivated) => "nothing to do",
+        // As the API answers it, with failures of the broker in the log.
         Err(err) => {
             let problem = Problem::from(err);
             return html! { span.faulty { (problem.detail()) } " (" code { (problem.error_code()) } ")" };

@@ -1,4 +1,4 @@
-//! A runner's life, as the audit log has it.
+//! The history of a runner: its events in the audit log.
 
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::http::console::frame::ui;
 use crate::store::audit::Event;
 
-/// Newest first, each with the way to its own page.
+/// Newest first, each with a link to its page.
 pub fn timeline(events: &[Event], now: DateTime<Utc>) -> Markup {
     html! {
         ol.timeline {
             @for event in events {
                 li.failure[!event.success] {
                     div {
-                        a href={ "/audit/" (event.id) } { (title(event)) }
+                        a href={ "/audit/" (event.id) } title=(event.event_type) { (title(event)) }
                         " · " (ui::time(event.timestamp, now))
                         @if event.severity != "info" { " " (ui::severity(&event.severity)) }
                     }
@@ -22,7 +22,7 @@ pub fn timeline(events: &[Event], now: DateTime<Utc>) -> Markup {
                     @if let Some(why) = &event.error_message {
                         div { (why) @if let Some(code) = &event.error_code { " (" code { (code) } ")" } }
                     }
-                    @if let Some(comment) = text(event, "comment") { div { "“" (comment) "”" } }
+                    @if let Some(comment) = text(event, "comment") { div { "Comment: " (comment) } }
                 }
             }
         }
@@ -33,35 +33,35 @@ fn text<'a>(event: &'a Event, field: &str) -> Option<&'a str> {
     event.event_data.get(field).and_then(Value::as_str)
 }
 
-/// What happened, in a few words; an event that has none is called by its name.
+/// The event in a few words; for other types the type in words.
 fn title(event: &Event) -> String {
     let known = match event.event_type.as_str() {
-        "provision_requested" => "Asked for",
-        "provisioned" => "Credential handed out",
+        "provision_requested" => "Requested",
+        "provisioned" => "Credential issued",
         "provision_refused" => "Refused",
-        "provision_failed" => "Could not be made",
-        "deprovision_requested" => "Removal begun",
+        "provision_failed" => "Creation failed",
+        "deprovision_requested" => "Removal started",
         "deprovisioned" => "Removed",
         "deprovision_refused" => "Removal refused: busy with a job",
-        "deprovision_failed" => "Removal failed for now",
-        "remove_token_issued" => "Remove token handed out",
-        "remove_token_failed" => "No remove token",
-        "access_refused" => "Somebody was refused",
+        "deprovision_failed" => "Removal failed, will be retried",
+        "remove_token_issued" => "Remove token issued",
+        "remove_token_failed" => "Remove token failed",
+        "access_refused" => "Access refused",
         "orphan_removed" => "Removed as an orphan",
-        "label_drift_detected" => "Its labels were changed on GitHub",
+        "label_drift_detected" => "Labels changed on GitHub",
         "runner_state_changed" => {
             return match (text(event, "from"), text(event, "to")) {
                 (Some(from), Some(to)) => format!("{from} → {to}"),
                 _ => "State changed".to_owned(),
             };
         }
-        other => return other.replace(['_', '.'], " "),
+        other => return ui::words(other),
     };
     known.to_owned()
 }
 
 fn note(event: &Event) -> Option<String> {
     let reason = text(event, "reason").map(str::to_owned);
-    let rule = event.policy_rule.as_ref().map(|rule| format!("by the rule “{rule}”"));
+    let rule = event.policy_rule.as_ref().map(|rule| format!("matched rule {rule}"));
     reason.or(rule)
 }

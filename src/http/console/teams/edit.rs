@@ -1,4 +1,4 @@
-//! How an administrator changes a team: the form, what it would change for whom, and only then the change.
+//! Creating and editing a team: the form, the preview of its effects, and the save.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -6,86 +6,90 @@ use actix_web::{HttpResponse, ResponseError, get, post};
 use maud::{Markup, html};
 
 use super::form::{entry_of, fields_of, inputs, patch};
-use super::list::{PATH, managed, seen};
+use super::list::{PATH, managed_by_file, visible_team};
 use crate::broker::Error;
 use crate::broker::people::sessions::Session;
 use crate::broker::policy::if_match::IfMatch;
 use crate::broker::policy::teams::{Preview, Team, TeamPatch, changes};
 use crate::http::State;
 use crate::http::console::frame::filter::{Form, segment};
-use crate::http::console::frame::form::{Fields, Sent};
-use crate::http::console::frame::page::{Page, PageError, see};
+use crate::http::console::frame::form::{Fields, SubmittedForm};
+use crate::http::console::frame::page::{Page, PageError, see_other};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::ui::{self, Notice};
 use crate::http::console::frame::{access, layout};
-use crate::http::console::people::identities;
 use crate::http::problem::Problem;
 use crate::policy::TeamEntry;
 
 #[get("/new-team")]
-pub async fn ask_new(SignedIn(session): SignedIn, state: Data<State>) -> Result<Page, PageError> {
+pub async fn show_new(SignedIn(session): SignedIn, state: Data<State>) -> Result<Page, PageError> {
     access::admin(&state, &session)?;
     let fields = fields_of(&TeamEntry::named(""));
-    Ok(whole(&state, &session, None, Form { fields: &fields, problem: None }, html! {}))
+    Ok(render(&state, &session, None, Form { fields: &fields, problem: None }, html! {}))
 }
 
 #[post("/new-team")]
-pub async fn create(Sent { session, fields }: Sent, state: Data<State>) -> Result<HttpResponse, PageError> {
+pub async fn create(
+    SubmittedForm { session, fields }: SubmittedForm,
+    state: Data<State>,
+) -> Result<HttpResponse, PageError> {
     access::admin(&state, &session)?;
     let shown = |problem: Option<&Problem>, above: Markup| {
-        whole(&state, &session, None, Form { fields: &fields, problem }, above)
+        render(&state, &session, None, Form { fields: &fields, problem }, above)
     };
-    let done = match entry_of(&fields) {
+    let outcome = match entry_of(&fields) {
         Ok(entry) if fields.has("save") => {
-            state.broker.create_team(&session.caller, entry).await.map(Done::Saved)
+            state.broker.create_team(&session.caller, entry).await.map(Outcome::Saved)
         }
-        Ok(entry) => state.broker.preview_team(&session.caller, entry).await.map(Done::Previewed),
+        Ok(entry) => state.broker.preview_team(&session.caller, entry).await.map(Outcome::Previewed),
         Err(problem) => return refused(problem, shown),
     };
-    answer(done, shown)
+    answer(outcome, shown)
 }
 
 #[get("/teams/{name}/edit")]
-pub async fn ask(
+pub async fn show_edit(
     SignedIn(session): SignedIn,
     name: Path<String>,
     state: Data<State>,
 ) -> Result<Page, PageError> {
     access::admin(&state, &session)?;
-    let team = seen(&state, &session, &name).await?;
+    let team = visible_team(&state, &session, &name).await?;
     let fields = fields_of(&team.entry);
-    Ok(whole(&state, &session, Some(&team), Form { fields: &fields, problem: None }, html! {}))
+    Ok(render(&state, &session, Some(&team), Form { fields: &fields, problem: None }, html! {}))
 }
 
 #[post("/teams/{name}/edit")]
-pub async fn change(
-    Sent { session, fields }: Sent,
+pub async fn save(
+    SubmittedForm { session, fields }: SubmittedForm,
     name: Path<String>,
     state: Data<State>,
 ) -> Result<HttpResponse, PageError> {
     access::admin(&state, &session)?;
-    let team = seen(&state, &session, &name).await?;
+    let team = visible_team(&state, &session, &name).await?;
     let shown = |problem: Option<&Problem>, above: Markup| {
-        whole(&state, &session, Some(&team), Form { fields: &fields, problem }, above)
+        render(&state, &session, Some(&team), Form { fields: &fields, problem }, above)
     };
-    let (patch, was) = match wanted(&fields, &team) {
-        Ok(wanted) => wanted,
+    let (patch, was) = match changes_of(&fields, &team) {
+        Ok(changes) => changes,
         Err(problem) => return refused(problem, shown),
     };
     let (broker, caller, version) = (&state.broker, &session.caller, version(&fields));
-    let done = match fields.has("save") {
-        true => broker.change_team(caller, &team.entry.name, &version, &patch).await.map(Done::Saved),
-        false => broker.preview_change(caller, &team.entry.name, &version, &patch).await.map(Done::Previewed),
+    let outcome = match fields.has("save") {
+        true => broker.change_team(caller, &team.entry.name, &version, &patch).await.map(Outcome::Saved),
+        false => {
+            broker.preview_change(caller, &team.entry.name, &version, &patch).await.map(Outcome::Previewed)
+        }
     };
-    match done {
-        Err(Error::PreconditionFailed) => Ok(overtaken(&state, &session, &team, &was, &patch)),
-        done => answer(done, shown),
+    match outcome {
+        Err(Error::PreconditionFailed) => Ok(edit_conflict(&state, &session, &team, &was, &patch)),
+        outcome => answer(outcome, shown),
     }
 }
 
-/// What he changed, and the team that he changed it of.
-fn wanted(fields: &Fields, now: &Team) -> Result<(TeamPatch, TeamEntry), Problem> {
-    // It says only which fields to leave alone; which version he saw is told by `version`.
+/// The changes of the form, and the team as it was when the form was opened.
+fn changes_of(fields: &Fields, now: &Team) -> Result<(TeamPatch, TeamEntry), Problem> {
+    // `was` only says which fields were left alone; `version` says which version the form was opened with.
     let was = fields.get("was").and_then(|text| serde_json::from_str(text).ok());
     let was: TeamEntry = was.unwrap_or_else(|| now.entry.clone());
     let entry = entry_of(fields)?;
@@ -96,19 +100,20 @@ fn version(fields: &Fields) -> IfMatch {
     fields.get("version").map_or(IfMatch::Missing, IfMatch::tag)
 }
 
-enum Done {
+/// The result of a form that was sent.
+enum Outcome {
     Saved(Team),
     Previewed(Preview),
 }
 
-/// The team, or what would come of it, or the form with what is wrong.
+/// Leads to the team, or shows the preview, or shows the form again with its faults.
 fn answer(
-    done: Result<Done, Error>,
+    outcome: Result<Outcome, Error>,
     shown: impl Fn(Option<&Problem>, Markup) -> Page,
 ) -> Result<HttpResponse, PageError> {
-    match done {
-        Ok(Done::Saved(team)) => Ok(see(&format!("{PATH}/{}", segment(&team.entry.name)))),
-        Ok(Done::Previewed(preview)) => Ok(shown(None, previewed(&preview)).with_status(StatusCode::OK)),
+    match outcome {
+        Ok(Outcome::Saved(team)) => Ok(see_other(&format!("{PATH}/{}", segment(&team.entry.name)))),
+        Ok(Outcome::Previewed(preview)) => Ok(shown(None, previewed(&preview)).with_status(StatusCode::OK)),
         Err(err) => refused(err.into(), shown),
     }
 }
@@ -123,8 +128,8 @@ fn refused(
     }
 }
 
-/// Somebody else was faster: his changes, with these here put on top, to be looked at again.
-fn overtaken(
+/// Somebody else saved first: shows their changes, and the form with both.
+fn edit_conflict(
     state: &State,
     session: &Session,
     now: &Team,
@@ -137,40 +142,40 @@ fn overtaken(
     let above = ui::notice(
         Notice::Warning,
         html! {
-            p { "Somebody else changed this team while you did; nothing of yours is saved yet. What he changed:" }
-            ul { @for line in &theirs { li { (line) } } @if theirs.is_empty() { li { "whether it is active" } } }
-            p { "The form shows his changes and yours together. Look at it, then preview and save again." }
+            p { "Somebody else changed this team in the meantime. Your changes are not saved yet. Their changes:" }
+            ul { @for line in &theirs { li { (line) } } @if theirs.is_empty() { li { "active or deactivated" } } }
+            p { "The form now contains their changes and yours. Check it, then preview and save again." }
         },
     );
     let form = Form { fields: &fields, problem: None };
-    whole(state, session, Some(now), form, above).with_status(StatusCode::PRECONDITION_FAILED)
+    render(state, session, Some(now), form, above).with_status(StatusCode::PRECONDITION_FAILED)
 }
 
 fn previewed(preview: &Preview) -> Markup {
     html! {
         section.card aria-labelledby="preview" {
-            h2 #preview { "What would change" }
-            @if preview.changes.is_empty() { p { "Nothing." } }
+            h2 #preview { "Changes" }
+            @if preview.changes.is_empty() { p { "No changes." } }
             @else { ul { @for line in &preview.changes { li { (line) } } } }
-            h3 { "For whom" }
+            h3 { "Affected runners" }
             ul {
-                li { (ui::number(preview.live_runners)) " live runners count in its quota." }
-                @if preview.quota_used_up { li { strong { "Its quota would be used up: no new runner until it has fewer." } } }
+                li { (ui::counted(preview.live_runners, "live runner")) " of this team count towards its limit." }
+                @if preview.quota_used_up { li { strong { "The limit would be reached: no new runners until it has fewer." } } }
                 @if preview.outside > 0 {
                     li {
-                        strong { (ui::number(preview.outside)) " live runners could not be asked for any more" }
-                        ". They stay: "
+                        strong { (ui::counted(preview.outside, "live runner")) " would no longer be allowed" }
+                        ". They are kept: "
                         @for name in &preview.outside_names { code { (name) } " " }
                         @if preview.outside > preview.outside_names.len() as i64 { "…" }
                     }
                 }
             }
-            @if !preview.changes.is_empty() { p { button name="save" form="team" { "Save this" } } }
+            @if !preview.changes.is_empty() { p { button name="save" form="team" { "Save" } } }
         }
     }
 }
 
-fn whole(state: &State, session: &Session, team: Option<&Team>, form: Form<'_>, above: Markup) -> Page {
+fn render(state: &State, session: &Session, team: Option<&Team>, form: Form<'_>, above: Markup) -> Page {
     let (title, back) = match team {
         None => ("New team".to_owned(), PATH.to_owned()),
         Some(team) => (format!("Edit {}", team.entry.name), format!("{PATH}/{}", segment(&team.entry.name))),
@@ -179,15 +184,15 @@ fn whole(state: &State, session: &Session, team: Option<&Team>, form: Form<'_>, 
     let content = html! {
         p { a href=(back) { "Back" } }
         div.title { h1 { (title) } }
-        (managed(state))
+        (managed_by_file(state))
         (form.notice())
         (above)
         form #team method="post" action=(action) {
             (layout::csrf(session))
-            @if let Some(team) = team { (remembered(team, form.fields)) }
+            @if let Some(team) = team { (opened_version(team, form.fields)) }
             (inputs(form, team.is_none()))
             div.actions {
-                button name="preview" disabled[state.broker.policy_is_managed_by_file()] { "Preview what changes" }
+                button name="preview" disabled[state.broker.policy_is_managed_by_file()] { "Preview" }
                 a.button.quiet href=(back) { "Cancel" }
             }
         }
@@ -195,9 +200,9 @@ fn whole(state: &State, session: &Session, team: Option<&Team>, form: Form<'_>, 
     Page(layout::page(session, PATH, &title, content))
 }
 
-/// Which version of the team this form is about, so that nobody overwrites what he has not seen. A form that comes back
-/// with a fault or a preview stays about the version that was seen first.
-fn remembered(team: &Team, fields: &Fields) -> Markup {
+/// The version with which the form was opened, so that nobody overwrites changes that they have not seen. A form that is
+/// shown again, with a fault or a preview, keeps it.
+fn opened_version(team: &Team, fields: &Fields) -> Markup {
     let was = serde_json::to_string(&team.entry).unwrap_or_default();
     html! {
         input type="hidden" name="version" value=(fields.get("version").unwrap_or(&team.version()));
@@ -206,42 +211,42 @@ fn remembered(team: &Team, fields: &Fields) -> Markup {
 }
 
 #[get("/teams/{name}/{verb:deactivate|reactivate}")]
-pub async fn ask_state(
+pub async fn confirm_state(
     SignedIn(session): SignedIn,
     path: Path<(String, String)>,
     state: Data<State>,
 ) -> Result<Page, PageError> {
     access::admin(&state, &session)?;
     let (name, verb) = path.into_inner();
-    let team = seen(&state, &session, &name).await?;
+    let team = visible_team(&state, &session, &name).await?;
     Ok(state_form(&session, &team, &verb, Form { fields: &Fields::default(), problem: None }))
 }
 
 #[post("/teams/{name}/{verb:deactivate|reactivate}")]
 pub async fn change_state(
-    Sent { session, fields }: Sent,
+    SubmittedForm { session, fields }: SubmittedForm,
     path: Path<(String, String)>,
     state: Data<State>,
 ) -> Result<HttpResponse, PageError> {
     access::admin(&state, &session)?;
     let (name, verb) = path.into_inner();
-    let team = seen(&state, &session, &name).await?;
+    let team = visible_team(&state, &session, &name).await?;
     let shown = |problem: Option<&Problem>, _: Markup| {
-        // The comment stays; the version is that of what is shown now.
+        // The comment is kept; the version is the one that is shown now.
         let fields = fields.keep("comment");
         state_form(&session, &team, &verb, Form { fields: &fields, problem })
     };
-    let comment = match identities::comment(&fields) {
+    let comment = match fields.comment() {
         Ok(comment) => comment,
         Err(problem) => return refused(problem, shown),
     };
     let (broker, caller, name, version) =
         (&state.broker, &session.caller, &team.entry.name, version(&fields));
-    let done = match verb.as_str() {
+    let outcome = match verb.as_str() {
         "deactivate" => broker.deactivate_team(caller, name, &version, &comment).await,
         _ => broker.reactivate_team(caller, name, &version, &comment).await,
     };
-    answer(done.map(Done::Saved), shown)
+    answer(outcome.map(Outcome::Saved), shown)
 }
 
 fn state_form(session: &Session, team: &Team, verb: &str, form: Form<'_>) -> Page {
@@ -253,15 +258,15 @@ fn state_form(session: &Session, team: &Team, verb: &str, form: Form<'_>) -> Pag
         div.title { h1 { (title) } }
         p {
             @if verb == "deactivate" {
-                "Its members get no more runners, on every replica within 5 seconds. The "
-                (ui::number(team.live_runners)) " runners that it has stay and are managed; its rules and members are kept."
-            } @else { "With the rules and the members that it had." }
+                "Members of this team get no new runners, on every replica within 5 seconds. "
+                "Its " (ui::counted(team.live_runners, "live runner")) " and its rules and members are kept."
+            } @else { "Members of this team get runners again. Its rules and members are as before." }
         }
         (form.notice())
         form method="post" action={ (back) "/" (verb) } {
             (layout::csrf(session))
             input type="hidden" name="version" value=(team.version());
-            div.fields { (form.text("comment", "Why: 10 to 500 characters, for the audit log", "")) }
+            div.fields { (form.text("comment", "Comment for the audit log (10 to 500 characters)", "")) }
             button.danger[verb == "deactivate"] { (word) }
             " " a.button.quiet href=(back) { "Cancel" }
         }

@@ -1,4 +1,4 @@
-//! Teams: what each may do and how much of it is used.
+//! The list of teams, and the page of one team: its permissions, members and latest events.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
@@ -16,7 +16,7 @@ use crate::http::State;
 use crate::http::api::admin::teams::TeamQuery;
 use crate::http::console::audit;
 use crate::http::console::frame::filter::{Form, segment};
-use crate::http::console::frame::form::{Asked, Fields};
+use crate::http::console::frame::form::{Fields, PageQuery};
 use crate::http::console::frame::page::{Page, PageError};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::ui::{self, Notice};
@@ -27,33 +27,33 @@ use crate::store::audit::Filter;
 
 pub const PATH: &str = "/teams";
 
-/// How many events of a team its page shows.
-const SHOWN: i64 = 10;
+/// How many events the page of a team shows.
+const EVENTS_SHOWN: i64 = 10;
 
 #[get("/teams")]
 pub async fn list(
     SignedIn(session): SignedIn,
     state: Data<State>,
-    Asked(fields): Asked,
+    PageQuery(fields): PageQuery,
 ) -> Result<HttpResponse, PageError> {
     if !access::sees_all(&session) {
         let used = state.broker.teams_of(&session.caller).await?;
-        return Ok(whole(&state, &session, own(&used)).with_status(StatusCode::OK));
+        return Ok(render(&state, &session, own(&used)).with_status(StatusCode::OK));
     }
     let asked = fields.parse::<TeamQuery>().and_then(TeamQuery::parse);
     let (filter, after, limit) = match asked {
         Ok(asked) => asked,
         Err(problem) => {
             let form = filters(Form { fields: &fields, problem: Some(&problem) });
-            return Ok(whole(&state, &session, form).with_status(StatusCode::UNPROCESSABLE_ENTITY));
+            return Ok(render(&state, &session, form).with_status(StatusCode::UNPROCESSABLE_ENTITY));
         }
     };
     let page = state.broker.team_list(&filter, after.as_deref(), limit).await?;
     let content = html! { (filters(Form { fields: &fields, problem: None })) (all(&fields, &page)) };
-    Ok(whole(&state, &session, content).with_status(StatusCode::OK))
+    Ok(render(&state, &session, content).with_status(StatusCode::OK))
 }
 
-fn whole(state: &State, session: &Session, content: Markup) -> Page {
+fn render(state: &State, session: &Session, content: Markup) -> Page {
     let content = html! {
         div.title {
             h1 { "Teams" }
@@ -64,23 +64,23 @@ fn whole(state: &State, session: &Session, content: Markup) -> Page {
                 }
             }
         }
-        @if access::sees_all(session) { (managed(state)) }
+        @if access::sees_all(session) { (managed_by_file(state)) }
         (content)
     };
     Page(layout::page(session, PATH, "Teams", content))
 }
 
-/// Whether there are buttons; the server refuses anyway.
+/// Whether to show the buttons that edit; the broker checks again.
 pub fn may_edit(state: &State, session: &Session) -> bool {
     access::is_admin(session) && !state.broker.policy_is_managed_by_file()
 }
 
-/// Why nothing can be changed here, where that is so for everybody.
-pub fn managed(state: &State) -> Markup {
+/// The notice that the policy is read-only, if a file manages it.
+pub fn managed_by_file(state: &State) -> Markup {
     html! {
         @if state.broker.policy_is_managed_by_file() {
             (ui::notice(Notice::Warning, html! {
-                p { "The policy is a file's (" code { "POLICY_FILE" } "): change it there. Here it is shown only." }
+                p { "The policy is managed by " code { "POLICY_FILE" } " and is read-only here." }
             }))
         }
     }
@@ -100,14 +100,14 @@ fn all(fields: &Fields, page: &TeamPage) -> Markup {
     let next = page.next.as_ref().map(|name| fields.link(PATH, &[], ("cursor", name)));
     html! {
         @if page.teams.is_empty() {
-            (ui::empty("No team fits", html! { a href=(PATH) { "Show all teams" } }))
+            (ui::empty("No matching teams", html! { a href=(PATH) { "Clear the filters" } }))
         } @else {
             div.table {
                 table {
-                    caption { "By name" }
+                    caption { "Teams by name" }
                     thead { tr {
                         th scope="col" { "Team" } th scope="col" { "State" } th scope="col" { "Methods" }
-                        th scope="col" { "Who is in" } th scope="col" { "Runners" }
+                        th scope="col" { "Members" } th scope="col" { "Runners" }
                     } }
                     tbody data-rows {
                         @for team in &page.teams {
@@ -117,7 +117,7 @@ fn all(fields: &Fields, page: &TeamPage) -> Markup {
                                 td data-name="Methods" {
                                     @for method in &team.entry.methods { span.badge { (method) } " " }
                                 }
-                                td data-name="Who is in" { (team.entry.member.len()) " rules" }
+                                td data-name="Members" { (ui::counted(team.entry.member.len() as i64, "rule")) }
                                 td data-name="Runners" { (used(team.live_runners, team.entry.max_runners)) }
                             }
                         }
@@ -129,17 +129,17 @@ fn all(fields: &Fields, page: &TeamPage) -> Markup {
     }
 }
 
-/// A member's own teams.
+/// The teams of a caller who does not see all.
 fn own(teams: &[TeamUse]) -> Markup {
     html! {
         @if teams.is_empty() {
             (ui::empty("You are in no team", html! {
-                a href="/" { "The overview" } " says what to ask an administrator for, with the claims to quote."
+                "Send the details on " a href="/" { "the overview" } " to an administrator."
             }))
         } @else {
             div.table {
                 table {
-                    caption { "The teams that you are in" }
+                    caption { "Your teams" }
                     thead { tr { th scope="col" { "Team" } th scope="col" { "Methods" } th scope="col" { "Runners" } } }
                     tbody {
                         @for of in teams {
@@ -163,13 +163,13 @@ fn state_of(team: &Team) -> Markup {
     }
 }
 
-/// How much of the quota is used.
+/// The live runners and the limit.
 fn used(live: i64, most: Option<i64>) -> Markup {
     html! {
         (ui::number(live))
         @if let Some(most) = most {
             " of " (ui::number(most)) " "
-            meter min="0" max=(most.max(1)) value=(live.min(most)) aria-label="used of the quota" {}
+            meter min="0" max=(most.max(1)) value=(live.min(most)) aria-label="Live runners of the limit" {}
         } @else { span.soft { ", no limit" } }
     }
 }
@@ -180,36 +180,36 @@ pub async fn show(
     name: Path<String>,
     state: Data<State>,
 ) -> Result<Page, PageError> {
-    let team = seen(&state, &session, &name).await?;
+    let team = visible_team(&state, &session, &name).await?;
     let caller = &session.caller;
     let of_team = Some(team.entry.name.clone());
     let filter = Filter { team: of_team.clone(), ..Filter::default() };
-    let events = state.broker.events(caller, &filter, None, SHOWN).await?;
+    let events = state.broker.events(caller, &filter, None, EVENTS_SHOWN).await?;
     let wanted = Wanted { team: of_team, ..Wanted::default() };
     let security = match access::sees_all(&session) {
-        true => Some(state.broker.security_events(wanted, None, SHOWN).await?),
+        true => Some(state.broker.security_events(wanted, None, EVENTS_SHOWN).await?),
         false => None,
     };
     let now = state.broker.clock().now();
     let content = html! {
         p { a href=(PATH) { "Teams" } }
-        (head(&state, &session, &team))
+        (heading(&state, &session, &team))
         (about(&session, &team, now))
         (latest(&team, &events, security.as_ref(), now))
     };
     Ok(Page(layout::page(&session, PATH, &team.entry.name, content)))
 }
 
-/// The team, if this visitor may see it: his own, or any for those who see all.
-pub async fn seen(state: &State, session: &Session, name: &str) -> Result<Team, Error> {
-    let is_his = session.caller.membership(Some(name)).is_some();
-    match is_team_name(name) && (is_his || access::sees_all(session)) {
+/// The team, if this visitor may see it: one of their own, or any for administrators and auditors.
+pub async fn visible_team(state: &State, session: &Session, name: &str) -> Result<Team, Error> {
+    let is_own = session.caller.membership(Some(name)).is_some();
+    match is_team_name(name) && (is_own || access::sees_all(session)) {
         true => state.broker.team(name).await,
         false => Err(Error::TeamNotFound(name.to_owned())),
     }
 }
 
-fn head(state: &State, session: &Session, team: &Team) -> Markup {
+fn heading(state: &State, session: &Session, team: &Team) -> Markup {
     let path = format!("{PATH}/{}", segment(&team.entry.name));
     html! {
         div.title {
@@ -223,7 +223,7 @@ fn head(state: &State, session: &Session, team: &Team) -> Markup {
                 }
             }
         }
-        @if access::sees_all(session) { (managed(state)) }
+        @if access::sees_all(session) { (managed_by_file(state)) }
         @if !team.entry.description.is_empty() { p { (team.entry.description) } }
     }
 }
@@ -236,45 +236,45 @@ fn about(session: &Session, team: &Team, now: DateTime<Utc>) -> Markup {
         }
     };
     let or_default = |all: Option<Vec<String>>| match all {
-        None => html! { span.soft { "the default" } },
+        None => html! { span.soft { "default" } },
         Some(all) => texts(&all, "none"),
     };
     let groups = entry.runner_groups.as_ref().map(|all| all.iter().map(ToString::to_string).collect());
     let rate = entry.requests_per_minute.map_or("no limit".to_owned(), ui::number);
     let methods: Vec<String> = entry.methods.iter().map(ToString::to_string).collect();
     html! {
-        section.card aria-labelledby="may" {
-            h2 #may { "What it may" }
+        section.card aria-labelledby="permissions" {
+            h2 #permissions { "Permissions" }
             (ui::facts([
                 ("Runners", used(team.live_runners, entry.max_runners)),
-                ("Provisions a minute", html! { (rate) }),
+                ("Provisions per minute", html! { (rate) }),
                 ("Methods", texts(&methods, "none")),
-                ("Labels that it may ask for (patterns)", texts(&entry.allowed_labels, "none")),
-                ("Labels that every runner gets", texts(&entry.required_labels, "none")),
+                ("Allowed labels (patterns)", texts(&entry.allowed_labels, "none")),
+                ("Required labels (on every runner)", texts(&entry.required_labels, "none")),
                 ("Targets", or_default(entry.targets.clone())),
                 ("Runner groups", or_default(groups)),
-                ("Changed", ui::time(team.updated_at, now)),
+                ("Last change", ui::time(team.updated_at, now)),
             ]))
         }
-        section.card aria-labelledby="in" {
-            h2 #in { "Who is in" }
+        section.card aria-labelledby="members" {
+            h2 #members { "Members" }
             @if access::sees_all(session) { (members(&entry.member)) }
             @else if let Some(membership) = session.caller.membership(Some(&entry.name)) {
-                p { "You are, by the policy's rule " code { (membership.rule) } "." }
+                p { "You are a member by rule " code { (membership.rule) } "." }
             }
         }
     }
 }
 
-/// Rules that let callers in.
+/// The rules that make callers members.
 pub fn members(all: &[Member]) -> Markup {
     html! {
-        @if all.is_empty() { p.none { "Nobody." } }
+        @if all.is_empty() { p.none { "No members." } }
         @else {
             ul {
                 @for member in all {
                     li {
-                        "tokens of " code { (member.issuer) } " with "
+                        "Tokens from " code { (member.issuer) } " with "
                         @for (place, (claim, pattern)) in member.claims.iter().enumerate() {
                             @if place > 0 { " and " }
                             code.label { (claim) } " = " code.label { (pattern) }
@@ -297,13 +297,13 @@ fn latest(team: &Team, events: &EventPage, security: Option<&SecurityPage>, now:
         }
         section aria-labelledby="events" {
             h2 #events { a href={ "/audit?" (query) } { "Latest events" } }
-            @if events.events.is_empty() { p.none { "None yet." } }
+            @if events.events.is_empty() { p.none { "No events yet." } }
             @else {
                 div.table { table {
                     caption { "Newest first" }
                     thead { tr {
                         th scope="col" { "Event" } th scope="col" { "When" } th scope="col" { "Who" }
-                        th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "What came of it" }
+                        th scope="col" { "Team" } th scope="col" { "Runner" } th scope="col" { "Result" }
                     } }
                     tbody { @for event in &events.events { (audit::list::row(event, now)) } }
                 } }

@@ -8,7 +8,7 @@ use crate::cli::commands::runner_broker;
 async fn an_export_of_what_was_changed_by_force_is_found_out_without_a_database() {
     let clean = sealed_world().await;
     let ended = verify_file(&clean, &export(&clean, &[]), &[]);
-    assert_eq!((ended.code, ended.out.as_str()), (0, "31 event(s) are what was sealed\n"), "{}", ended.err);
+    assert_eq!((ended.code, ended.out.as_str()), (0, "31 events verified\n"), "{}", ended.err);
     for (change, what) in CHANGES {
         let is_of_tree = change.contains("audit_tree") || change.contains("audit_checkpoints");
         if is_of_tree {
@@ -28,11 +28,7 @@ async fn a_file_that_was_edited_is_found_out() {
     let text = std::fs::read_to_string(&file).unwrap();
     let ended = verify_file(&signed, &file, &[]);
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert!(
-        ended.out.contains("31 event(s) are what was sealed\n2 event(s) are not sealed yet"),
-        "{}",
-        ended.out
-    );
+    assert!(ended.out.contains("31 events verified\n2 events are not sealed yet"), "{}", ended.out);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 34);
     let without = |skip: usize| {
@@ -100,7 +96,7 @@ async fn a_part_of_the_log_is_checked_by_what_the_export_carries() {
     let ended = verify_file(&signed, &file, &[]);
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(
-        ended.out.starts_with("900 event(s) are what was sealed\n601 sealed event(s) are outside"),
+        ended.out.starts_with("900 events verified\n601 sealed events are not in this file"),
         "{}",
         ended.out
     );

@@ -151,7 +151,7 @@ async fn a_job_cannot_read_the_clients_token_out_of_its_environment() {
     let (token, run) = (world.token("blue"), folder.run());
     let environment = [("RUNNER_BROKER_URL", world.url.as_str()), ("RUNNER_BROKER_TOKEN", &token)];
     let mut client = command(&["jit", "--name", "a1", "--exec", &run], &environment);
-    // Root may read everything, so as root this is about somebody else, in a place that he may enter.
+    // Root may read everything, so as root this uses another user, in a folder that this user may enter.
     const NOBODY: u32 = 65_534;
     if rustix::process::getuid().is_root() {
         let binary = folder.path().join("runner-broker");

@@ -168,7 +168,7 @@ async fn a_runner_for_many_jobs_goes_once_it_is_idle() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_that_closes_stops_it_unless_it_was_started_to_outlive_it() {
     let world = World::new().await;
-    // Whoever runs the tests may want them to outlive his terminal, and every process of theirs inherits that.
+    // The tests may have been started to outlive their terminal, and every process of theirs inherits that.
     if !ignores_hangup() {
         let folder = RunnerFolder::new();
         let running = connected(&world, "a1", &folder, &[]).await;

@@ -32,20 +32,26 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 
 export function draw(box) {
   const table = document.getElementById(box.dataset.chart);
-  const says = box.parentElement.querySelector("[data-chart-says]");
+  const legend = box.parentElement.querySelector("[data-chart-legend]");
   box.hidden = false;
-  if (says) says.hidden = false;
+  if (legend) legend.hidden = false;
   let shown = numbers(table);
   let plot = null;
 
-  function say(at) {
-    if (!says) return;
+  /** The legend: each colour with its name and, for the hour under the pointer, its number. */
+  function showLegend(at) {
+    if (!legend) return;
     const { times, columns } = shown;
-    if (at == null || times[at] === undefined) {
-      says.textContent = `From bottom to top: ${columns.map(({ name }) => name.toLowerCase()).join(", ")}.`;
-      return;
-    }
-    says.textContent = `From ${clock(times[at])}: ${columns.map(({ name, values }) => `${values[at]} ${name.toLowerCase()}`).join(", ")}.`;
+    const isHour = at != null && times[at] !== undefined;
+    const entries = columns.map(({ name, colour, values }) => {
+      const entry = document.createElement("span");
+      const swatch = document.createElement("span");
+      entry.className = "legend-entry";
+      swatch.className = `swatch ${colour}`;
+      entry.append(swatch, isHour ? `${name}: ${values[at]}` : name);
+      return entry;
+    });
+    legend.replaceChildren(...(isHour ? [`${clock(times[at])} UTC `] : []), ...entries);
   }
 
   function build() {
@@ -64,9 +70,9 @@ export function draw(box) {
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       axes: [{ ...axis, values: (_, times) => times.map(clock) }, { ...axis, size: 52, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000, 100000] }],
       series: [{}, ...series],
-      hooks: { setCursor: [(of) => say(of.cursor.idx)] },
+      hooks: { setCursor: [(of) => showLegend(of.cursor.idx)] },
     }, stacked(shown), box);
-    say(null);
+    showLegend(null);
   }
 
   build();

@@ -1,4 +1,4 @@
-// What pages gain where scripts run; all of them work without.
+// What scripts add to the pages; every page works without them.
 
 /** Buttons that copy the text of the element they name. */
 function copying(root) {
@@ -11,7 +11,7 @@ function copying(root) {
         await navigator.clipboard.writeText(text);
         button.textContent = "Copied";
       } catch {
-        // No permission, or no TLS: select it, so that the keyboard can.
+        // No permission, or no TLS: select the text for the keyboard.
         getSelection().selectAllChildren(document.getElementById(button.dataset.copy));
         button.textContent = "Selected: press Ctrl+C";
       }
@@ -20,7 +20,7 @@ function copying(root) {
   }
 }
 
-/** A list whose next page is fetched when its link comes into sight. */
+/** Fetches the next page of a list when its link scrolls into view. */
 function endless(link) {
   const seen = new IntersectionObserver(async (entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
@@ -42,7 +42,7 @@ function endless(link) {
   seen.observe(link);
 }
 
-/** Times go on while a page is open: in the words of the server. */
+/** A relative time, in the same words as the server writes it. */
 function ago(at) {
   const apart = Math.round((Date.now() - at) / 1000);
   const seconds = Math.abs(apart);
@@ -54,34 +54,34 @@ function ago(at) {
   return apart >= 0 ? `${number} ago` : `in ${number}`;
 }
 
-function tellTimes() {
+function updateTimes() {
   for (const time of document.querySelectorAll("time[title]")) {
     const text = ago(Date.parse(time.dateTime));
     if (text && text !== time.textContent) time.textContent = text;
   }
 }
 
-/** A box that ticks all of its form. */
-function tickingAll(label) {
+/** A checkbox that selects all rows of its list. */
+function selectAll(label) {
   label.hidden = false;
   const box = label.querySelector("input");
   const ticks = () => label.closest("[data-rows-from]").querySelectorAll("td.tick input");
   box.addEventListener("change", () => { for (const one of ticks()) one.checked = box.checked; });
 }
 
-/** A form that a second click does not send again. */
+/** Keeps a second click from sending a form again. */
 function once(form) {
   form.addEventListener("submit", (event) => {
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "yes";
   });
-  // Back from where it led.
+  // After a return to this page.
   addEventListener("pageshow", () => { delete form.dataset.sent; });
 }
 
 copying(document);
-setInterval(tellTimes, 10_000);
-for (const label of document.querySelectorAll("[data-tick-all]")) tickingAll(label);
+setInterval(updateTimes, 10_000);
+for (const label of document.querySelectorAll("[data-tick-all]")) selectAll(label);
 for (const form of document.querySelectorAll("form[data-once]")) once(form);
 for (const host of document.querySelectorAll("[data-events]")) import("./live.js").then(({ watch }) => watch(host));
 for (const box of document.querySelectorAll("[data-chart]")) import("./chart.js").then(({ draw }) => draw(box));

@@ -6,7 +6,7 @@ const button = document.getElementById("verify");
 const list = document.getElementById("steps");
 const verdict = document.getElementById("verdict");
 
-/** What the page shows: nothing else is proved. */
+/** The fields as the page shows them: the proof covers exactly these. */
 function shown() {
   const fields = {};
   for (const element of document.querySelectorAll("[data-field]")) {
@@ -18,7 +18,7 @@ function shown() {
 
 async function proof() {
   const answer = await fetch(button.dataset.proof, { headers: { accept: "application/json" } });
-  if (answer.redirected) throw new Error("your session has ended: load this page again");
+  if (answer.redirected) throw new Error("your session has ended: reload this page");
   const body = await answer.json();
   if (!answer.ok) throw new Error(body.detail ?? `the broker answered ${answer.status}`);
   return body;
@@ -33,7 +33,7 @@ function element(name, className, text) {
 
 function show(step) {
   const item = document.createElement("li");
-  const word = { ok: "right", warning: "not checked", fault: "wrong" }[step.state];
+  const word = { ok: "ok", warning: "not checked", fault: "failed" }[step.state];
   item.append(element("span", `badge ${step.state}`, word), ` ${step.what}: `, element("code", "", step.detail));
   list.append(item);
 }
@@ -49,19 +49,19 @@ async function verify() {
   list.hidden = false;
   verdict.hidden = true;
   if (!globalThis.crypto?.subtle) {
-    return conclude("warning", "This browser offers no cryptography on a page without TLS: use the command line below.");
+    return conclude("warning", "Browsers can verify events on pages with TLS only: use the command line below.");
   }
   const states = [];
   for await (const step of steps(shown(), await proof(), document.getElementById("vkey").value)) {
     show(step);
     states.push(step.state);
   }
-  if (states.includes("fault")) conclude("fault", "This event is not what was sealed, or its proof is not good.");
-  else if (states.includes("warning")) conclude("warning", "The event is in the tree that the checkpoint names; whose checkpoint that is was not checked.");
-  else conclude("ok", "Verified: this event, as it is shown here, is in the log that this key signed.");
+  if (states.includes("fault")) conclude("fault", "Verification FAILED: the event or its proof was changed.");
+  else if (states.includes("warning")) conclude("warning", "The event is in the tree of the checkpoint, but the signature of the checkpoint was not verified.");
+  else conclude("ok", "Verified: this event is in the log that this key signed.");
 }
 
-// An event that is not sealed yet has none.
+// An event that is not sealed yet has no button.
 if (button) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -69,7 +69,7 @@ if (button) {
     try {
       await verify();
     } catch (error) {
-      conclude("fault", `It could not be verified: ${error.message}`);
+      conclude("fault", `Could not verify the event: ${error.message}`);
     }
     button.disabled = false;
   });

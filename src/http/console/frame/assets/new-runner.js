@@ -1,27 +1,27 @@
-// What the policy says to a runner while it is being described.
+// Shows the decision of the policy while the form for a new runner is being filled in.
 
 import { takeParts } from "./live.js";
 
-const PAUSE = 400;
+const DEBOUNCE = 400;
 
 export function decide(form) {
   let timer = 0;
   let asked = 0;
 
-  async function ask() {
+  async function check() {
     const own = (asked += 1);
     const body = new URLSearchParams(new FormData(form));
     if (!body.get("name")) return;
     const answer = await fetch(form.dataset.decide, { method: "POST", body, headers: { accept: "text/html" } }).catch(() => null);
     if (!answer?.ok || answer.redirected) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    // Something newer was asked meanwhile.
+    // Unless a newer request was sent meanwhile.
     if (own === asked) takeParts(page);
   }
 
   function soon() {
     clearTimeout(timer);
-    timer = setTimeout(ask, PAUSE);
+    timer = setTimeout(check, DEBOUNCE);
   }
 
   form.addEventListener("input", soon);
@@ -31,7 +31,7 @@ export function decide(form) {
     clearTimeout(timer);
   });
 
-  // Of several teams only the chosen one's rules matter.
+  // Shows the permissions of the selected team only.
   const team = form.querySelector("select[name=team]");
   const rules = document.querySelectorAll("[data-team]");
   const choose = () => { for (const of of rules) of.hidden = of.dataset.team !== team.value; };

@@ -85,12 +85,12 @@ export function readCheckpoint(note) {
 /** A verifier's key: name+id+base64. Its id must be what its name and key make. */
 export async function readKey(vkey) {
   const [, name, id, encoded] = /^([^+\s]+)\+([0-9a-f]{8})\+(\S+)$/.exec(vkey.trim()) ?? [];
-  if (!name) throw new Error("not a verifier's key");
+  if (!name) throw new Error("not a verifier key");
   const bytes = fromBase64(encoded);
   if (bytes[0] !== 1 || bytes.length !== 33) throw new Error("not an Ed25519 key");
   const computed = (await sha256(utf8.encode(`${name}\n`), bytes)).slice(0, 4);
   const wanted = Uint8Array.from(id.match(/../g), (byte) => parseInt(byte, 16));
-  if (!same(computed, wanted)) throw new Error("the key's id is not that of its name and bytes");
+  if (!same(computed, wanted)) throw new Error("the id of the key does not match its name and bytes");
   return { name, id: wanted, key: bytes.slice(1) };
 }
 
@@ -110,19 +110,19 @@ async function isSignedBy(checkpoint, key) {
 /** Who signed: the first line of the keys whose signature the checkpoint has. */
 async function signature(checkpoint, vkeys) {
   if (checkpoint.signatures.length === 0) {
-    return { state: "warning", detail: "the checkpoint is not signed: it proves something only to those who kept it" };
+    return { state: "warning", detail: "the checkpoint is not signed: compare it with your own copy" };
   }
   const lines = vkeys.split("\n").filter((line) => line.trim());
-  if (lines.length === 0) return { state: "warning", detail: "there is no key to check the signature with" };
+  if (lines.length === 0) return { state: "warning", detail: "no verifier key given" };
   for (const line of lines) {
     const key = await readKey(line);
     const signed = await isSignedBy(checkpoint, key);
     if (signed === null) {
-      return { state: "warning", detail: "this browser cannot check Ed25519: use the command line below" };
+      return { state: "warning", detail: "this browser does not support Ed25519: use the command line below" };
     }
     if (signed) return { state: "ok", detail: `signed by ${line.trim()}` };
   }
-  return { state: "fault", detail: "no signature of the checkpoint is of this key" };
+  return { state: "fault", detail: "the checkpoint is not signed by this key" };
 }
 
 /**
@@ -132,18 +132,18 @@ async function signature(checkpoint, vkeys) {
  */
 export async function* steps(fields, proof, vkeys) {
   const bytes = recordBytes(fields);
-  yield { what: "The event's bytes", state: "ok", detail: `${bytes.length} bytes, made of the ${FIELDS.length} fields shown` };
+  yield { what: "Bytes of the event", state: "ok", detail: `${bytes.length} bytes, from the ${FIELDS.length} fields shown` };
   const leaf = await leafHash(bytes);
   const isLeaf = fields.id === String(proof.event_id) && same(leaf, fromBase64(proof.leaf_hash));
   yield {
-    what: "Its leaf, SHA-256(0x00 ‖ bytes)",
+    what: "Leaf hash, SHA-256(0x00 ‖ bytes)",
     state: isLeaf ? "ok" : "fault",
-    detail: isLeaf ? toBase64(leaf) : `${toBase64(leaf)} is not the leaf ${proof.leaf_hash}: a field is not what was sealed`,
+    detail: isLeaf ? toBase64(leaf) : `${toBase64(leaf)} is not the leaf ${proof.leaf_hash}: a field was changed`,
   };
   if (!isLeaf) return;
   const root = await rootFrom(leaf, proof.leaf_index, proof.tree_size, proof.hashes.map(fromBase64));
   yield {
-    what: `The path of ${proof.hashes.length} hashes up to the root`,
+    what: `Path to the root, ${proof.hashes.length} hashes`,
     state: root ? "ok" : "fault",
     detail: root ? toBase64(root) : `no path from leaf ${proof.leaf_index} of ${proof.tree_size}`,
   };
@@ -151,10 +151,10 @@ export async function* steps(fields, proof, vkeys) {
   const checkpoint = readCheckpoint(proof.checkpoint);
   const fits = checkpoint.size === BigInt(proof.tree_size) && same(checkpoint.root, root);
   yield {
-    what: "The checkpoint's size and root",
+    what: "Size and root of the checkpoint",
     state: fits ? "ok" : "fault",
-    detail: `${checkpoint.size} leaves, ${toBase64(checkpoint.root)}${fits ? "" : ": the path leads elsewhere"}`,
+    detail: `${checkpoint.size} leaves, ${toBase64(checkpoint.root)}${fits ? "" : "; the path leads to another root"}`,
   };
   if (!fits) return;
-  yield { what: "The checkpoint's signature", ...(await signature(checkpoint, vkeys)) };
+  yield { what: "Signature of the checkpoint", ...(await signature(checkpoint, vkeys)) };
 }

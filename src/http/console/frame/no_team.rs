@@ -1,10 +1,10 @@
-//! What somebody sees whom the policy knows nothing about: whom to ask, and for what.
+//! The page for somebody who is signed in but is in no team: the details to send to an administrator.
 
 use maud::{Markup, html};
 use serde_json::{Map, Value};
 
+use super::{layout, ui};
 use crate::broker::people::sessions::Session;
-use crate::http::console::frame::{layout, ui};
 
 /// Claims about the token or the sign-in rather than about the person.
 const OF_THE_TOKEN: &[&str] = &[
@@ -41,25 +41,24 @@ pub fn page(session: &Session) -> Markup {
         html! {
             h1 { "You are in no team yet" }
             p {
-                "You are signed in, but the policy of this broker says nothing about you, so there is nothing to show "
-                "and nothing you may do. Ask whoever administers it to add you to a team, and send along what stands here. "
-                "Nothing of it is secret."
+                "You are signed in, but no team includes you. Send the details below to an administrator "
+                "(they contain no secrets)."
             }
             section.card {
-                h2 { "What to ask for" }
-                p { "An administrator adds this beneath the team in the policy, or on the team's page:" }
+                h2 { "Rule for an administrator" }
+                p { "An administrator adds this below the team in the policy, or on the page of the team:" }
                 (ui::copyable("member", &member(&identity.issuer, &identity.subject, &said)))
             }
             section.card {
-                h2 { "What your sign-in says about you" }
+                h2 { "Your sign-in" }
                 (ui::facts([
                     ("Issuer", html! { code { (identity.issuer) } }),
                     ("Subject", html! { code { (identity.subject) } }),
-                    ("Signed in by", html! { (session.provider) }),
+                    ("Signed in with", html! { (session.provider) }),
                 ]))
                 div.table {
                     table {
-                        caption { "Claims that a policy can ask for" }
+                        caption { "Claims that a rule can match" }
                         thead { tr { th scope="col" { "Claim" } th scope="col" { "Value" } } }
                         tbody {
                             @for (name, values) in &said {
@@ -72,7 +71,7 @@ pub fn page(session: &Session) -> Markup {
                     }
                 }
             }
-            p { a href="/" { "Look again" } " once you have been added: no need to sign in anew." }
+            p { a href="/" { "Check again" } " once you have been added. You do not need to sign in again." }
         },
     )
 }
@@ -100,7 +99,7 @@ fn quotable(claims: &Map<String, Value>) -> Vec<(&str, Vec<String>)> {
     said.filter(|(_, values)| !values.is_empty()).take(MOST).collect()
 }
 
-/// An entry of the policy for this person; for groups of people it says what to write instead.
+/// A member rule for this person, with comments that match whole groups instead.
 fn member(issuer: &str, subject: &str, said: &[(&str, Vec<String>)]) -> String {
     let mut toml =
         format!("[[team.member]]\nissuer = {}\nclaims = {{ sub = {} }}\n", quoted(issuer), pattern(subject));
@@ -108,7 +107,7 @@ fn member(issuer: &str, subject: &str, said: &[(&str, Vec<String>)]) -> String {
     let wider = others.flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
     for (at, (name, value)) in wider.take(MOST).enumerate() {
         if at == 0 {
-            toml.push_str("# or, for everybody of whom the same is said, one of:\n");
+            toml.push_str("# or match a whole group:\n");
         }
         toml.push_str(&format!("# claims = {{ {} = {} }}\n", key(name), pattern(value)));
     }
