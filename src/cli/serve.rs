@@ -13,14 +13,14 @@ use super::reload::Reloads;
 use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
 use crate::auth::login::Logins;
+use crate::broker::Broker;
 use crate::broker::policy::apply;
-use crate::broker::{Broker, rights};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
 use crate::policy::{Defaults, Document};
 use crate::seal::key::SigningKey;
-use crate::store::service_role::Setup;
+use crate::store::service_role::{self, Setup};
 use crate::store::{self, Store};
 use crate::{background, broker, http, telemetry};
 
@@ -58,7 +58,8 @@ impl Migrate {
 }
 
 async fn set_up_role(store: &Store, role: &str) -> Done {
-    match rights::set_up_role(store, role).await? {
+    let setup = store.transaction::<_, store::Error, _>(async |conn| service_role::set_up(conn, role).await);
+    match setup.await? {
         Setup::Done => super::print(&format!("role {role} may do what serve needs, and no more\n")),
         Setup::NoSuchRole => Err(Failure::Failed(format!(
             "there is no role {role}: make it with CREATE ROLE \"{role}\" LOGIN PASSWORD '…', then run this again"
@@ -101,7 +102,7 @@ async fn warn_of_weaknesses(broker: &Broker) -> Done {
              write to the database can write them too"
         );
     }
-    let excess = broker.excess_rights().await?;
+    let excess = service_role::excess(&mut *broker.store().conn().await?).await?;
     if !excess.is_empty() {
         tracing::warn!(
             excess = excess.join(", "),
@@ -263,7 +264,7 @@ impl Started {
 /// The database in `DATABASE_URL`, for a command that works on what is there.
 pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
     let store = Store::new(database_url, connections)?;
-    store.be_patient();
+    store.disable_hang_detection();
     store.is_ready().await?;
     check_schema(&store).await?;
     Ok(store)

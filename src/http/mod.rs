@@ -116,7 +116,7 @@ pub fn listen(
     let document = Bytes::from(document);
     let server = HttpServer::new(move || {
         // Each of the server's threads does this once.
-        if let Err(err) = state.broker.store().own_connections() {
+        if let Err(err) = state.broker.store().add_thread_pool() {
             tracing::warn!(error = %err, "a thread goes on with the shared connections");
         }
         let (app, _) = App::new()

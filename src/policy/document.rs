@@ -1,25 +1,26 @@
-//! The policy document as people write it: teams, admins, auditors. What it means is compiled in `rules`.
+//! The policy document as people write it: teams, admins, auditors. Knows its form as TOML, not what it means.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::reader;
-use super::rules::{Defaults, Rules};
 use crate::model::{GroupRef, Method};
 
-/// The whole document. It may come from TOML or from tables; `check` tells whether it makes sense.
+/// The whole document, from TOML ([`Document::parse`]) or from tables; [`Document::check`] says whether it is valid.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Document {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// `[[team]]`, in the document's order.
     pub team: Vec<TeamEntry>,
+    /// `[[admin]]`: who has [`Role::Admin`](crate::model::Role::Admin).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admin: Vec<Member>,
+    /// `[[auditor]]`: who has [`Role::Auditor`](crate::model::Role::Auditor).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auditor: Vec<Member>,
-    /// Where everything stood, when the document was read from text.
+    /// The line of each entry, if the document was read from text.
     #[serde(skip)]
     pub lines: Lines,
 }
@@ -28,14 +29,18 @@ pub struct Document {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TeamEntry {
+    /// As [`is_team_name`](super::is_team_name) wants it; unique without regard to case.
     pub name: String,
+    /// For people; at most 4,000 bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
+    /// Labels that every runner of the team gets.
     #[serde(default)]
     pub required_labels: Vec<String>,
     /// Regular expressions for whole labels, without regard to case.
     #[serde(default)]
     pub allowed_labels: Vec<String>,
+    /// How its runners may be registered; not empty.
     #[serde(default = "jit_only")]
     pub methods: Vec<Method>,
     /// `org`, `org/repo` or `org/glob*`; `None`: the default target.
@@ -50,6 +55,7 @@ pub struct TeamEntry {
     /// Provisions in a minute; `None`: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<i64>,
+    /// `[[team.member]]`: the callers who belong to the team.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member: Vec<Member>,
 }
@@ -72,7 +78,7 @@ impl TeamEntry {
     }
 }
 
-/// Whom an entry is about: tokens of this issuer whose claims all match.
+/// The callers that an entry is about: those whose token is of this issuer and has claims that all match.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
@@ -87,12 +93,12 @@ pub(super) fn jit_only() -> Vec<Method> {
 }
 
 /// The line of everything that a fault may point to, by its place, such as `team.0.allowed_labels.2`.
-/// Two documents are equal wherever their words stand, so all `Lines` are.
+/// All `Lines` are equal, because two documents that say the same are.
 #[derive(Clone, Debug, Default)]
 pub struct Lines(pub(super) BTreeMap<String, usize>);
 
 impl Lines {
-    /// Of the place or, if that stands nowhere, of what surrounds it.
+    /// The line of the place or, if it has none, of the nearest entry around it.
     pub(super) fn of(&self, place: &str) -> Option<usize> {
         match (self.0.get(place), place.rsplit_once('.')) {
             (Some(line), _) => Some(*line),
@@ -108,13 +114,14 @@ impl PartialEq for Lines {
     }
 }
 
-/// One thing that is wrong with a document, as `policy check` prints it.
+/// One fault of a document, as `policy check` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
     /// From 1; `None`: the document was not read from text.
     pub line: Option<usize>,
     /// Such as `team.0.allowed_labels.2`; empty: the whole document.
     pub place: String,
+    /// The fault, with the entry that has it.
     pub what: String,
 }
 
@@ -128,32 +135,7 @@ impl fmt::Display for Fault {
 }
 
 impl Document {
-    /// Reads TOML. Unknown keys and wrong types are faults, all of them at once; bad TOML is a single one.
-    pub fn parse(text: &str) -> Result<Document, Vec<Fault>> {
-        match reader::read(text) {
-            (document, faults) if faults.is_empty() => Ok(document),
-            (_, faults) => Err(faults),
-        }
-    }
-
-    /// Reads TOML and compiles it, with every fault of form and of meaning at once.
-    pub fn read(text: &str, defaults: &Defaults) -> Result<(Document, Rules), Vec<Fault>> {
-        let (document, mut faults) = reader::read(text);
-        match document.check(defaults) {
-            Ok(rules) if faults.is_empty() => return Ok((document, rules)),
-            Ok(_) => {}
-            Err(more) => faults.extend(more),
-        }
-        faults.sort_by_key(|fault| fault.line);
-        Err(faults)
-    }
-
-    /// Compiles the document, or says everything that is wrong with it.
-    pub fn check(&self, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
-        Rules::compile(self, defaults)
-    }
-
-    /// The document as TOML; `parse` gives the same document back.
+    /// The document as TOML; [`Document::parse`] gives the same document back.
     pub fn to_toml(&self) -> String {
         let teams = self.team.iter().map(team_toml);
         let admins = self.admin.iter().map(|member| member_toml("admin", member));

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use super::note::Head;
 use super::record::Record;
-use super::tree::{Frontier, Place};
+use super::tree::{Frontier, Subtree};
 use super::{Hash, SLACK};
 
 /// How many findings are kept; all are counted.
@@ -102,7 +102,7 @@ impl Check {
 
     /// The next leaf with its event; `None`: the event is not there.
     /// Answers with the nodes of the kept levels that it makes complete.
-    pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) -> Vec<(Place, Hash)> {
+    pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) -> Vec<(Subtree, Hash)> {
         let leaf = self.tree.size();
         if let Some(record) = record.filter(|record| self.is_early(record)) {
             let id = &record.id;
@@ -124,7 +124,7 @@ impl Check {
     }
 
     /// Leaves of which only the hash of their subtree is there; whether they can stand here.
-    pub fn skip(&mut self, place: Place, hash: Hash) -> bool {
+    pub fn skip(&mut self, place: Subtree, hash: Hash) -> bool {
         let fits = place.index.checked_shl(place.level.into()) == Some(self.tree.size())
             && self.tree.push(place.level, hash).is_some();
         if fits {

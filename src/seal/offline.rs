@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::check::{Check, Outcome};
 use super::note::Head;
 use super::record::{Record, time};
-use super::tree::Place;
+use super::tree::Subtree;
 use super::{Hash, SLACK, TAMPERED};
 
 /// Why a file could not be checked at all.
@@ -244,7 +244,7 @@ pub fn verify<R: BufRead>(
     for Skipped { level, index, hash } in &seal.skipped {
         let hash = Hash::parse_hash(hash).ok().filter(|_| *level < 64);
         let hash = hash.ok_or_else(|| Error::Line { line: 0, why: "a hash that is none".into() })?;
-        let place = Place { level: *level, index: *index };
+        let place = Subtree { level: *level, index: *index };
         reading.skipped.insert(index.checked_shl((*level).into()).unwrap_or(u64::MAX), (place, hash));
     }
     for Removed { leaf_index, event_id } in &seal.removed {
@@ -290,7 +290,7 @@ pub fn verify<R: BufRead>(
 struct Reading {
     check: Check,
     waiting: BTreeMap<u64, Waiting>,
-    skipped: BTreeMap<u64, (Place, Hash)>,
+    skipped: BTreeMap<u64, (Subtree, Hash)>,
     milestones: Vec<(&'static str, Head)>,
     /// The last event in the order of sealing: its id and time.
     last: Option<(String, Option<DateTime<Utc>>)>,

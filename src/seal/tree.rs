@@ -12,12 +12,12 @@ pub const SPAN: u8 = 8;
 
 /// A complete subtree: that of 2^level leaves from `index · 2^level` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct Subtree {
     pub level: u8,
     pub index: u64,
 }
 
-impl Place {
+impl Subtree {
     /// The kept level under it, and the nodes there that make it up.
     pub fn run(self) -> (u8, std::ops::Range<u64>) {
         let up = self.level % SPAN;
@@ -25,13 +25,13 @@ impl Place {
     }
 
     /// The largest complete subtrees that together are these leaves, from left to right.
-    pub fn covering(leaves: std::ops::Range<u64>) -> Vec<Place> {
+    pub fn covering(leaves: std::ops::Range<u64>) -> Vec<Subtree> {
         let mut places = Vec::new();
         let mut at = leaves.start;
         while at < leaves.end {
             let fits = (leaves.end - at).ilog2();
             let level = if at == 0 { fits } else { fits.min(at.trailing_zeros()) };
-            places.push(Place { level: level as u8, index: at >> level });
+            places.push(Subtree { level: level as u8, index: at >> level });
             at += 1 << level;
         }
         places
@@ -54,7 +54,7 @@ impl Frontier {
 
     /// Adds a complete subtree on the right. `None`: no such subtree can stand there. Otherwise what is now
     /// complete on the kept levels above it.
-    pub fn push(&mut self, level: u8, hash: Hash) -> Option<Vec<(Place, Hash)>> {
+    pub fn push(&mut self, level: u8, hash: Hash) -> Option<Vec<(Subtree, Hash)>> {
         let leaves = 1_u64.checked_shl(level.into())?;
         if !self.size.is_multiple_of(leaves) {
             return None;
@@ -65,7 +65,7 @@ impl Frontier {
             hash = node_hash(left, hash);
             level += 1;
             if level.is_multiple_of(SPAN) {
-                complete.push((Place { level, index: (self.size >> level) - 1 }, hash));
+                complete.push((Subtree { level, index: (self.size >> level) - 1 }, hash));
             }
         }
         self.peaks.push((level, hash));
@@ -104,13 +104,13 @@ impl Proof {
     }
 
     /// The subtrees whose hashes `from_hashes` wants.
-    pub fn needs(self) -> Vec<Place> {
+    pub fn needs(self) -> Vec<Subtree> {
         let noting = Noting::default();
         // Ends with an error as soon as it has said what it wants; or wants nothing.
         let _ = self.run(&noting);
         let place = |at: u64| {
             let (level, index) = tlog_tiles::split_stored_hash_index(at);
-            Place { level, index }
+            Subtree { level, index }
         };
         noting.0.into_inner().into_iter().map(place).collect()
     }

@@ -132,7 +132,7 @@ pub async fn finish(conn: &mut Conn, id: Uuid) -> Result<(), Error> {
 }
 
 /// Tries again at `due_at`, unless somebody else has claimed it since, or is done with it.
-pub async fn put_off(conn: &mut Conn, post: &Post, due_at: DateTime<Utc>) -> Result<(), Error> {
+pub async fn retry_at(conn: &mut Conn, post: &Post, due_at: DateTime<Utc>) -> Result<(), Error> {
     let same = alert_posts::table
         .find(post.id)
         .filter(alert_posts::attempts.eq(post.attempts))

@@ -218,9 +218,9 @@ fn walk(scope: &Scope, filter: &Filter) -> Walk {
     Walk { table: "audit_log", sources, lowest: None, filters }
 }
 
-/// Ids of events of about a moment. `None`: there are no events.
+/// The ids of events next to a moment. `None`: there are no events.
 #[derive(QueryableByName)]
-struct Around {
+struct IdRange {
     #[diesel(sql_type = Nullable<BigInt>)]
     lowest: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -229,7 +229,7 @@ struct Around {
 
 /// Those of the few hundred that are next to it. An event whose clock was wrong may lie among them: since it widens
 /// what is looked at and never narrows it, it hides no other.
-async fn around(conn: &mut Conn, at: DateTime<Utc>) -> Result<Around, Error> {
+async fn ids_around(conn: &mut Conn, at: DateTime<Utc>) -> Result<IdRange, Error> {
     Ok(diesel::sql_query(
         r#"SELECT min(id) AS lowest, max(id) AS highest FROM (
                (SELECT id FROM audit_log WHERE "timestamp" < $1 ORDER BY "timestamp" DESC LIMIT 250) UNION ALL
@@ -251,10 +251,10 @@ pub async fn page(
 ) -> Result<(Vec<Event>, Option<i64>), Error> {
     let (mut walk, mut before) = (walk(scope, filter), before);
     if let Some(since) = filter.since {
-        walk.lowest = around(conn, since - DISORDER).await?.lowest.map(walk::Value::BigInt);
+        walk.lowest = ids_around(conn, since - DISORDER).await?.lowest.map(walk::Value::BigInt);
     }
     if let Some(until) = filter.until {
-        let highest = around(conn, until + DISORDER).await?.highest;
+        let highest = ids_around(conn, until + DISORDER).await?.highest;
         before = before.into_iter().chain(highest.map(|id| id.saturating_add(1))).min();
     }
     let page = walk.page(conn, before, limit).await?;
@@ -289,8 +289,8 @@ pub async fn newest(conn: &mut Conn) -> Result<Option<i64>, Error> {
     Ok(audit_log::table.select(audit_log::id).order(audit_log::id.desc()).first(conn).await.optional()?)
 }
 
-/// Lets this connection take its time: an export reads more than any request may.
-pub async fn be_patient(conn: &mut Conn) -> Result<(), Error> {
+/// Raises `statement_timeout` of this connection to 10 minutes: an export reads more than any request.
+pub async fn raise_statement_timeout(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("SET statement_timeout = '10min'").execute(conn).await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use diesel_async::RunQueryDsl;
 use super::schema::{audit_checkpoints, audit_nodes, audit_tree};
 use super::{Conn, Error};
 use crate::seal::Hash;
-use crate::seal::tree::{Frontier, Place, SPAN, fold};
+use crate::seal::tree::{Frontier, SPAN, Subtree, fold};
 
 /// A leaf as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
@@ -51,7 +51,7 @@ pub async fn append(
     conn: &mut Conn,
     from: i64,
     leaves: &[(i64, Hash)],
-    nodes: &[(Place, Hash)],
+    nodes: &[(Subtree, Hash)],
 ) -> Result<(), Error> {
     let (ids, hashes): (Vec<i64>, Vec<&[u8]>) = leaves.iter().map(|(id, hash)| (*id, &hash.0[..])).unzip();
     diesel::sql_query(
@@ -102,7 +102,7 @@ pub async fn run(conn: &mut Conn, level: u8, run: std::ops::Range<u64>) -> Resul
 }
 
 /// The hashes of these subtrees.
-pub async fn subtrees(conn: &mut Conn, places: &[Place]) -> Result<Vec<Hash>, Error> {
+pub async fn subtrees(conn: &mut Conn, places: &[Subtree]) -> Result<Vec<Hash>, Error> {
     let mut hashes = Vec::with_capacity(places.len());
     for place in places {
         let (level, range) = place.run();

@@ -117,7 +117,12 @@ pub async fn is_due(conn: &mut Conn, lane: &str, now: DateTime<Utc>) -> Result<b
 }
 
 /// Puts these into another lane, as if they had just come.
-pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Utc>) -> Result<(), Error> {
+pub async fn move_to_lane(
+    conn: &mut Conn,
+    ids: &[&str],
+    lane: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     diesel::update(
         deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
     )
@@ -128,7 +133,7 @@ pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Ut
 }
 
 /// It could not be tried, and is at `next`: that was no attempt.
-pub async fn put_off(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+pub async fn defer(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
     diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
         .set((
             deliveries::next_attempt_at.eq(next),
@@ -141,7 +146,7 @@ pub async fn put_off(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) 
 }
 
 /// It failed, and is tried again at `next`.
-pub async fn postpone(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+pub async fn retry_at(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
     diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
         .set((deliveries::next_attempt_at.eq(next), deliveries::failure.eq(why)))
         .execute(conn)
@@ -150,7 +155,7 @@ pub async fn postpone(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>)
 }
 
 /// Nobody tries it again. `false`: somebody has finished it meanwhile.
-pub async fn set_aside(conn: &mut Conn, id: &str, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+pub async fn dead_letter(conn: &mut Conn, id: &str, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
     let changed = diesel::update(
         deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()),
     )

@@ -15,7 +15,7 @@ use super::{Conn, Error};
 
 /// What one delivery says of a job.
 #[derive(Clone, Debug, Serialize)]
-pub struct Said {
+pub struct JobReport {
     pub id: i64,
     pub run_id: i64,
     pub repository: String,
@@ -66,7 +66,7 @@ pub struct Stands {
 /// Merges what deliveries say, each job at most once. Whichever is further in its life wins, then whichever GitHub
 /// says is later; what the winner does not say stays as the other said it. Times and runner come from later
 /// states only, so every order of the same deliveries leaves the same row.
-pub async fn merge(conn: &mut Conn, said: &[Said], now: DateTime<Utc>) -> Result<Vec<Stands>, Error> {
+pub async fn merge(conn: &mut Conn, said: &[JobReport], now: DateTime<Utc>) -> Result<Vec<Stands>, Error> {
     let said = serde_json::to_value(said).map_err(|err| Error::Row(err.to_string()))?;
     Ok(diesel::sql_query(MERGE).bind::<Jsonb, _>(said).bind::<Timestamptz, _>(now).load(conn).await?)
 }

@@ -7,9 +7,7 @@ pub mod audit;
 pub mod audit_sealing;
 pub mod audit_tree;
 pub mod deliveries;
-pub mod detail;
 pub mod github_cache;
-pub mod health;
 pub mod idempotency;
 pub mod identities;
 pub mod installations;
@@ -21,6 +19,7 @@ pub mod postgres;
 pub mod runners;
 mod schema;
 pub mod security;
+pub mod server_info;
 pub mod service_role;
 pub mod sessions;
 pub mod sign_in_attempts;
@@ -39,7 +38,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument;
 
 pub use migrate::lacking;
-pub use postgres::after::after_commit;
+pub use postgres::after_commit::after_commit;
 pub use postgres::pool::PoolStatus;
 
 use crate::telemetry::{self, SPANS};
@@ -178,13 +177,13 @@ impl Store {
     }
 
     /// Gives this thread, which answers callers, connections of its own.
-    pub fn own_connections(&self) -> Result<(), Error> {
-        self.pools.own()
+    pub fn add_thread_pool(&self) -> Result<(), Error> {
+        self.pools.add_thread_pool()
     }
 
     /// Lets statements take their time: for a command, which nobody waits for at the other end.
-    pub fn be_patient(&self) {
-        self.server.be_patient();
+    pub fn disable_hang_detection(&self) {
+        self.server.disable_hang_detection();
     }
 
     /// A connection of the thread's own pool, or else of the one that is shared.
@@ -214,10 +213,10 @@ impl Store {
         let pipelined = async {
             let mut open = Open(Some(self.conn().await?));
             let conn: &Conn = open.conn()?;
-            let begin = async { say(conn, "BEGIN").await.map_err(E::from) };
+            let begin = async { run_command(conn, "BEGIN").await.map_err(E::from) };
             // In this order: nothing is sent before BEGIN.
             let both = async { try_join(begin, work(conn)).await.map(|((), value)| value) };
-            let (result, waiting) = postgres::after::gather(both).await;
+            let (result, waiting) = postgres::after_commit::gather(both).await;
             self.conclude(open, result, waiting).await
         };
         pipelined.instrument(span()).await
@@ -231,8 +230,8 @@ impl Store {
     {
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
-        say(conn, "BEGIN").await?;
-        let (result, waiting) = postgres::after::gather(work(conn)).await;
+        run_command(conn, "BEGIN").await?;
+        let (result, waiting) = postgres::after_commit::gather(work(conn)).await;
         self.conclude(open, result, waiting).await
     }
 
@@ -241,22 +240,22 @@ impl Store {
         &self,
         mut open: Open,
         result: Result<R, E>,
-        waiting: postgres::after::Waiting,
+        waiting: postgres::after_commit::Waiting,
     ) -> Result<R, E> {
         let conn = open.conn()?;
         let value = match result {
             Ok(value) => value,
             Err(err) => {
-                match say(conn, "ROLLBACK").await {
+                match run_command(conn, "ROLLBACK").await {
                     Ok(()) if takes_writes(conn).await => open.close(),
-                    Ok(()) => self.server.all_are_stale(),
+                    Ok(()) => self.server.mark_all_stale(),
                     // Such a connection is of no use, and Postgres rolls back what it was at.
                     Err(rollback) => tracing::debug!(error = %rollback, "rolling back failed"),
                 }
                 return Err(err);
             }
         };
-        say(conn, "COMMIT").await?;
+        run_command(conn, "COMMIT").await?;
         open.close();
         waiting.run();
         Ok(value)
@@ -275,7 +274,7 @@ impl Store {
 
     /// Whether Postgres is there for good: it answers, and each connection is a session (`Error::Pooled`).
     pub async fn is_ready(&self) -> Result<(), Error> {
-        postgres::pooling::check(&self.server).await?;
+        postgres::pooler_check::check(&self.server).await?;
         self.ping().await
     }
 
@@ -285,9 +284,9 @@ impl Store {
     }
 }
 
-/// A word that begins or ends a transaction.
-async fn say(mut conn: &Conn, word: &'static str) -> Result<(), Error> {
-    Ok(conn.batch_execute(word).await?)
+/// Begins or ends a transaction.
+async fn run_command(mut conn: &Conn, command: &'static str) -> Result<(), Error> {
+    Ok(conn.batch_execute(command).await?)
 }
 
 /// What a trace shows of a transaction.

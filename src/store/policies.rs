@@ -85,8 +85,8 @@ pub async fn revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(newest.first::<Option<i64>>(conn).await?.unwrap_or(0))
 }
 
-/// Lets all that this transaction reads be of one moment; its first statement.
-pub async fn freeze(conn: &mut Conn) -> Result<(), Error> {
+/// Makes the transaction read one snapshot (`REPEATABLE READ`). Must be its first statement.
+pub async fn repeatable_read(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(conn).await?;
     Ok(())
 }

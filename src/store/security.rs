@@ -8,8 +8,8 @@ use diesel_async::RunQueryDsl;
 use super::audit::Event;
 use super::{Conn, Error};
 
-/// Where a page begins: after the event with this time and id.
-pub type Place = (DateTime<Utc>, i64);
+/// The time and id of an event: a page begins after it.
+pub type Cursor = (DateTime<Utc>, i64);
 
 /// What a page shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
@@ -25,7 +25,7 @@ pub struct Filter {
 pub async fn page(
     conn: &mut Conn,
     filter: &Filter,
-    after: Option<Place>,
+    after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<Event>, Error> {
     let (at, id) = after.unzip();

@@ -11,7 +11,7 @@ use crate::broker::Error;
 use crate::seal::Hash;
 use crate::seal::note;
 use crate::seal::offline::{Removed, Seal, Skipped, line};
-use crate::seal::tree::Place;
+use crate::seal::tree::Subtree;
 use crate::store::audit::{self, Event, Filter};
 use crate::store::{Conn, Store, audit_sealing, audit_tree};
 
@@ -28,7 +28,7 @@ pub async fn export(
     mut each: impl FnMut(&Event, &str) -> io::Result<()>,
 ) -> Result<io::Result<Option<Seal>>, Error> {
     let mut conn = store.conn().await?;
-    audit::be_patient(&mut conn).await?;
+    audit::raise_statement_timeout(&mut conn).await?;
     let filter = Filter { since: Some(since), until, ..Filter::default() };
     started(audit::count(&mut conn, &filter).await?.unsigned_abs());
     // In this order: what lies below the horizon is in the checkpoint.
@@ -65,7 +65,7 @@ pub async fn export(
     let (mut skipped, mut removed) = (Vec::new(), Vec::new());
     for gap in leaves.gaps(head.size) {
         removed.extend(lost(&mut conn, &gap).await?);
-        let places = Place::covering(gap);
+        let places = Subtree::covering(gap);
         for (place, hash) in places.iter().zip(audit_tree::subtrees(&mut conn, &places).await?) {
             skipped.push(Skipped { level: place.level, index: place.index, hash: hash.to_string() });
         }

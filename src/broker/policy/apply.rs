@@ -76,7 +76,7 @@ pub async fn sources(store: &Store) -> Result<Vec<String>, Error> {
 /// The policy as it stands, as the document that `policy apply` takes.
 pub async fn current(store: &Store) -> Result<Document, Error> {
     let tables = store.transaction::<_, Error, _>(async |conn| {
-        policies::freeze(conn).await?;
+        policies::repeatable_read(conn).await?;
         Ok(policies::load(conn).await?)
     });
     from_tables(tables.await?)
@@ -116,7 +116,7 @@ impl Broker {
         let (revision, tables) = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                policies::freeze(conn).await?;
+                policies::repeatable_read(conn).await?;
                 Ok((policies::revision(conn).await?, policies::load(conn).await?))
             })
             .await?;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::{Broker, Error};
 use crate::store::audit::{self, Event, NewEvent};
-use crate::store::security::{self, Filter, Place};
+use crate::store::security::{self, Cursor, Filter};
 use crate::store::{self, Conn};
 
 /// How grave something is, as `severity` spells it.
@@ -268,7 +268,7 @@ pub struct SecurityEvent {
 #[derive(Debug)]
 pub struct SecurityPage {
     pub events: Vec<SecurityEvent>,
-    pub next: Option<Place>,
+    pub next: Option<Cursor>,
 }
 
 /// Which security events to show; `None` filters nothing.
@@ -285,7 +285,7 @@ impl Broker {
     pub async fn security_events(
         &self,
         wanted: Wanted,
-        after: Option<Place>,
+        after: Option<Cursor>,
         limit: i64,
     ) -> Result<SecurityPage, Error> {
         let fits = |kind: &Type| {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::drift::{Drift, drifted};
 use crate::github;
 use crate::model::{Method, Status};
-use crate::store::runners::{Change, Runner, Told};
+use crate::store::runners::{Change, Observation, Runner};
 
 /// How many whole sweeps in a row must miss a runner before it counts as gone: pages shift while they are
 /// read.
@@ -134,8 +134,8 @@ impl Facts {
     }
 
     /// The same for many rows at once.
-    pub fn of<'a>(&self, seen: &'a Runner) -> Told<'a> {
-        Told {
+    pub fn of<'a>(&self, seen: &'a Runner) -> Observation<'a> {
+        Observation {
             seen,
             to: self.to,
             busy: self.busy,

@@ -51,7 +51,7 @@ impl Pools {
     }
 
     /// From now on this thread, which must be one that drives a runtime by itself, has connections of its own.
-    pub fn own(&self) -> Result<(), Error> {
+    pub fn add_thread_pool(&self) -> Result<(), Error> {
         let pool = pool(&self.server, OF_A_THREAD)?;
         let weak = pool.weak();
         self.registered().push(Box::new(move || weak.upgrade().as_ref().map(status)));

@@ -15,7 +15,7 @@ use crate::store::{Conn, Error};
 
 /// What a list says of one row, as it was seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct Observation<'a> {
     pub seen: &'a Runner,
     pub to: Status,
     pub busy: bool,
@@ -25,11 +25,11 @@ pub struct Told<'a> {
     pub first_seen: bool,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Observation<'a> {
     /// GitHub has it no more.
-    pub fn gone(seen: &'a Runner) -> Told<'a> {
+    pub fn gone(seen: &'a Runner) -> Observation<'a> {
         let to = Status::Deleted;
-        Told { seen, to, busy: false, github_runner_id: None, online: false, first_seen: false }
+        Observation { seen, to, busy: false, github_runner_id: None, online: false, first_seen: false }
     }
 }
 
@@ -43,38 +43,38 @@ struct Id {
 /// seen and know nothing newer than `at`. Which ones changed.
 pub async fn follow_all(
     conn: &mut Conn,
-    told: &[Told<'_>],
+    observations: &[Observation<'_>],
     at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<HashSet<Uuid>, Error> {
-    for told in told {
-        allowed(told.seen, Some(told.to.as_str()))?;
+    for observation in observations {
+        allowed(observation.seen, Some(observation.to.as_str()))?;
     }
     let changed: Vec<Id> = diesel::sql_query(
         "UPDATE runners SET
-             status = told.status, busy = told.busy, updated_at = $2,
-             github_runner_id = coalesce(told.github_runner_id, runners.github_runner_id),
-             missed_sweeps = CASE WHEN told.status = 'deleted' THEN runners.missed_sweeps ELSE 0 END,
-             facts_at = CASE WHEN told.status = 'deleted' THEN $2 ELSE $1 END,
-             deleted_at = CASE WHEN told.status = 'deleted' THEN $2 END,
-             registered_at = CASE WHEN told.first_seen THEN $1 ELSE runners.registered_at END,
-             last_seen_at = CASE WHEN told.online THEN $1 ELSE runners.last_seen_at END
+             status = observed.status, busy = observed.busy, updated_at = $2,
+             github_runner_id = coalesce(observed.github_runner_id, runners.github_runner_id),
+             missed_sweeps = CASE WHEN observed.status = 'deleted' THEN runners.missed_sweeps ELSE 0 END,
+             facts_at = CASE WHEN observed.status = 'deleted' THEN $2 ELSE $1 END,
+             deleted_at = CASE WHEN observed.status = 'deleted' THEN $2 END,
+             registered_at = CASE WHEN observed.first_seen THEN $1 ELSE runners.registered_at END,
+             last_seen_at = CASE WHEN observed.online THEN $1 ELSE runners.last_seen_at END
          FROM unnest($3, $4, $5, $6, $7, $8, $9, $10)
-             AS told (id, seen, generation, status, busy, github_runner_id, online, first_seen)
-         WHERE runners.id = told.id AND runners.status = told.seen AND runners.generation = told.generation
+             AS observed (id, seen, generation, status, busy, github_runner_id, online, first_seen)
+         WHERE runners.id = observed.id AND runners.status = observed.seen AND runners.generation = observed.generation
              AND (runners.facts_at IS NULL OR runners.facts_at < $1)
          RETURNING runners.id",
     )
     .bind::<Timestamptz, _>(at)
     .bind::<Timestamptz, _>(now)
-    .bind::<Array<SqlUuid>, _>(told.iter().map(|told| told.seen.id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(told.iter().map(|told| told.seen.status.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(told.iter().map(|told| told.seen.generation).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(told.iter().map(|told| told.to.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(told.iter().map(|told| told.busy).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(told.iter().map(|told| told.github_runner_id).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(told.iter().map(|told| told.online).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(told.iter().map(|told| told.first_seen).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(observations.iter().map(|one| one.seen.id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(observations.iter().map(|one| one.seen.status.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(observations.iter().map(|one| one.seen.generation).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(observations.iter().map(|one| one.to.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(observations.iter().map(|one| one.busy).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(observations.iter().map(|one| one.github_runner_id).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(observations.iter().map(|one| one.online).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(observations.iter().map(|one| one.first_seen).collect::<Vec<_>>())
     .load(conn)
     .await?;
     Ok(changed.into_iter().map(|row| row.id).collect())

@@ -1,6 +1,7 @@
 //! The table `runners`: a row is written before GitHub hears of the runner, and moves only from the state
 //! that its caller saw.
 
+mod detail;
 mod due;
 mod reads;
 mod sets;
@@ -16,6 +17,7 @@ use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+pub use detail::*;
 pub use due::*;
 pub use reads::*;
 pub use sets::*;

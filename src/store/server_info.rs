@@ -1,4 +1,4 @@
-//! What Postgres says of itself.
+//! Which Postgres this is, and the role and schema that we have in it.
 
 use diesel::sql_types::{Integer, Nullable, Text};
 use diesel_async::RunQueryDsl;
