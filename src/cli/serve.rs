@@ -20,7 +20,7 @@ use crate::config::{self, Config};
 use crate::github::{self, GitHub};
 use crate::policy::{Defaults, Document};
 use crate::seal::key::SigningKey;
-use crate::store::service_role::{self, Setup};
+use crate::store::service_role::Setup;
 use crate::store::{self, Store};
 use crate::{background, broker, http, telemetry};
 
@@ -58,8 +58,7 @@ impl Migrate {
 }
 
 async fn set_up_role(store: &Store, role: &str) -> Done {
-    let setup = store.transaction::<_, store::Error, _>(async |conn| service_role::set_up(conn, role).await);
-    match setup.await? {
+    match store.set_up_service_role(role).await? {
         Setup::Done => super::print(&format!("role {role} may do what serve needs, and no more\n")),
         Setup::NoSuchRole => Err(Failure::Failed(format!(
             "there is no role {role}: make it with CREATE ROLE \"{role}\" LOGIN PASSWORD '…', then run this again"
@@ -102,7 +101,7 @@ async fn warn_of_weaknesses(broker: &Broker) -> Done {
              write to the database can write them too"
         );
     }
-    let excess = service_role::excess(&mut *broker.store().conn().await?).await?;
+    let excess = broker.store().excess_rights().await?;
     if !excess.is_empty() {
         tracing::warn!(
             excess = excess.join(", "),

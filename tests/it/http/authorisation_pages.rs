@@ -12,13 +12,13 @@ use uuid::Uuid;
 use super::authorisation::{CALLERS, peopled, rows};
 use crate::browser::Browser;
 use crate::people::identities::{COMMENT, id_of};
-use crate::project::layers::sources;
+use crate::project::sources::files;
 use crate::support::World;
 
 /// `METHOD /path` of every page's handler.
 fn pages() -> BTreeSet<String> {
     let route = Regex::new(r#"#\[(get|post|put|patch|delete)\("([^"]+)"\)\]"#).unwrap();
-    let files = sources(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/console")));
+    let files = files(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src/http/console")));
     let texts = files.into_iter().map(|path| fs::read_to_string(path).expect("a text"));
     texts
         .flat_map(|text| {

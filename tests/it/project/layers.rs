@@ -1,15 +1,18 @@
-//! The arrows of the architecture, held against the sources: a module uses only what stands under it, and
-//! each library has one user.
+//! The arrows of the architecture, held against the sources: a module uses only what stands under it, no circle
+//! runs through a folder, and each library has one user.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::project::sources::{Module, Sources, Use};
 
 /// Modules and how high they stand; of two on the same height neither knows the other.
 const HEIGHTS: &[(&str, u8)] = &[
     ("main", 9),
     ("cli", 8),
-    ("http", 7),
     ("background", 7),
+    ("http", 7),
     ("broker", 6),
     ("alerts", 5),
     ("auth", 5),
@@ -55,173 +58,137 @@ fn height(module: &str) -> Option<u8> {
     HEIGHTS.iter().find(|(name, _)| *name == module).map(|(_, height)| *height)
 }
 
-/// Every crossing in a file of `src/`, as `file:line: what`.
-fn crossings(file: &str, text: &str) -> Vec<String> {
-    let parts: Vec<&str> = file.trim_end_matches(".rs").split('/').filter(|part| *part != "mod").collect();
-    let module = parts[0];
-    let code = without_comments_and_texts(text);
+/// Every arrow of a file that goes to a module at the same height or above, and every library that is not for it.
+fn crossings(module: &Module) -> Vec<String> {
+    let own = module.path.first().map_or("main", String::as_str);
     let mut found = Vec::new();
-    let mut report = |at: usize, what: String| {
-        let line = 1 + code[..at].matches('\n').count();
-        found.push(format!("src/{file}:{line}: {what}"));
-    };
-    for (at, used) in modules_used(&code, parts.len()) {
+    for Use { line, path } in &module.uses {
+        let Some(used) = path.first().map(String::as_str) else { continue };
         let allowed = match used {
-            "dev" => DEV_USERS.contains(&module),
-            used if used == module => true,
-            used => match (height(module), height(used)) {
+            "dev" => DEV_USERS.contains(&own),
+            used if used == own => true,
+            used => match (height(own), height(used)) {
                 (Some(own), Some(used)) => used < own,
                 // A function or a type of the crate's root: there are none but modules.
                 _ => false,
             },
         };
         if !allowed {
-            report(at, format!("{module} may not use {used}"));
+            found.push(format!("src/{}:{line}: {own} may not use {used}", module.file));
         }
     }
-    for (library, users) in ONLY_USERS {
-        for (at, _) in code.match_indices(library) {
-            let before = code[..at].chars().next_back();
-            let rest = &code[at..];
-            let name_end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
-            let is_path = rest[name_end..].starts_with("::") || code[..at].ends_with("use ");
-            let is_name = before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':');
-            if is_path && is_name && !users.contains(&module) {
-                report(at, format!("only {} may use {}", users.join(" and "), &rest[..name_end]));
+    for (line, library) in &module.libraries {
+        for (prefix, users) in ONLY_USERS {
+            if library.starts_with(prefix) && !users.contains(&own) {
+                found.push(format!(
+                    "src/{}:{line}: only {} may use {library}",
+                    module.file,
+                    users.join(" and ")
+                ));
             }
         }
     }
     found
 }
 
-/// The modules of the crate that are named, each with its place: by `crate::`, `runner_broker::`, or `super::`
-/// as often as it takes to leave the module at `depth`.
-fn modules_used(code: &str, depth: usize) -> Vec<(usize, &str)> {
-    let mut used = Vec::new();
-    let climb = "super::".repeat(depth);
-    for root in ["crate::", "runner_broker::", &climb] {
-        for (at, _) in code.match_indices(root) {
-            let begins =
-                code[..at].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '$');
-            let climbs_on = root == climb && code[..at].ends_with("super::");
-            if !begins || climbs_on {
+/// One arrow between two entries of a folder, and the first line that draws it.
+type Arrows = BTreeMap<String, BTreeMap<String, String>>;
+
+/// For each folder the arrows between its entries: files, and folders as a whole. What an entry takes from
+/// its parent by the parent's `pub use` counts as taken from where it is defined.
+fn arrows(sources: &Sources) -> BTreeMap<Vec<String>, Arrows> {
+    let mut folders: BTreeMap<Vec<String>, Arrows> = BTreeMap::new();
+    for module in &sources.modules {
+        for used in &module.uses {
+            let target = sources.definer(&used.path);
+            let shared = module.path.iter().zip(&target).take_while(|(a, b)| a == b).count();
+            // Of a parent and what is inside of it one has to know the other.
+            if let (Some(from), Some(to)) = (module.path.get(shared), target.get(shared)) {
+                let place = format!("src/{}:{}", module.file, used.line);
+                let arrows = folders.entry(module.path[..shared].to_vec()).or_default();
+                arrows.entry(from.clone()).or_default().entry(to.clone()).or_insert(place);
+            }
+        }
+    }
+    folders
+}
+
+/// A shortest circle through each entry that stands on one, each told once, with the lines that draw it.
+fn circles(sources: &Sources) -> Vec<String> {
+    let mut found = Vec::new();
+    for (folder, arrows) in arrows(sources) {
+        let mut told: BTreeSet<BTreeSet<&str>> = BTreeSet::new();
+        for start in arrows.keys() {
+            let Some(circle) = way_back(&arrows, start) else { continue };
+            if !told.insert(circle.iter().copied().collect()) {
                 continue;
             }
-            let rest = &code[at + root.len()..];
-            for (offset, name) in first_names(rest) {
-                // `use super::*` in a file's own tests means the file.
-                let is_module = name == "dev" || height(name).is_some();
-                if is_module || root != climb {
-                    used.push((at + root.len() + offset, name));
+            let lines = circle.iter().zip(circle.iter().cycle().skip(1)).map(|(from, to)| {
+                let place = &arrows[*from][*to];
+                format!("  {from} -> {to}: {place}")
+            });
+            let lines: Vec<String> = lines.collect();
+            let name = if folder.is_empty() { "src".to_owned() } else { folder.join("/") };
+            found.push(format!("a circle in {name}:\n{}", lines.join("\n")));
+        }
+    }
+    found
+}
+
+/// The shortest way along the arrows from `start` back to it: the entries on it, `start` first.
+fn way_back<'a>(arrows: &'a Arrows, start: &'a str) -> Option<Vec<&'a str>> {
+    let mut came_from: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut next = vec![start];
+    while !next.is_empty() {
+        let mut further = Vec::new();
+        for from in next {
+            for to in arrows.get(from).into_iter().flat_map(BTreeMap::keys) {
+                if to == start {
+                    let mut way = vec![from];
+                    while way[0] != start {
+                        way.insert(0, came_from[way[0]]);
+                    }
+                    return Some(way);
+                }
+                if !came_from.contains_key(to.as_str()) {
+                    came_from.insert(to, from);
+                    further.push(to.as_str());
                 }
             }
         }
+        next = further;
     }
-    used
+    None
 }
 
-/// `a` of `a::b`; `a` and `c` of `{a::b, c}`.
-fn first_names(rest: &str) -> Vec<(usize, &str)> {
-    let name = |from: usize| {
-        let text = &rest[from..];
-        let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
-        (end > 0).then(|| (from, &text[..end]))
-    };
-    if !rest.starts_with('{') {
-        return name(0).into_iter().collect();
-    }
-    let (mut depth, mut names, mut expected) = (0, Vec::new(), false);
-    for (at, c) in rest.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            ',' if depth == 1 => {}
-            c if expected && !c.is_whitespace() => {
-                names.extend(name(at));
-                expected = false;
-                continue;
-            }
-            _ => continue,
-        }
-        if depth == 0 {
-            break;
-        }
-        expected = depth == 1 && c != '}';
-    }
-    names
-}
-
-/// The code with comments and texts blanked, so that places stay as they are.
-fn without_comments_and_texts(text: &str) -> String {
-    let mut code = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        let raw = rest.strip_prefix('r').map(|after| after.len() - after.trim_start_matches('#').len());
-        let skipped = match (c, raw) {
-            _ if rest.starts_with("//") => rest.find('\n').unwrap_or(rest.len()),
-            (_, Some(hashes))
-                if rest[1 + hashes..].starts_with('"') && !code.ends_with(char::is_alphanumeric) =>
-            {
-                let end = format!("\"{}", "#".repeat(hashes));
-                let body = 2 + hashes;
-                rest[body..].find(&end).map_or(rest.len(), |at| body + at + end.len())
-            }
-            ('"', _) => end_of_text(rest),
-            ('\'', _) if rest.starts_with("'\"'") => 3,
-            ('\'', _) if rest.starts_with("'\\") => 2 + rest[2..].find('\'').unwrap_or(0).max(1),
-            _ => 0,
-        };
-        let kept = if skipped == 0 { c.len_utf8() } else { skipped };
-        match skipped {
-            0 => code.push(c),
-            _ => code.extend(rest[..skipped].chars().map(|c| if c == '\n' { '\n' } else { ' ' })),
-        }
-        rest = &rest[kept..];
-    }
-    code
-}
-
-fn end_of_text(rest: &str) -> usize {
-    let mut escaped = true;
-    for (at, c) in rest.char_indices() {
-        match c {
-            '"' if !escaped => return at + 1,
-            '\\' if !escaped => escaped = true,
-            _ => escaped = false,
-        }
-    }
-    rest.len()
-}
-
-/// Every `.rs` file below `folder`.
-pub fn sources(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries
-        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect()
+fn src() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
 #[test]
 fn a_module_uses_only_what_stands_under_it() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    let mut files = 0;
-    for path in sources(&src) {
-        let file = path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
-        if file == "lib.rs" || file == "dev.rs" || file.starts_with("dev/") {
-            continue;
-        }
-        files += 1;
-        found.extend(crossings(&file, &fs::read_to_string(&path).unwrap()));
-    }
-    assert!(files > 50, "{files}");
+    let sources = Sources::read(&src());
+    assert!(sources.modules.len() > 50, "{}", sources.modules.len());
+    let outside = |module: &&Module| module.path.first().is_none_or(|first| first != "dev");
+    let found: Vec<String> = sources
+        .modules
+        .iter()
+        .filter(outside)
+        .filter(|module| module.file != "lib.rs")
+        .flat_map(crossings)
+        .collect();
     assert!(found.is_empty(), "the arrows of src/lib.rs run one way:\n{}", found.join("\n"));
 }
 
 #[test]
+fn no_circle_runs_through_a_folder() {
+    let found = circles(&Sources::read(&src()));
+    assert!(found.is_empty(), "{} circles:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
 fn every_module_has_its_place() {
-    let lib = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let lib = fs::read_to_string(src().join("lib.rs")).unwrap();
     let modules: Vec<&str> =
         lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
     assert!(modules.len() > 10, "{modules:?}");
@@ -248,30 +215,69 @@ fn a_crossing_is_seen_however_it_is_written() {
         ("model.rs", "use super::config::Config;", 1, "model may not use config"),
         ("github/app.rs", "use super::super::store;", 1, "github may not use store"),
         ("http/me.rs", "use crate::background;", 1, "http may not use background"),
+        ("http/page.rs", "fn f() { html! { p { (crate::cli::x()) } } }", 1, "http may not use cli"),
         ("broker/mod.rs", "use crate::dev::github;", 1, "broker may not use dev"),
         ("cli.rs", "struct S { s: actix_server::Server }", 1, "only http may use actix_server"),
         ("broker/mod.rs", "use diesel::prelude::*;", 1, "only store may use diesel"),
         (
             "http/body.rs",
-            "let c = reqwest::get();",
+            "fn f() { let c = reqwest::get(); }",
             1,
             "only auth and alerts and telemetry and client may use reqwest",
         ),
         ("telemetry.rs", "// a \"\nuse crate::broker; // '\"'", 2, "telemetry may not use broker"),
+        ("model.rs", "mod tests { use super::super::store; }", 1, "model may not use store"),
     ];
     for (file, text, line, what) in cases {
-        assert_eq!(crossings(file, text), [format!("src/{file}:{line}: {what}")]);
+        assert_eq!(crossings(&Module::parse(file, text)), [format!("src/{file}:{line}: {what}")]);
     }
     let fine = [
         ("http/me.rs", "use super::views;\nuse crate::broker::{Broker, github};\nuse crate::{auth, store};"),
         ("model.rs", "mod tests { use super::*; }"),
         (
             "store/mod.rs",
-            "// as crate::broker says\nlet x = \"crate::http::y\"; let y = r#\"crate::\"http\"#;",
+            "// as crate::broker says\nfn f() { let x = \"crate::http::y\"; let y = r#\"crate::\"http\"#; }",
         ),
-        ("http/me.rs", "use super::super::http::x; let reqwesting = my::diesel::x;"),
+        ("http/me.rs", "use super::super::http::x; fn f() { let reqwesting = my::diesel::x; }"),
     ];
     for (file, text) in fine {
-        assert_eq!(crossings(file, text), Vec::<String>::new());
+        assert_eq!(crossings(&Module::parse(file, text)), Vec::<String>::new());
     }
+}
+
+#[test]
+fn a_circle_is_seen_wherever_it_runs() {
+    let sources = |files: &[(&str, &str)]| Sources {
+        modules: files.iter().map(|(file, text)| Module::parse(file, text)).collect(),
+    };
+    // Two files of a folder.
+    let found = circles(&sources(&[
+        ("broker/mod.rs", "mod a;\nmod b;"),
+        ("broker/a.rs", "use super::b::B;"),
+        ("broker/b.rs", "\nfn f() { super::a::run() }"),
+    ]));
+    assert_eq!(found, ["a circle in broker:\n  a -> b: src/broker/a.rs:1\n  b -> a: src/broker/b.rs:2"]);
+    // By what the parent hands on.
+    let found = circles(&sources(&[
+        ("broker/mod.rs", "mod a;\nmod b;\npub use b::{B, C as D};"),
+        ("broker/a.rs", "use super::D;"),
+        ("broker/b.rs", "use crate::broker::a;"),
+    ]));
+    assert_eq!(found, ["a circle in broker:\n  a -> b: src/broker/a.rs:1\n  b -> a: src/broker/b.rs:1"]);
+    // Three folders, deep inside.
+    let found = circles(&sources(&[
+        ("http/a/x/deep.rs", "use crate::http::b::y;"),
+        ("http/b/y.rs", "use crate::http::{body, c::{z, w}};"),
+        ("http/c/z.rs", "use crate::http::a::x::deep::F;"),
+        ("http/body.rs", ""),
+    ]));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("c -> a: src/http/c/z.rs:1"), "{found:?}");
+    // A parent and its children are none, nor is a way without return.
+    let found = circles(&sources(&[
+        ("broker/mod.rs", "mod a;\nuse a::A;\nuse b::B;\npub struct Broker;"),
+        ("broker/a.rs", "use super::Broker;\nuse super::b::B;"),
+        ("broker/b.rs", "use crate::broker::Broker;"),
+    ]));
+    assert_eq!(found, Vec::<String>::new());
 }

@@ -3,3 +3,4 @@
 pub mod deployment;
 pub mod documents;
 pub mod layers;
+pub mod sources;
