@@ -11,7 +11,7 @@ use super::runners::progress;
 use super::serve::existing;
 use super::{Done, Failure, print};
 use crate::broker::audit::export;
-use crate::seal::offline::{Seal, SealLine};
+use crate::seal::export::{Seal, SealLine};
 use crate::store::audit::Event;
 use crate::{config, http};
 

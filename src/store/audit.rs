@@ -1,16 +1,16 @@
 //! The table `audit_log`: rows are added and read, never changed; triggers refuse anything else.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Nullable, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::schema::audit_log;
-use super::walk::{self, Source, Walk, at, at_text, when};
+use super::walk::Filter::{Indexed, Plain};
+use super::walk::{self, Matching, Walk, at, at_text, when};
 use super::{Conn, Error};
 
 /// An event to be.
@@ -112,111 +112,61 @@ pub struct Filter {
     pub until: Option<DateTime<Utc>>,
 }
 
-fn matching<'a>(scope: &Scope, filter: &Filter) -> audit_log::BoxedQuery<'a, Pg> {
-    let mut query = audit_log::table.into_boxed();
-    if let Scope::Own { issuer, subject, teams } = scope {
-        let own = audit_log::subject.eq(subject.clone()).and(audit_log::issuer.eq(issuer.clone()));
-        query = query.filter(own.or(audit_log::team.eq_any(teams.clone())).assume_not_null());
-    }
-    if let Some(event_type) = &filter.event_type {
-        query = query.filter(audit_log::event_type.eq(event_type.clone()));
-    }
+/// What the events of this scope that fit have in common, the most telling first. The only definition of [`Scope`] and
+/// [`Filter`].
+fn filters(scope: &Scope, filter: &Filter) -> Vec<walk::Filter> {
+    let mut filters = Vec::new();
     if let Some(runner) = &filter.runner {
-        query = match runner.parse::<Uuid>() {
-            Ok(id) => query.filter(audit_log::runner_id.eq(id)),
-            Err(_) => query.filter(
-                sql::<Nullable<Bool>>("lower(runner_name) = ").bind::<Text, _>(runner.to_lowercase()),
-            ),
-        };
-    }
-    if let Some(team) = &filter.team {
-        query = query.filter(audit_log::team.eq(team.clone()));
+        filters.push(Indexed(vec![match runner.parse::<Uuid>() {
+            Ok(id) => at("runner_id", id.into()),
+            Err(_) => {
+                let name = at_text("lower(runner_name)", runner.to_lowercase());
+                name.of(when("runner_name IS NOT NULL"))
+            }
+        }]));
     }
     if let Some(user) = &filter.user {
-        let by_name = audit_log::user_identity.nullable().eq(user.clone());
-        query = query.filter(by_name.or(audit_log::subject.eq(user.clone())));
+        filters.push(Indexed(["user_identity", "subject"].map(|column| at_text(column, user)).into()));
     }
-    if let Some(success) = filter.success {
-        query = query.filter(audit_log::success.eq(success));
+    if let Some(team) = &filter.team {
+        filters.push(Indexed(vec![at_text("team", team)]));
     }
-    if let Some(since) = filter.since {
-        query = query.filter(audit_log::timestamp.ge(since));
+    if let Scope::Own { issuer, subject, teams } = scope {
+        let own = at_text("subject", subject).of(when("issuer = ?").text(issuer));
+        let of_teams = teams.iter().map(|team| at_text("team", team));
+        filters.push(Indexed(std::iter::once(own).chain(of_teams).collect()));
     }
-    if let Some(until) = filter.until {
-        query = query.filter(audit_log::timestamp.lt(until));
+    if let Some(event_type) = &filter.event_type {
+        filters.push(Indexed(vec![at_text("event_type", event_type)]));
     }
-    query
+    match filter.success {
+        Some(true) => filters.push(Plain(when("success"))),
+        Some(false) => {
+            filters.push(Indexed(vec![at("success", walk::Value::Bool(false)).of(when("NOT success"))]))
+        }
+        None => {}
+    }
+    let bounds = [("\"timestamp\" >= ?", filter.since), ("\"timestamp\" < ?", filter.until)];
+    filters.extend(
+        bounds.into_iter().filter_map(|(sql, time)| Some(Plain(when(sql).with(walk::Value::Time(time?))))),
+    );
+    filters
+}
+
+/// The same as conditions.
+fn matching(scope: &Scope, filter: &Filter) -> Matching {
+    Matching(filters(scope, filter).into_iter().map(walk::Filter::condition).collect())
 }
 
 /// The event with this id, if it may be seen.
 pub async fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Event>, Error> {
-    let event = matching(scope, &Filter::default()).filter(audit_log::id.eq(id));
+    let event = audit_log::table.filter(audit_log::id.eq(id)).filter(matching(scope, &Filter::default()));
     Ok(event.select(Event::as_select()).first(conn).await.optional()?)
 }
 
 /// How far ids and times may disagree. Ids are given when a row is written and times by the clocks of the replicas;
 /// one that is off by more than minutes is let in nowhere, neither by GitHub nor by its own verification of tokens.
 const DISORDER: TimeDelta = TimeDelta::hours(1);
-
-/// The events of this scope that fit, but for the bounds of time: down the index of what is most telling.
-fn walk(scope: &Scope, filter: &Filter) -> Walk {
-    let (mut sources, mut filters) = (Vec::new(), Vec::new());
-    if let Some(runner) = &filter.runner {
-        sources.push(match runner.parse::<Uuid>() {
-            Ok(id) => at("runner_id", id.into()),
-            Err(_) => {
-                let name = at_text("lower(runner_name)", runner.to_lowercase());
-                name.of(when("runner_name IS NOT NULL"))
-            }
-        });
-    }
-    if let Some(user) = &filter.user {
-        match sources.is_empty() {
-            true => sources.extend(["user_identity", "subject"].map(|column| at_text(column, user))),
-            false => filters.push(when("user_identity = ? OR subject = ?").text(user).text(user)),
-        }
-    }
-    if let Some(team) = &filter.team {
-        match sources.is_empty() {
-            true => sources.push(at_text("team", team)),
-            false => filters.push(when("team = ?").text(team)),
-        }
-    }
-    if let Scope::Own { issuer, subject, teams } = scope {
-        match sources.is_empty() {
-            true => {
-                sources.push(at_text("subject", subject).of(when("issuer = ?").text(issuer)));
-                sources.extend(teams.iter().map(|team| at_text("team", team)));
-            }
-            false => filters.push(
-                when("(subject = ? AND issuer = ?) OR team = ANY(?)")
-                    .text(subject)
-                    .text(issuer)
-                    .with(walk::Value::Texts(teams.clone())),
-            ),
-        }
-    }
-    if let Some(event_type) = &filter.event_type {
-        match sources.is_empty() {
-            true => sources.push(at_text("event_type", event_type)),
-            false => filters.push(when("event_type = ?").text(event_type)),
-        }
-    }
-    match filter.success {
-        Some(false) if sources.is_empty() => {
-            sources.push(at("success", walk::Value::Bool(false)).of(when("NOT success")));
-        }
-        Some(false) => filters.push(when("NOT success")),
-        Some(true) => filters.push(when("success")),
-        None => {}
-    }
-    if sources.is_empty() {
-        sources.push(Source::All);
-    }
-    filters.extend(filter.since.map(|since| when("\"timestamp\" >= ?").with(walk::Value::Time(since))));
-    filters.extend(filter.until.map(|until| when("\"timestamp\" < ?").with(walk::Value::Time(until))));
-    Walk { table: "audit_log", sources, lowest: None, filters }
-}
 
 /// The ids of events next to a moment. `None`: there are no events.
 #[derive(QueryableByName)]
@@ -249,7 +199,7 @@ pub async fn page(
     before: Option<i64>,
     limit: i64,
 ) -> Result<(Vec<Event>, Option<i64>), Error> {
-    let (mut walk, mut before) = (walk(scope, filter), before);
+    let (mut walk, mut before) = (Walk::by("audit_log", filters(scope, filter)), before);
     if let Some(since) = filter.since {
         walk.lowest = ids_around(conn, since - DISORDER).await?.lowest.map(walk::Value::BigInt);
     }
@@ -264,7 +214,8 @@ pub async fn page(
 
 /// Oldest first, those with a greater id than `after`: what an export walks along.
 pub async fn next(conn: &mut Conn, filter: &Filter, after: i64, limit: i64) -> Result<Vec<Event>, Error> {
-    Ok(matching(&Scope::All, filter)
+    Ok(audit_log::table
+        .filter(matching(&Scope::All, filter))
         .filter(audit_log::id.gt(after))
         .order(audit_log::id)
         .limit(limit)
@@ -297,5 +248,5 @@ pub async fn raise_statement_timeout(conn: &mut Conn) -> Result<(), Error> {
 
 /// How many events a filter matches: for a progress bar.
 pub async fn count(conn: &mut Conn, filter: &Filter) -> Result<i64, Error> {
-    Ok(matching(&Scope::All, filter).count().get_result(conn).await?)
+    Ok(audit_log::table.filter(matching(&Scope::All, filter)).count().get_result(conn).await?)
 }

@@ -118,92 +118,34 @@ pub async fn rows_after(conn: &mut Conn, id: i64, limit: i64) -> Result<Vec<Row>
     .await?)
 }
 
-/// Every column as text.
-#[derive(QueryableByName)]
-struct Texts {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = Text)]
-    xid: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    timestamp: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    event_type: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    severity: Option<String>,
-    #[diesel(sql_type = Nullable<Bool>)]
-    success: Option<bool>,
-    #[diesel(sql_type = Nullable<Text>)]
-    user_identity: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    issuer: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    subject: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    team: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    runner_id: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    runner_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    target: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    request_id: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    request_ip: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    user_agent: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    policy_rule: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    event_data: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    error_code: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    error_message: Option<String>,
-}
-
-impl From<Texts> for Record {
-    fn from(row: Texts) -> Record {
-        Record {
-            error_code: row.error_code,
-            error_message: row.error_message,
-            event_data: row.event_data.unwrap_or_default(),
-            event_type: row.event_type,
-            id: row.id.to_string(),
-            issuer: row.issuer,
-            policy_rule: row.policy_rule,
-            request_id: row.request_id,
-            request_ip: row.request_ip,
-            runner_id: row.runner_id,
-            runner_name: row.runner_name,
-            severity: row.severity,
-            subject: row.subject,
-            success: row.success,
-            target: row.target,
-            team: row.team,
-            timestamp: row.timestamp.as_deref().map(time).unwrap_or_default(),
-            user_agent: row.user_agent,
-            user_identity: row.user_identity,
-            xid: row.xid,
-        }
-    }
-}
-
-/// These events, in the order of their ids.
+/// The columns of these events as texts, in the order of their ids. A column that is missing here would be missing in
+/// [`Record`], and the row would not be read.
 pub async fn records(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, Record)>, Error> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        texts: String,
+    }
     // The session is in UTC and ISO's date style, so a time has one spelling.
-    let rows: Vec<Texts> = diesel::sql_query(
-        "SELECT id, xid::text AS xid, \"timestamp\"::text AS timestamp, event_type, severity, success,
-                user_identity, issuer, subject, team, runner_id::text AS runner_id, runner_name, target,
-                request_id, request_ip, user_agent, policy_rule, event_data::text AS event_data,
-                error_code, error_message
-         FROM audit_log WHERE id = ANY($1) ORDER BY id",
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT l.id, row_to_json(t)::text AS texts FROM audit_log l CROSS JOIN LATERAL (
+             SELECT l.id::text AS id, l.xid::text AS xid, coalesce(l.\"timestamp\"::text, '') AS timestamp,
+                 l.event_type, l.severity, l.success, l.user_identity, l.issuer, l.subject, l.team,
+                 l.runner_id::text AS runner_id, l.runner_name, l.target, l.request_id, l.request_ip, l.user_agent,
+                 l.policy_rule, coalesce(l.event_data::text, '') AS event_data, l.error_code, l.error_message) t
+         WHERE l.id = ANY($1) ORDER BY l.id",
     )
     .bind::<Array<BigInt>, _>(ids)
     .load(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.into())).collect())
+    let record = |row: Row| {
+        let read: Result<Record, _> = serde_json::from_str(&row.texts);
+        let record = read.map_err(|err| Error::Row(format!("event {}: {err}", row.id)))?;
+        Ok((row.id, Record { timestamp: time(&record.timestamp), ..record }))
+    };
+    rows.into_iter().map(record).collect()
 }
 
 #[derive(QueryableByName)]

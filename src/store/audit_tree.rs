@@ -66,10 +66,10 @@ pub async fn append(
     .await?;
     let nodes: Vec<_> = nodes
         .iter()
-        .map(|(place, hash)| {
+        .map(|(subtree, hash)| {
             (
-                audit_nodes::level.eq(i32::from(place.level)),
-                audit_nodes::node_index.eq(place.index as i64),
+                audit_nodes::level.eq(i32::from(subtree.level)),
+                audit_nodes::node_index.eq(subtree.index as i64),
                 audit_nodes::hash.eq(&hash.0[..]),
             )
         })
@@ -102,12 +102,12 @@ pub async fn run(conn: &mut Conn, level: u8, run: std::ops::Range<u64>) -> Resul
 }
 
 /// The hashes of these subtrees.
-pub async fn subtrees(conn: &mut Conn, places: &[Subtree]) -> Result<Vec<Hash>, Error> {
-    let mut hashes = Vec::with_capacity(places.len());
-    for place in places {
-        let (level, range) = place.run();
+pub async fn subtrees(conn: &mut Conn, subtrees: &[Subtree]) -> Result<Vec<Hash>, Error> {
+    let mut hashes = Vec::with_capacity(subtrees.len());
+    for subtree in subtrees {
+        let (level, range) = subtree.run();
         let parts = run(conn, level, range).await?;
-        hashes.push(fold(parts).ok_or_else(|| Error::Row(format!("the audit log's tree at {place:?}")))?);
+        hashes.push(fold(parts).ok_or_else(|| Error::Row(format!("the audit log's tree at {subtree:?}")))?);
     }
     Ok(hashes)
 }
@@ -197,21 +197,8 @@ pub async fn checkpoints(conn: &mut Conn, after: i64, until: i64) -> Result<Vec<
         .await?)
 }
 
-#[derive(QueryableByName)]
-struct Note {
-    #[diesel(sql_type = Text)]
-    note: String,
-}
-
-/// The largest checkpoint's size and note, whatever was published after it.
-pub async fn largest(conn: &mut Conn) -> Result<Option<String>, Error> {
-    let query = "SELECT note FROM audit_checkpoints ORDER BY tree_size DESC, id DESC LIMIT 1";
-    let found: Option<Note> = diesel::sql_query(query).get_result(conn).await.optional()?;
-    Ok(found.map(|row| row.note))
-}
-
-/// The largest checkpoint, whatever was published after it.
-pub async fn latest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
+/// The checkpoint of the largest tree, whatever was published after it.
+pub async fn largest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
     Ok(audit_checkpoints::table
         .order((audit_checkpoints::tree_size.desc(), audit_checkpoints::id.desc()))
         .select(Checkpoint::as_select())

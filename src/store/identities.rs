@@ -1,6 +1,5 @@
 //! The table `identities`: who was ever let in, and who is not to be any more.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -47,9 +46,11 @@ pub struct Filter {
     pub unseen_since: Option<DateTime<Utc>>,
 }
 
+/// The key of an identity in `identities` and `sessions`. Not [`sha256_of_parts`](crate::model::sha256_of_parts): rows
+/// of earlier versions, and replicas of them in a rolling upgrade, have this hash. It is as unambiguous, since neither
+/// part can contain a NUL.
 pub(super) fn sha256(issuer: &str, subject: &str) -> String {
-    // Neither can hold a NUL, so no two pairs read alike.
-    hex::encode(digest(&SHA256, format!("{issuer}\0{subject}").as_bytes()))
+    crate::model::sha256(format!("{issuer}\0{subject}"))
 }
 
 /// Remembers these, each named once, in one statement. A sighting that is older than the row changes nothing.

@@ -2,6 +2,8 @@
 //!
 //! Functions take the connection first, so that callers join them into one transaction.
 
+#![warn(missing_docs)]
+
 pub mod alerts;
 pub mod audit;
 pub mod audit_sealing;

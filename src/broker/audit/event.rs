@@ -10,8 +10,8 @@ use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error, audit_scope};
 use crate::model::Role;
 use crate::seal::Hash;
+use crate::seal::export::line;
 use crate::seal::note::{self, Head};
-use crate::seal::offline::line;
 use crate::seal::record::Record;
 use crate::store::audit::{self, Event, Filter};
 use crate::store::{audit_sealing, audit_tree};
@@ -76,7 +76,7 @@ impl Broker {
     /// The last checkpoint. `None`: nothing is sealed yet.
     pub async fn published(&self) -> Result<Option<Published>, Error> {
         let mut conn = self.store.conn().await?;
-        let Some(found) = audit_tree::latest(&mut conn).await? else { return Ok(None) };
+        let Some(found) = audit_tree::largest(&mut conn).await? else { return Ok(None) };
         let head = note::read(&found.note, None).map_err(|err| Error::AuditTree(err.to_string()))?;
         let (signers, signer) = (note::signers(&found.note), self.signer.get());
         let by_our_key = signer.is_some() && note::is_by(&found.note, signer);

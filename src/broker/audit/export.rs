@@ -9,8 +9,8 @@ use chrono::{DateTime, Utc};
 
 use crate::broker::Error;
 use crate::seal::Hash;
+use crate::seal::export::{Removed, Seal, Skipped, line};
 use crate::seal::note;
-use crate::seal::offline::{Removed, Seal, Skipped, line};
 use crate::seal::tree::Subtree;
 use crate::store::audit::{self, Event, Filter};
 use crate::store::{Conn, Store, audit_sealing, audit_tree};
@@ -33,7 +33,7 @@ pub async fn export(
     started(audit::count(&mut conn, &filter).await?.unsigned_abs());
     // In this order: what lies below the horizon is in the checkpoint.
     let horizon_id = audit_sealing::horizon(&mut conn).await?.map_or(0, |horizon| horizon.horizon_id);
-    let checkpoint = audit_tree::largest(&mut conn).await?;
+    let checkpoint = audit_tree::largest(&mut conn).await?.map(|largest| largest.note);
     let mut leaves = Intervals::default();
     let mut after = i64::MIN;
     loop {
@@ -65,9 +65,9 @@ pub async fn export(
     let (mut skipped, mut removed) = (Vec::new(), Vec::new());
     for gap in leaves.gaps(head.size) {
         removed.extend(lost(&mut conn, &gap).await?);
-        let places = Subtree::covering(gap);
-        for (place, hash) in places.iter().zip(audit_tree::subtrees(&mut conn, &places).await?) {
-            skipped.push(Skipped { level: place.level, index: place.index, hash: hash.to_string() });
+        let subtrees = Subtree::covering(gap);
+        for (subtree, hash) in subtrees.iter().zip(audit_tree::subtrees(&mut conn, &subtrees).await?) {
+            skipped.push(Skipped { level: subtree.level, index: subtree.index, hash: hash.to_string() });
         }
     }
     Ok(Ok(Some(Seal { tree_size: head.size, checkpoint, since, until, horizon_id, skipped, removed })))

@@ -29,7 +29,7 @@ pub struct Consistency {
 }
 
 async fn published(conn: &mut Conn) -> Result<(String, Head), Error> {
-    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?;
+    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?.note;
     let head = note::read(&text, None).map_err(|err| Error::AuditTree(err.to_string()))?;
     Ok((text, head))
 }
