@@ -15,7 +15,7 @@ const REPOSITORY_GROUP: (i64, &str) = (1, "Default");
 /// What a caller asks for, already well-formed.
 #[derive(Clone, Debug)]
 pub struct Ask {
-    /// How the runner is to be registered.
+    /// How the runner will be registered.
     pub method: Method,
     /// Its name, or the beginning of a generated one.
     pub name: NameAsk,

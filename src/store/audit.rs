@@ -13,29 +13,47 @@ use super::walk::Filter::{Indexed, Plain};
 use super::walk::{self, Matching, Walk, at, at_text, when};
 use super::{Conn, Error};
 
-/// An event to be.
+/// An event to append.
 #[derive(Clone, Debug, PartialEq, Insertable)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false)]
 pub struct NewEvent {
+    /// When it happened, by the clock of the replica.
     pub timestamp: DateTime<Utc>,
+    /// Such as `provisioned`.
     pub event_type: &'static str,
+    /// `info`, `warning`, `high` or another word of the API.
     pub severity: &'static str,
+    /// Whether it was done.
     pub success: bool,
+    /// The caller's display name, or `system` for the broker's own work.
     pub user_identity: String,
+    /// The caller's issuer. `None`: the broker itself, or an unknown caller.
     pub issuer: Option<String>,
+    /// The caller's subject, as `issuer`.
     pub subject: Option<String>,
+    /// The team that it is about.
     pub team: Option<String>,
+    /// The runner that it is about.
     pub runner_id: Option<Uuid>,
+    /// Its name.
     pub runner_name: Option<String>,
+    /// The organisation or repository that it is about.
     pub target: Option<String>,
+    /// The id of the HTTP request.
     pub request_id: Option<String>,
+    /// The caller's address.
     pub request_ip: Option<String>,
+    /// The caller's `User-Agent`.
     pub user_agent: Option<String>,
+    /// The rule that let the caller in, such as `team ml, member 2`.
     pub policy_rule: Option<String>,
+    /// A JSON object with what else belongs to this type.
     pub event_data: Value,
+    /// The code of a refusal or failure.
     pub error_code: Option<String>,
+    /// Its text.
     pub error_message: Option<String>,
-    /// Not a part of the event: whether somebody is to be told, if it is one for that.
+    /// Not a part of the event: whether it is posted as an alert, if it is a security event.
     #[diesel(skip_insertion)]
     pub alert: bool,
 }
@@ -44,24 +62,43 @@ pub struct NewEvent {
 #[derive(Clone, Debug, PartialEq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = audit_log, check_for_backend(Pg))]
 pub struct Event {
+    /// Grows with the order of writing, with gaps.
     pub id: i64,
+    /// When it happened, by the clock of the replica.
     pub timestamp: DateTime<Utc>,
+    /// Such as `provisioned`.
     pub event_type: String,
+    /// `info`, `warning`, `high` or another word of the API.
     pub severity: String,
+    /// Whether it was done.
     pub success: bool,
+    /// The caller's display name, or `system` for the broker's own work.
     pub user_identity: String,
+    /// The caller's issuer. `None`: the broker itself, or an unknown caller.
     pub issuer: Option<String>,
+    /// The caller's subject, as `issuer`.
     pub subject: Option<String>,
+    /// The team that it is about.
     pub team: Option<String>,
+    /// The runner that it is about.
     pub runner_id: Option<Uuid>,
+    /// Its name.
     pub runner_name: Option<String>,
+    /// The organisation or repository that it is about.
     pub target: Option<String>,
+    /// The id of the HTTP request.
     pub request_id: Option<String>,
+    /// The caller's address.
     pub request_ip: Option<String>,
+    /// The caller's `User-Agent`.
     pub user_agent: Option<String>,
+    /// The rule that let the caller in, such as `team ml, member 2`.
     pub policy_rule: Option<String>,
+    /// A JSON object with what else belongs to this type.
     pub event_data: Value,
+    /// The code of a refusal or failure.
     pub error_code: Option<String>,
+    /// Its text.
     pub error_message: Option<String>,
 }
 
@@ -91,24 +128,38 @@ pub async fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Event>, Error> {
     Ok(audit_log::table.filter(audit_log::id.eq_any(ids)).select(Event::as_select()).load(conn).await?)
 }
 
-/// Whose events a caller may read: everyone's, or his own and his teams'.
+/// The events that a caller may read.
 #[derive(Clone, Debug)]
 pub enum Scope {
+    /// Every event.
     All,
-    Own { issuer: String, subject: String, teams: Vec<String> },
+    /// The caller's own events, and those about their teams.
+    Own {
+        /// The caller's issuer.
+        issuer: String,
+        /// The caller's subject.
+        subject: String,
+        /// The names of their teams.
+        teams: Vec<String>,
+    },
 }
 
 /// What a page shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// Of this type.
     pub event_type: Option<String>,
     /// By id or name.
     pub runner: Option<String>,
+    /// About this team.
     pub team: Option<String>,
     /// By display name or subject.
     pub user: Option<String>,
+    /// With this result.
     pub success: Option<bool>,
+    /// Not before this time.
     pub since: Option<DateTime<Utc>>,
+    /// Before this time.
     pub until: Option<DateTime<Utc>>,
 }
 

@@ -19,6 +19,7 @@ pub struct Moment {
     /// No transaction has this id or a greater one yet.
     #[diesel(sql_type = BigInt)]
     pub xmax: i64,
+    /// By Postgres' clock.
     #[diesel(sql_type = Timestamptz)]
     pub now: DateTime<Utc>,
     /// Cluster and database.
@@ -47,21 +48,27 @@ pub async fn moment(conn: &mut Conn) -> Result<Moment, Error> {
 /// How far the sealer is; `horizon_time` is `None` until it has been at it for a while.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Horizon {
+    /// Cluster and database, as [`Moment::place`].
     #[diesel(sql_type = Text)]
     pub place: String,
+    /// Every event with this id or a smaller one has its leaf.
     #[diesel(sql_type = BigInt)]
     pub horizon_id: i64,
+    /// All transactions below have ended and are sealed.
     #[diesel(sql_type = BigInt)]
     pub horizon_xid: i64,
+    /// Transactions that are not sealed began after it.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub horizon_time: Option<DateTime<Utc>>,
 }
 
+/// Reads the sealer's position. `None`: it has never run.
 pub async fn horizon(conn: &mut Conn) -> Result<Option<Horizon>, Error> {
     let query = "SELECT place, horizon_id, horizon_xid, horizon_time FROM audit_seal";
     Ok(diesel::sql_query(query).get_result(conn).await.optional()?)
 }
 
+/// Writes the sealer's position.
 pub async fn set_horizon(conn: &mut Conn, horizon: &Horizon) -> Result<(), Error> {
     diesel::sql_query(
         "INSERT INTO audit_seal (place, horizon_id, horizon_xid, horizon_time) VALUES ($1, $2, $3, $4)
@@ -80,10 +87,13 @@ pub async fn set_horizon(conn: &mut Conn, horizon: &Horizon) -> Result<(), Error
 /// A row of the log as the sealer decides about it.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct Row {
+    /// The id of the event.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
+    /// The transaction that wrote it.
     #[diesel(sql_type = BigInt)]
     pub xid: i64,
+    /// Whether it is sealed.
     #[diesel(sql_type = Bool)]
     pub has_leaf: bool,
     /// Its transaction ended before any that is under way.
@@ -95,6 +105,7 @@ pub struct Row {
     /// The sequence has not come to this id.
     #[diesel(sql_type = Bool)]
     pub is_beyond: bool,
+    /// Its time. `None`: infinite, which no honest row is.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub at: Option<DateTime<Utc>>,
 }
@@ -203,12 +214,15 @@ pub async fn leafless(
 /// What waits for the sealer: how many events (at most 10,000 are counted) and the age of the oldest, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, QueryableByName)]
 pub struct Lag {
+    /// At most 10,000.
     #[diesel(sql_type = BigInt)]
     pub events: i64,
+    /// The age of the oldest; 0 if there is none.
     #[diesel(sql_type = Double)]
     pub seconds: f64,
 }
 
+/// Counts the events after this id that have no leaf.
 pub async fn lag(conn: &mut Conn, after: i64) -> Result<Lag, Error> {
     Ok(diesel::sql_query(
         "SELECT count(*) AS events,
@@ -226,10 +240,12 @@ pub async fn lag(conn: &mut Conn, after: i64) -> Result<Lag, Error> {
 /// The transaction that holds the sealer back, in whichever database of the cluster.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct Blocker {
+    /// For people: its process and database.
     #[diesel(sql_type = Text)]
     pub what: String,
 }
 
+/// The oldest transaction that is under way, if any.
 pub async fn blocker(conn: &mut Conn) -> Result<Option<Blocker>, Error> {
     Ok(diesel::sql_query(
         "SELECT what FROM (

@@ -15,12 +15,16 @@ use crate::seal::tree::{Frontier, SPAN, Subtree, fold};
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_tree, check_for_backend(diesel::pg::Pg))]
 pub struct Leaf {
+    /// From 0.
     pub leaf_index: i64,
+    /// The event in `audit_log`.
     pub event_id: i64,
+    /// 32 bytes.
     pub leaf_hash: Vec<u8>,
 }
 
 impl Leaf {
+    /// The leaf hash. An error if it does not have 32 bytes.
     pub fn hash(&self) -> Result<Hash, Error> {
         hash(&self.leaf_hash)
     }
@@ -30,8 +34,11 @@ impl Leaf {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = audit_checkpoints, check_for_backend(diesel::pg::Pg))]
 pub struct Checkpoint {
+    /// The number of leaves.
     pub tree_size: i64,
+    /// The signed note, or the bare checkpoint if there was no key.
     pub note: String,
+    /// When it was published.
     pub signed_at: DateTime<Utc>,
 }
 
@@ -210,12 +217,15 @@ pub async fn largest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
 /// The number of leaves and the largest checkpoint, at one moment: one is never without the other.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct State {
+    /// The number of leaves.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
+    /// Of the largest checkpoint. `None`: nothing was sealed yet.
     #[diesel(sql_type = Nullable<Text>)]
     pub note: Option<String>,
 }
 
+/// Reads both in one statement.
 pub async fn state(conn: &mut Conn) -> Result<State, Error> {
     Ok(diesel::sql_query(
         "SELECT coalesce((SELECT max(leaf_index) + 1 FROM audit_tree), 0) AS size,

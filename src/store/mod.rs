@@ -53,24 +53,36 @@ pub type Conn = AsyncPgConnection;
 /// Why a statement did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Postgres, or the way to it, is down.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// A lock or a statement took too long, or two transactions met: it may do later, and others may do now.
     #[error("the database could not do it in time: {0}")]
     Contended(String),
+    /// `DATABASE_URL` cannot be used.
     #[error("the database URL is not valid: {0}")]
     Url(String),
+    /// Connections have no sessions of their own.
     #[error(
         "DATABASE_URL leads to a pooler that shares sessions among its clients (transaction or statement mode): \
          set pool_mode=session for this database, or connect to Postgres itself"
     )]
     Pooled,
+    /// A fault of ours, or of the schema.
     #[error("the database refused a statement")]
     Statement(#[source] DieselError),
+    /// A column has a value that this version does not know.
     #[error("a row holds something that this version does not understand: {0}")]
     Row(String),
+    /// A change that [`Status::may_become`](crate::model::Status::may_become) does not allow.
     #[error("a runner that is {from} does not become {to}")]
-    Move { from: &'static str, to: &'static str },
+    Move {
+        /// The state that the runner is in.
+        from: &'static str,
+        /// The state that was asked for.
+        to: &'static str,
+    },
+    /// The schema is as it was.
     #[error("migrating the database failed: {0}")]
     Migration(String),
 }
@@ -130,6 +142,7 @@ fn is_contended(kind: &DatabaseErrorKind, message: &str) -> bool {
 
 /// Names the future of an async closure, so that it can be demanded to cross threads.
 pub trait Work<T, R>: FnOnce(T) -> Self::Future {
+    /// The future.
     type Future: Future<Output = R>;
 }
 
@@ -270,6 +283,7 @@ impl Store {
         Ok(())
     }
 
+    /// How full all pools are together.
     pub fn status(&self) -> PoolStatus {
         self.pools.status()
     }
@@ -300,7 +314,7 @@ fn span() -> tracing::Span {
     })
 }
 
-/// Whether the server that a transaction failed on still takes writes. diesel tells of a refused write at once only if
+/// Whether the server that a transaction failed on still takes writes. diesel reports a refused write at once only if
 /// the statement returns nothing.
 async fn takes_writes(conn: &mut Conn) -> bool {
     #[derive(diesel::QueryableByName)]

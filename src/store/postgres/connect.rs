@@ -60,7 +60,7 @@ impl Server {
             tls,
             last: AtomicUsize::new(0),
             stale: Mutex::default(),
-            hang_detection: AtomicBool::new(false),
+            hang_detection: AtomicBool::new(true),
         })
     }
 

@@ -325,4 +325,51 @@ mod tests {
         }
         assert!(Url::parse("postgres:///b").err().unwrap().contains("host"));
     }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// On what both understand, a URL means what it means to tokio-postgres.
+        #[test]
+        fn a_plain_url_is_read_as_tokio_postgres_reads_it(
+            user in "[a-z]{1,8}",
+            password in proptest::option::of("([a-zA-Z0-9._~!?$*-]|%40|%2F|%3A|%C3%A9){1,12}"),
+            hosts in proptest::collection::vec(("[a-z]{1,8}(\\.[a-z]{2,5})?|10\\.0\\.0\\.[1-9]|\\[::1\\]", 1..65_535_u16), 1..4),
+            dbname in "[a-z_]{1,8}",
+            application_name in proptest::option::of("[a-z]{1,8}(%20[a-z]{1,4})?"),
+            options in proptest::option::of("-c%20geqo=off"),
+            sslmode in proptest::option::of(proptest::sample::select(vec!["disable", "prefer", "require"])),
+            user_timeout in proptest::option::of(1..100_u64),
+        ) {
+            let password = password.map(|password| format!(":{password}")).unwrap_or_default();
+            let all: Vec<String> = hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            let params: Vec<String> = [
+                application_name.map(|name| format!("application_name={name}")),
+                options.map(|options| format!("options={options}")),
+                sslmode.map(|mode| format!("sslmode={mode}")),
+                user_timeout.map(|seconds| format!("tcp_user_timeout={seconds}")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let text = format!("postgres://{user}{password}@{}/{dbname}?{}", all.join(","), params.join("&"));
+            let theirs: Config = text.parse().unwrap();
+            let ours = Url::parse(&text).unwrap();
+            prop_assert_eq!(ours.hosts.len(), theirs.get_hosts().len());
+            for (at, host) in ours.hosts.iter().enumerate() {
+                let one = &host.config;
+                prop_assert_eq!(one.get_hosts(), &theirs.get_hosts()[at..=at]);
+                prop_assert_eq!(one.get_ports(), &theirs.get_ports()[at..=at]);
+                prop_assert_eq!(one.get_user(), theirs.get_user());
+                prop_assert_eq!(one.get_password(), theirs.get_password());
+                prop_assert_eq!(one.get_dbname(), theirs.get_dbname());
+                prop_assert_eq!(one.get_options(), theirs.get_options());
+                prop_assert_eq!(one.get_ssl_mode(), theirs.get_ssl_mode());
+                let name = theirs.get_application_name().unwrap_or("runner-broker");
+                prop_assert_eq!(one.get_application_name(), Some(name));
+                let timeout = theirs.get_tcp_user_timeout().copied().unwrap_or(TCP_USER_TIMEOUT);
+                prop_assert_eq!(one.get_tcp_user_timeout(), Some(&timeout));
+            }
+        }
+    }
 }
