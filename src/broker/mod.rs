@@ -1,10 +1,30 @@
-//! The use cases, a file for a verb: what happens, and in which order. Knows neither HTTP nor SQL.
+//! The use cases: what happens, and in which order. Knows neither HTTP nor SQL. Each room holds the verbs about one
+//! noun; a verb is a method of [`Broker`], in a file of its name. A room uses others only downwards.
+//!
+//! | Room | What is in it |
+//! |---|---|
+//! | `audit` | Reading, exporting, proving, verifying and sealing the audit log |
+//! | `checks` | Whether everything that the broker needs is there, for `doctor` and the console |
+//! | `events` | What the audit log records; every room uses it, and it uses none |
+//! | `jobs` | GitHub's jobs for self-hosted runners: listing them, and reporting those that no runner fits |
+//! | `numbers` | Statistics, and the numbers of live pages |
+//! | `people` | Callers, identities, sessions, sign-in limits, and what refused callers did |
+//! | `policy` | The policy as it is stored and edited: documents, teams, roles |
+//! | `provision` | Handing out one runner, from the intent to the credential |
+//! | `runners` | Existing runners: listing, refreshing and removing them, and their state transitions |
+//! | `security` | Security events: listing, posting, bursts of provisions |
+//! | `sweep` | Making the table agree with GitHub, under the leader's lease |
+//! | `webhook` | GitHub's webhooks: receiving, working through and redelivering them |
+//!
+//! Below all rooms are also `lease` (who leads), `error` and `urls`. Rooms for runner
+//! pools, API tokens and workflow runs would be `pools`, `tokens` and `runs`, beside these.
 
 pub mod audit;
 pub mod checks;
 mod error;
 pub mod events;
 pub mod jobs;
+mod lease;
 pub mod numbers;
 pub mod people;
 pub mod policy;
@@ -12,6 +32,7 @@ pub mod provision;
 pub mod runners;
 pub mod security;
 pub mod sweep;
+mod urls;
 pub mod webhook;
 
 use std::sync::{Arc, OnceLock};
@@ -30,14 +51,10 @@ pub use error::Error;
 use crate::clock::Clock;
 use crate::config;
 use crate::github::{Deadline, GitHub};
-use crate::model::{Role, Target};
+use crate::model::Target;
 use crate::policy::{Defaults, Rules};
 use crate::seal::key::SigningKey;
-use crate::store;
 use crate::store::Store;
-use crate::store::jobs::Job;
-use crate::store::runners::{Runner, Scope};
-use people::caller::Caller;
 
 /// The policy as this replica knows it. Never older than `POLICY_REFRESH`.
 struct Policy {
@@ -146,25 +163,6 @@ impl Broker {
         &self.config
     }
 
-    /// Where people see a target on GitHub.
-    pub fn url_of(&self, target: &Target) -> String {
-        format!("{}/{target}", self.github_url.as_str().trim_end_matches('/'))
-    }
-
-    /// Where people see a runner on GitHub, or the runners of its target.
-    pub fn settings_url_of(&self, runner: &Runner) -> String {
-        let kind = if matches!(runner.target, Target::Organization(_)) { "organizations/" } else { "" };
-        let base = self.github_url.as_str().trim_end_matches('/');
-        let one = runner.github_runner_id.map(|id| format!("/{id}")).unwrap_or_default();
-        format!("{base}/{kind}{}/settings/actions/runners{one}", runner.target)
-    }
-
-    /// Where people see a job on GitHub.
-    pub fn url_of_job(&self, job: &Job) -> String {
-        let base = self.github_url.as_str().trim_end_matches('/');
-        format!("{base}/{}/actions/runs/{}/job/{}", job.repository, job.run_id, job.id)
-    }
-
     fn defaults(&self) -> Defaults {
         Defaults { target: self.org.clone(), group_id: self.config.default_runner_group_id }
     }
@@ -201,32 +199,5 @@ impl Broker {
     pub async fn drain(&self, patience: Duration) -> bool {
         self.tasks.close();
         tokio::time::timeout(patience, self.tasks.wait()).await.is_ok()
-    }
-}
-
-/// Whose runners this caller may see: his teams', or all for admins and auditors.
-fn runner_scope(caller: &Caller) -> Scope {
-    match caller.has(Role::Admin) || caller.has(Role::Auditor) {
-        true => Scope::All,
-        false => Scope::Teams(caller.teams().map(str::to_owned).collect()),
-    }
-}
-
-/// Whose runners this caller may change: his teams', or all for admins.
-fn change_scope(caller: &Caller) -> Scope {
-    match caller.has(Role::Admin) {
-        true => Scope::All,
-        false => Scope::Teams(caller.teams().map(str::to_owned).collect()),
-    }
-}
-
-fn audit_scope(caller: &Caller) -> store::audit::Scope {
-    match caller.has(Role::Admin) || caller.has(Role::Auditor) {
-        true => store::audit::Scope::All,
-        false => store::audit::Scope::Own {
-            issuer: caller.identity.issuer.clone(),
-            subject: caller.identity.subject.clone(),
-            teams: caller.teams().map(str::to_owned).collect(),
-        },
     }
 }

@@ -7,6 +7,7 @@ use clap::Subcommand;
 use super::serve::existing;
 use super::{Done, Failure, print};
 use crate::broker::policy::apply::{self, Applied};
+use crate::broker::policy::refresh;
 use crate::clock::Clock;
 use crate::config;
 use crate::policy::{Defaults, Document};
@@ -78,7 +79,7 @@ fn read(file: &std::path::Path) -> Result<Document, Failure> {
             "{} has {} fault(s):\n{}",
             file.display(),
             faults.len(),
-            apply::listed(&faults)
+            refresh::listed(&faults)
         ))),
     }
 }

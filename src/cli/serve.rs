@@ -14,7 +14,7 @@ use super::{Done, Failure, with_causes};
 use crate::auth::Verifier;
 use crate::auth::login::Logins;
 use crate::broker::Broker;
-use crate::broker::policy::apply;
+use crate::broker::policy::{apply, refresh};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
@@ -215,7 +215,7 @@ impl PolicyFile<'_> {
     pub fn read<'p>(path: &'p Path, defaults: &Defaults) -> Result<PolicyFile<'p>, Failure> {
         let text = std::fs::read_to_string(path).map_err(|err| faulty(path, &err.to_string()))?;
         let (document, _) =
-            Document::read(&text, defaults).map_err(|faults| faulty(path, &apply::listed(&faults)))?;
+            Document::read(&text, defaults).map_err(|faults| faulty(path, &refresh::listed(&faults)))?;
         Ok(PolicyFile { path, document })
     }
 

@@ -12,7 +12,7 @@ use url::Url;
 use super::github::{self, GitHub, Limits};
 use super::issuer::{self, Issuer};
 use super::postgres::{Options, Postgres};
-use crate::broker::policy::apply;
+use crate::broker::policy::{apply, refresh};
 use crate::cli::serve::{start, stop_on_signal};
 use crate::cli::{Done, Failure, with_causes};
 use crate::clock::Clock;
@@ -119,7 +119,7 @@ impl Dev {
             () = stop.cancelled() => return Ok(()),
         };
         let document = Document::parse(&sample_policy(issuer.url(), github.url()))
-            .map_err(|faults| Failure::Failed(apply::listed(&faults)))?;
+            .map_err(|faults| Failure::Failed(refresh::listed(&faults)))?;
         started.broker.apply_policy(&document, SOURCE, true).await?;
         let webhook = format!("http://127.0.0.1:{}/api/v1/webhooks/github", self.port);
         github.set_webhook(&webhook, WEBHOOK_SECRET);

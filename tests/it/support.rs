@@ -12,7 +12,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use runner_broker::auth::Verifier;
 use runner_broker::broker::Broker;
-use runner_broker::broker::sweep::Report;
+use runner_broker::broker::sweep::report::Report;
 use runner_broker::cli::serve::start;
 use runner_broker::clock::Clock;
 use runner_broker::config::{self, Config};

@@ -7,16 +7,83 @@ use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 
-use crate::broker::Error;
+use crate::broker::people::caller::Caller;
+use crate::broker::people::scopes::audit_scope;
+use crate::broker::{Broker, Error};
+use crate::model::Role;
 use crate::seal::Hash;
 use crate::seal::export::{Removed, Seal, Skipped, line};
 use crate::seal::note;
+use crate::seal::record::Record;
 use crate::seal::tree::Subtree;
 use crate::store::audit::{self, Event, Filter};
 use crate::store::{Conn, Store, audit_sealing, audit_tree};
 
 /// How many leaves are looked at in one statement.
 const WINDOW: u64 = 50_000;
+
+/// How many events one export holds at most; commands export everything.
+pub const MOST_EXPORTED: usize = 100_000;
+
+/// How many are read at once for an export.
+const AT_ONCE: i64 = 500;
+
+/// Where an export is: what is still to come of it.
+#[derive(Clone, Debug)]
+pub struct Export {
+    caller: Caller,
+    filter: Filter,
+    before: Option<i64>,
+    left: usize,
+}
+
+/// An event of an export; `line` is that of `export-audit-log`.
+#[derive(Debug)]
+pub struct Exported {
+    pub event: Event,
+    pub line: String,
+}
+
+impl Export {
+    /// What this caller may see of what fits the filter, newest first.
+    pub fn new(caller: Caller, filter: Filter) -> Export {
+        Export { caller, filter, before: None, left: MOST_EXPORTED }
+    }
+}
+
+impl Broker {
+    /// The next events of an export; empty at its end. Those who may see the whole log get each event's leaf with it.
+    /// A connection is held only while this reads.
+    pub async fn export(&self, export: &mut Export) -> Result<Vec<Exported>, Error> {
+        let scope = audit_scope(&export.caller);
+        let mut conn = self.store.conn().await?;
+        let mut events = Vec::new();
+        // A page may have found nothing yet, and yet not be the last.
+        while events.is_empty() && export.left > 0 {
+            let limit = AT_ONCE.min(export.left as i64);
+            let (found, next) = audit::page(&mut conn, &scope, &export.filter, export.before, limit).await?;
+            export.left = if next.is_none() { 0 } else { export.left - found.len() };
+            (export.before, events) = (next, found);
+        }
+        let ids: Vec<i64> = events.iter().map(|event| event.id).collect();
+        let records = audit_sealing::records(&mut conn, &ids).await?;
+        let mut records: HashMap<i64, Record> = records.into_iter().collect();
+        let sees_all = export.caller.has(Role::Admin) || export.caller.has(Role::Auditor);
+        let leaves = if sees_all { audit_tree::leaves_of(&mut conn, &ids).await? } else { Vec::new() };
+        drop(conn);
+        let leaves: HashMap<i64, _> = leaves.into_iter().map(|leaf| (leaf.event_id, leaf)).collect();
+        let exported = |event: Event| {
+            let leaf = leaves
+                .get(&event.id)
+                .map(|leaf| Ok::<(u64, Hash), Error>((leaf.leaf_index as u64, leaf.hash()?)));
+            let record = records.remove(&event.id).ok_or(Error::EventNotFound(event.id))?;
+            let line = line(event.id, event.timestamp, record, leaf.transpose()?);
+            let line = line.ok_or_else(|| Error::AuditTree(format!("event {} cannot be read", event.id)))?;
+            Ok(Exported { event, line })
+        };
+        events.into_iter().map(exported).collect()
+    }
+}
 
 /// The log from `since` up to `until`, oldest first: each event as the API shows it and as a line that can be
 /// checked, then the seal, if anything is sealed. Memory stays flat.
@@ -65,9 +132,9 @@ pub async fn export(
     let (mut skipped, mut removed) = (Vec::new(), Vec::new());
     for gap in leaves.gaps(head.size) {
         removed.extend(lost(&mut conn, &gap).await?);
-        let subtrees = Subtree::covering(gap);
-        for (subtree, hash) in subtrees.iter().zip(audit_tree::subtrees(&mut conn, &subtrees).await?) {
-            skipped.push(Skipped { level: subtree.level, index: subtree.index, hash: hash.to_string() });
+        let places = Subtree::covering(gap);
+        for (place, hash) in places.iter().zip(audit_tree::subtrees(&mut conn, &places).await?) {
+            skipped.push(Skipped { level: place.level, index: place.index, hash: hash.to_string() });
         }
     }
     Ok(Ok(Some(Seal { tree_size: head.size, checkpoint, since, until, horizon_id, skipped, removed })))

@@ -1,9 +1,10 @@
 //! What an auditor asks for: the last checkpoint, that an event is in it, that it continues an older one.
 
+use super::checkpoint::published;
 use crate::broker::people::caller::Caller;
-use crate::broker::{Broker, Error, audit_scope};
+use crate::broker::people::scopes::audit_scope;
+use crate::broker::{Broker, Error};
 use crate::seal::Hash;
-use crate::seal::note::{self, Head};
 use crate::seal::tree::Proof;
 use crate::store::{Conn, audit, audit_sealing, audit_tree};
 
@@ -28,23 +29,12 @@ pub struct Consistency {
     pub hashes: Vec<Hash>,
 }
 
-async fn published(conn: &mut Conn) -> Result<(String, Head), Error> {
-    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?.note;
-    let head = note::read(&text, None).map_err(|err| Error::AuditTree(err.to_string()))?;
-    Ok((text, head))
-}
-
 async fn prove(conn: &mut Conn, proof: Proof) -> Result<Vec<Hash>, Error> {
     let hashes = audit_tree::subtrees(conn, &proof.needs()).await?;
     proof.from_hashes(hashes).ok_or_else(|| Error::AuditTree(format!("no proof for {proof:?}")))
 }
 
 impl Broker {
-    /// The last checkpoint, as it was signed.
-    pub async fn checkpoint(&self) -> Result<String, Error> {
-        Ok(published(&mut *self.store.conn().await?).await?.0)
-    }
-
     /// For an event that the caller may see.
     pub async fn event_proof(&self, caller: &Caller, id: i64) -> Result<EventProof, Error> {
         let mut conn = self.store.conn().await?;

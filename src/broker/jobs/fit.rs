@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::broker::people::caller::Caller;
-use crate::broker::{Broker, Error, runner_scope};
-use crate::model::Target;
+use crate::broker::people::scopes::runner_scope;
+use crate::broker::{Broker, Error};
 use crate::store::jobs::{Job, Offer, offers};
 
 /// How many live runners of a target, or of a team, are looked at: thousands have a few sets of labels.
@@ -51,13 +51,6 @@ impl Broker {
         let offers = offers(&mut conn, &runner_scope(caller), &asked, LOOKED_AT).await?;
         let known = |job: &&Job| job.state == "queued" && targets.contains(job.repository.as_str());
         Ok(jobs.iter().map(|job| Some(job).filter(known).map(|job| fit(job, &offers))).collect())
-    }
-
-    /// Where GitHub shows a workflow run, or one job of it. `None`: the repository has a name of no GitHub's.
-    pub fn url_of_run(&self, repository: &str, run: i64, job: Option<i64>) -> Option<String> {
-        let target: Target = repository.parse().ok()?;
-        let job = job.map(|job| format!("/job/{job}")).unwrap_or_default();
-        Some(format!("{}/actions/runs/{run}{job}", self.url_of(&target)))
     }
 }
 

@@ -8,8 +8,8 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use super::events::{About, Actor, Kind, record_all};
+use super::lease::fence;
 use super::people::caller::Caller;
-use super::runners::transition::fence;
 use super::webhook::Lane;
 use super::{Broker, Error};
 use crate::model::Role;

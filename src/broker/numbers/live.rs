@@ -7,9 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Outcomes, Stats, Window};
 use crate::broker::people::caller::Caller;
+use crate::broker::people::scopes::runner_scope;
 use crate::broker::security::Type;
 use crate::broker::sweep::status::SyncStatus;
-use crate::broker::{Broker, Error, runner_scope};
+use crate::broker::{Broker, Error};
 use crate::model::Status;
 use crate::store::runners::Scope;
 use crate::store::stats::Live;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use crate::auth::Verified;
+pub use crate::broker::events::Origin;
+use crate::broker::events::{Actor, Batch};
 use crate::broker::{Broker, Error};
 use crate::model::{Identity, Role};
 use crate::policy::{Membership, Memberships};
@@ -29,14 +31,6 @@ impl std::fmt::Debug for Claims {
     }
 }
 
-/// Where a request came from, for the audit log.
-#[derive(Clone, Debug, Default)]
-pub struct Origin {
-    pub request_id: String,
-    pub address: Option<String>,
-    pub user_agent: Option<String>,
-}
-
 impl Caller {
     pub fn has(&self, role: Role) -> bool {
         self.memberships.has(role)
@@ -54,6 +48,16 @@ impl Caller {
             (None, [only]) => Some(only),
             (None, _) => None,
         }
+    }
+
+    /// This caller as the one who does what an event records.
+    pub(in crate::broker) fn actor(&self) -> Actor<'_> {
+        Actor::Caller { identity: &self.identity, origin: &self.origin, batch: None }
+    }
+
+    /// This caller as the one who does what an event of a batch records.
+    pub(in crate::broker) fn actor_in<'a>(&'a self, batch: &'a Batch) -> Actor<'a> {
+        Actor::Caller { identity: &self.identity, origin: &self.origin, batch: Some(batch) }
     }
 
     /// Neither team nor role: anybody on GitHub can be that, so what he does is logged in bulk.

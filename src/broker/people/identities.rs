@@ -166,7 +166,7 @@ impl Broker {
         active: bool,
         comment: &str,
     ) -> Result<Identity, Error> {
-        let identity = self.write_active(admin, Actor::Caller(admin), id, active, comment).await?;
+        let identity = self.write_active(admin, admin.actor(), id, active, comment).await?;
         self.use_inactive().await;
         Ok(identity)
     }

@@ -2,6 +2,8 @@
 
 pub mod caller;
 pub mod identities;
+pub mod own_teams;
 pub mod refusals;
+pub(super) mod scopes;
 pub mod sessions;
 pub mod sign_in_limit;

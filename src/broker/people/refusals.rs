@@ -154,7 +154,7 @@ impl Broker {
             code: err.code(),
         };
         if self.refusals.note(&bucket, self.clock.now()) == Place::First {
-            self.write_refusal(bucket, self.event(kind, Actor::Caller(caller)).because(err));
+            self.write_refusal(bucket, self.event(kind, caller.actor()).because(err));
         }
     }
 
@@ -189,7 +189,7 @@ impl Broker {
         let issuer = Some(caller.identity.issuer.clone());
         let bucket = Bucket { kind, issuer, subject: None, code: "NO_TEAM" };
         if self.refusals.note(&bucket, self.clock.now()) == Place::First {
-            self.write_refusal(bucket, self.event(kind, Actor::Caller(caller)));
+            self.write_refusal(bucket, self.event(kind, caller.actor()));
         }
     }
 
@@ -235,7 +235,7 @@ impl Broker {
         if self.refusals.note(&bucket, self.clock.now()) != Place::First {
             return Ok(());
         }
-        let event = self.event(Kind::CallerRefused, Actor::Caller(caller)).because(err);
+        let event = self.event(Kind::CallerRefused, caller.actor()).because(err);
         let written = self.store.transaction(async |conn| record(conn, event).await).await;
         if written.is_err() {
             self.refusals.forget(&bucket);

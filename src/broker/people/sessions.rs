@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::caller::{Caller, Origin};
 use super::sign_in_limit::{ATTEMPTS_WITHIN, count, network};
 use crate::auth::Verified;
-use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::events::{About, Kind, record};
 use crate::broker::{Broker, Error};
 use crate::model::Identity;
 use crate::store::sessions::{self, SignedIn};
@@ -68,7 +68,7 @@ impl Broker {
         let caller = self.admit(verified, origin)?;
         let token = SecretString::from(BASE64_URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
         let Identity { issuer, subject, display_name } = caller.identity.clone();
-        let event = self.event(Kind::SignedIn, Actor::Caller(&caller)).with(json!({ "provider": provider }));
+        let event = self.event(Kind::SignedIn, caller.actor()).with(json!({ "provider": provider }));
         let who = SignedIn { provider: provider.to_owned(), issuer, subject, display_name, claims };
         let now = event.timestamp;
         let new = sha256(token.expose_secret());
@@ -162,8 +162,7 @@ impl Broker {
     /// Signs out; done again, it changes nothing.
     pub async fn end_session(self: &Arc<Self>, session: &Session) -> Result<(), Error> {
         let caller = &session.caller;
-        let event =
-            self.event(Kind::SignedOut, Actor::Caller(caller)).with(json!({ "provider": session.provider }));
+        let event = self.event(Kind::SignedOut, caller.actor()).with(json!({ "provider": session.provider }));
         let ended = self
             .store
             .transaction::<_, Error, _>(async |conn| {

@@ -1,18 +1,17 @@
 //! The policy as an administrator changes it: one transaction, one event with the difference, in force on
 //! every replica within `POLICY_REFRESH`.
 
-use std::collections::BTreeMap;
+use serde_json::json;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use serde_json::{Value, json};
-
+use super::difference::difference;
+use super::refresh::listed;
+use super::tables::{from_tables, sha256, to_tables};
 use crate::broker::events::{About, Actor, Kind, event_at, record};
-use crate::broker::{Broker, Error, Policy};
+use crate::broker::{Broker, Error};
 use crate::clock::Clock;
-use crate::model::{GroupRef, Role};
-use crate::policy::{Document, Fault, Member, Rules, TeamEntry};
+use crate::policy::Document;
 use crate::store::Store;
-use crate::store::policies::{self, RoleMember, Tables, Team, TeamMember};
+use crate::store::policies;
 
 /// Whence a change by an administrator comes, as `policy_versions` remembers it.
 pub const BY_API: &str = "api";
@@ -95,85 +94,6 @@ impl Broker {
         self.refresh_policy().await?;
         Ok(applied)
     }
-
-    /// Takes over a policy that was changed elsewhere, and who is not to be let in; cheap when nothing changed.
-    pub async fn refresh_policy(&self) -> Result<(), Error> {
-        // None has to wait for what another lacks.
-        let inactive = self.refresh_inactive().await;
-        let installations = self.refresh_installations().await;
-        self.refresh_rules().await?;
-        inactive.and(installations)
-    }
-
-    async fn refresh_rules(&self) -> Result<(), Error> {
-        // One reads at a time, so that what was read earlier never replaces what was read later.
-        let _alone = self.reading_policy.lock().await;
-        let mut conn = self.store.conn().await?;
-        if policies::revision(&mut conn).await? == self.policy.load().revision {
-            return Ok(());
-        }
-        drop(conn);
-        let (revision, tables) = self
-            .store
-            .transaction::<_, Error, _>(async |conn| {
-                policies::repeatable_read(conn).await?;
-                Ok((policies::revision(conn).await?, policies::load(conn).await?))
-            })
-            .await?;
-        let rules = Rules::compile(&from_tables(tables)?, &self.defaults())
-            .map_err(|faults| Error::Policy(listed(&faults)))?;
-        self.policy.store(std::sync::Arc::new(Policy { revision, rules }));
-        Ok(())
-    }
-}
-
-/// The faults of a document, a line each.
-pub fn listed(faults: &[Fault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
-
-/// What a document is recognised by.
-pub(in crate::broker) fn sha256(document: &Document) -> String {
-    hex::encode(digest(&SHA256, document.to_toml().as_bytes()))
-}
-
-/// What changes for whom, a line a change. `known` are all teams there ever were.
-pub(in crate::broker) fn difference(old: &Document, new: &Document, known: &[String]) -> Vec<String> {
-    let teams = |document: &Document| -> BTreeMap<String, TeamEntry> {
-        document.team.iter().map(|team| (team.name.clone(), team.clone())).collect()
-    };
-    let (before, after) = (teams(old), teams(new));
-    let mut changes = Vec::new();
-    for (name, team) in &after {
-        match before.get(name) {
-            None if known.contains(name) => changes.push(format!("team {name}: reactivated")),
-            None => changes.push(format!("team {name}: added")),
-            Some(was) if was != team => changes.extend(team_changes(was, team)),
-            Some(_) => {}
-        }
-    }
-    changes.extend(
-        before
-            .keys()
-            .filter(|name| !after.contains_key(*name))
-            .map(|name| format!("team {name}: deactivated")),
-    );
-    changes.extend(member_changes("admin", &old.admin, &new.admin));
-    changes.extend(member_changes("auditor", &old.auditor, &new.auditor));
-    if changes.is_empty() {
-        changes.push("the order of entries".to_owned());
-    }
-    changes
-}
-
-fn member_changes(role: &str, was: &[Member], is: &[Member]) -> Vec<String> {
-    let shown = |member: &Member| format!("{} {}", member.issuer, json!(member.claims));
-    let added = is.iter().filter(|member| !was.contains(member));
-    let removed = was.iter().filter(|member| !is.contains(member));
-    added
-        .map(|member| format!("{role}: added {}", shown(member)))
-        .chain(removed.map(|member| format!("{role}: removed {}", shown(member))))
-        .collect()
 }
 
 /// Teams are told apart without case, and a team's runners and events keep its name as it was first written.
@@ -185,111 +105,4 @@ fn check_spelling(document: &Document, known: &[String]) -> Result<(), Error> {
     });
     let faults: Vec<String> = misspelt.collect();
     if faults.is_empty() { Ok(()) } else { Err(Error::Policy(faults.join("\n"))) }
-}
-
-pub(in crate::broker) fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
-    let fields = |team: &TeamEntry| match serde_json::to_value(team) {
-        Ok(Value::Object(fields)) => fields,
-        _ => serde_json::Map::new(),
-    };
-    let (was_fields, is_fields) = (fields(was), fields(is));
-    let names: std::collections::BTreeSet<&String> = was_fields.keys().chain(is_fields.keys()).collect();
-    let shown = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
-    names
-        .into_iter()
-        .filter(|name| was_fields.get(*name) != is_fields.get(*name))
-        .map(|name| {
-            format!(
-                "team {}: {name}: {} → {}",
-                is.name,
-                shown(was_fields.get(name)),
-                shown(is_fields.get(name))
-            )
-        })
-        .collect()
-}
-
-pub(in crate::broker) fn to_tables(document: &Document) -> Tables {
-    let mut tables = Tables::default();
-    for (position, team) in document.team.iter().enumerate() {
-        tables.teams.push(Team {
-            name: team.name.clone(),
-            description: team.description.clone(),
-            required_labels: team.required_labels.clone(),
-            allowed_labels: team.allowed_labels.clone(),
-            methods: team.methods.iter().map(ToString::to_string).collect(),
-            targets: team.targets.clone(),
-            runner_groups: team.runner_groups.as_ref().map(|groups| json!(groups)),
-            max_runners: team.max_runners,
-            requests_per_minute: team.requests_per_minute,
-            active: true,
-            position: position as i32,
-        });
-        tables.team_members.extend(team.member.iter().enumerate().map(|(position, member)| TeamMember {
-            team: team.name.clone(),
-            position: position as i32,
-            issuer: member.issuer.clone(),
-            claims: json!(member.claims),
-        }));
-    }
-    for (role, members) in [(Role::Admin, &document.admin), (Role::Auditor, &document.auditor)] {
-        tables.role_members.extend(members.iter().enumerate().map(|(position, member)| RoleMember {
-            role: role.to_string(),
-            position: position as i32,
-            issuer: member.issuer.clone(),
-            claims: json!(member.claims),
-        }));
-    }
-    tables.sort();
-    tables
-}
-
-pub(in crate::broker) fn from_tables(tables: Tables) -> Result<Document, Error> {
-    let mut document = Document { team: entries(tables.teams, tables.team_members)?, ..Document::default() };
-    for row in tables.role_members {
-        let entry = member(row.issuer, row.claims)?;
-        match row.role.parse() {
-            Ok(Role::Admin) => document.admin.push(entry),
-            Ok(Role::Auditor) => document.auditor.push(entry),
-            Err(_) => return Err(unknown("role")),
-        }
-    }
-    Ok(document)
-}
-
-/// These teams with their members, each in the order of the rows.
-pub(in crate::broker) fn entries(teams: Vec<Team>, rows: Vec<TeamMember>) -> Result<Vec<TeamEntry>, Error> {
-    let mut members: BTreeMap<String, Vec<Member>> = BTreeMap::new();
-    for row in rows {
-        members.entry(row.team).or_default().push(member(row.issuer, row.claims)?);
-    }
-    let entry = |team: Team| {
-        let groups: Option<Vec<GroupRef>> = team
-            .runner_groups
-            .map(serde_json::from_value)
-            .transpose()
-            .map_err(|_| unknown("runner_groups"))?;
-        let methods: Result<Vec<_>, _> = team.methods.iter().map(|method| method.parse()).collect();
-        Ok(TeamEntry {
-            member: members.remove(&team.name).unwrap_or_default(),
-            description: team.description,
-            required_labels: team.required_labels,
-            allowed_labels: team.allowed_labels,
-            methods: methods.map_err(|_| unknown("methods"))?,
-            targets: team.targets,
-            runner_groups: groups,
-            max_runners: team.max_runners,
-            requests_per_minute: team.requests_per_minute,
-            name: team.name,
-        })
-    };
-    teams.into_iter().map(entry).collect()
-}
-
-pub(in crate::broker) fn member(issuer: String, claims: Value) -> Result<Member, Error> {
-    Ok(Member { issuer, claims: serde_json::from_value(claims).map_err(|_| unknown("claims"))? })
-}
-
-fn unknown(what: &str) -> Error {
-    Error::Store(crate::store::Error::Row(what.to_owned()))
 }

@@ -3,8 +3,10 @@
 
 use serde_json::json;
 
-use super::apply::{BY_API, difference, entries, from_tables, sha256, to_tables};
+use super::apply::BY_API;
+use super::difference::difference;
 use super::if_match::{IfMatch, version};
+use super::tables::{entries, from_tables, sha256, to_tables};
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
@@ -34,7 +36,7 @@ pub(in crate::broker) struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     pub fn by(admin: &'a Caller, kind: Kind) -> Edit<'a> {
-        Edit { admin, actor: Actor::Caller(admin), kind, comment: None, dry_run: false }
+        Edit { admin, actor: admin.actor(), kind, comment: None, dry_run: false }
     }
 }
 
@@ -113,13 +115,6 @@ impl Broker {
                 Ok(Edited { team, changes, document, rules })
             })
             .await
-    }
-
-    /// Uses here what has been written. It is decided; if it cannot be read back now, the next poll does that.
-    pub(in crate::broker) async fn use_policy(&self) {
-        if let Err(err) = self.refresh_policy().await {
-            tracing::warn!(error = %err, "a changed policy takes effect here with the next poll");
-        }
     }
 }
 

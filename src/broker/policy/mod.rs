@@ -2,8 +2,11 @@
 //! `crate::policy`.
 
 pub mod apply;
+mod difference;
 pub(super) mod edit;
 pub mod if_match;
 pub(super) mod preview;
+pub mod refresh;
 pub mod roles;
+mod tables;
 pub mod teams;

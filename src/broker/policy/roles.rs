@@ -1,8 +1,8 @@
 //! Who is an administrator and who an auditor, as administrators change it.
 
-use super::apply::member;
 use super::edit::{Draft, Edit, role_version};
 use super::if_match::IfMatch;
+use super::tables::member;
 use super::teams::member_id;
 use crate::broker::events::Kind;
 use crate::broker::people::caller::Caller;

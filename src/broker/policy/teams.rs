@@ -6,10 +6,11 @@ use serde_json::json;
 
 pub use super::preview::Preview;
 
-use super::apply::{entries, team_changes};
+use super::difference::team_changes;
 use super::edit::{Change, Draft, Edit, place_of, team_version};
 use super::if_match::IfMatch;
-use crate::broker::events::{Actor, Batch, Kind};
+use super::tables::entries;
+use crate::broker::events::{Batch, Kind};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::model::{Comment, GroupRef, Method};
@@ -187,7 +188,7 @@ impl Broker {
         batch: &Batch,
         name: &str,
     ) -> Result<bool, Error> {
-        let actor = Actor::Batch(admin, batch);
+        let actor = admin.actor_in(batch);
         let edit = Edit { actor, ..Edit::by(admin, Kind::TeamDeactivated) };
         let edited = self.edit_policy(edit, &|draft| deactivated(draft, name, &IfMatch::Any)).await?;
         Ok(!edited.changes.is_empty())

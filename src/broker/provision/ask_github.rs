@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::intent::SUFFIXES;
 use super::lost_answer::Trace;
-use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::events::{About, Kind, record};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::github::{self, Deadline};
@@ -133,7 +133,7 @@ impl Broker {
                 {
                     return Err(Error::TooLate);
                 }
-                let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(old).because(&why);
+                let event = self.event(Kind::ProvisionFailed, caller.actor()).about(old).because(&why);
                 record(conn, event.with(json!({ "renamed_to": new.id }))).await?;
                 Ok(Some(new))
             })
@@ -156,7 +156,7 @@ impl Broker {
         err: Error,
         may_appear: bool,
     ) -> Result<Error, Error> {
-        let event = self.event(Kind::ProvisionFailed, Actor::Caller(caller)).about(runner).because(&err);
+        let event = self.event(Kind::ProvisionFailed, caller.actor()).about(runner).because(&err);
         let now = event.timestamp;
         let written = self
             .store

@@ -7,7 +7,7 @@ use serde_json::json;
 use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::events::{About, Kind, record};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::model::NameAsk;
@@ -220,7 +220,7 @@ impl Broker {
         (id, name, generation): (Uuid, &str, i32),
     ) -> NewEvent {
         let mut event =
-            self.event(Kind::ProvisionRequested, Actor::Caller(caller)).about_new(id, name).with(json!({
+            self.event(Kind::ProvisionRequested, caller.actor()).about_new(id, name).with(json!({
                 "method": grant.method(),
                 "labels": grant.labels(),
                 "runner_group_id": grant.group_id(),
@@ -237,7 +237,7 @@ impl Broker {
             Error::GitHub(_) => Kind::ProvisionFailed,
             _ => Kind::ProvisionRefused,
         };
-        let mut event = self.event(kind, Actor::Caller(caller)).because(err).with(json!({
+        let mut event = self.event(kind, caller.actor()).because(err).with(json!({
             "method": ask.method,
             "labels": ask.labels,
         }));

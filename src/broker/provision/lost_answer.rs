@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::broker::runners::facts::is_unstarted;
 use crate::broker::{Broker, Error};
 use crate::github::{self, Deadline, Removal};
 use crate::model::Target;
@@ -57,11 +58,6 @@ impl Broker {
         let known = runners::knows(&mut conn, &row.target, found.id).await?;
         Ok(known.is_none_or(|known| known.id == row.id))
     }
-}
-
-/// Never connected to GitHub.
-pub(in crate::broker) fn is_unstarted(found: &github::Runner) -> bool {
-    !found.online && !found.busy && found.version.is_none()
 }
 
 /// Exactly what the row asked for.

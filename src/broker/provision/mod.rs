@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use tracing::Instrument;
 
-use super::events::{About, Actor, Kind, record};
+use super::events::{About, Kind, record};
 use super::people::caller::Caller;
 use super::{Broker, Error};
 use crate::github::Deadline;
@@ -172,7 +172,7 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<Runner, Error> {
         let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
-        let mut event = self.event(Kind::Provisioned, Actor::Caller(caller)).about(runner).with(json!({
+        let mut event = self.event(Kind::Provisioned, caller.actor()).about(runner).with(json!({
             "method": grant.method(),
             "credential_sha256": sha256,
             "github_runner_id": made.github_runner_id,

@@ -5,9 +5,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::KEY_LIFE;
-use super::lost_answer::is_unstarted;
-use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::events::{About, Kind, record};
 use crate::broker::people::caller::Caller;
+use crate::broker::runners::facts::is_unstarted;
 use crate::broker::{Broker, Error};
 use crate::github::{Deadline, Removal};
 use crate::model::{Method, Status};
@@ -79,7 +79,7 @@ impl Broker {
             Error::KeySpent => Kind::ProvisionRefused,
             _ => Kind::ProvisionFailed,
         };
-        let event = self.event(kind, Actor::Caller(caller)).about(runner).because(&err);
+        let event = self.event(kind, caller.actor()).about(runner).because(&err);
         let event = event.with(json!({ "from": Status::Requested, "to": Status::Pending }));
         self.store
             .transaction::<_, Error, _>(async |conn| {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::remove::{self, IfBusy};
 use super::transition::By;
-use crate::broker::events::{About, Actor, Batch, Kind, record};
+use crate::broker::events::{About, Batch, Kind, record};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::github;
@@ -155,7 +155,7 @@ impl Broker {
             return Err(Error::GitHub(github::Error::RateLimited { until }));
         }
         let runner = self.runner_to_remove(admin, id_or_name).await?;
-        let by = By { actor: Actor::Batch(admin, batch), reason: "asked for", lease: None };
+        let by = By { actor: admin.actor_in(batch), reason: "asked for", lease: None };
         let removed = self.remove_runner(by, runner, if_busy).await;
         if let Err(Error::GitHub(github::Error::RateLimited { until })) = &removed {
             *limited.lock().unwrap_or_else(PoisonError::into_inner) = Some(*until);
@@ -236,7 +236,7 @@ impl Broker {
         let mut conn = self.store.conn().await?;
         let was_active = identities::by_ids(&mut conn, &[id]).await?.iter().any(|identity| identity.active);
         drop(conn);
-        let actor = Actor::Batch(admin, batch);
+        let actor = admin.actor_in(batch);
         self.write_active(admin, actor, id, false, batch.comment.as_str()).await?;
         Ok(if was_active { Done::Deactivated } else { Done::Unchanged })
     }
@@ -332,7 +332,7 @@ impl Broker {
         items: Vec<Item>,
     ) -> Result<Report, Error> {
         let failed = items.iter().filter(|item| item.result.is_err()).count();
-        let event = self.event(Kind::BatchExecuted, Actor::Batch(admin, batch)).with(json!({
+        let event = self.event(Kind::BatchExecuted, admin.actor_in(batch)).with(json!({
             "action": said.action,
             "chosen_by": said.criteria,
             "items": items.len(),

@@ -1,13 +1,14 @@
-//! Looking: runners, their events, the log, what a caller is and may. Changes nothing.
+//! Reading runners: a page, one with its events and jobs. Changes nothing.
 
 use uuid::Uuid;
 
 use crate::broker::people::caller::Caller;
-use crate::broker::{Broker, Error, audit_scope, runner_scope};
+use crate::broker::people::scopes::runner_scope;
+use crate::broker::{Broker, Error};
 use crate::store::Store;
 use crate::store::audit::{self, Event};
 use crate::store::jobs::{self, Job};
-use crate::store::runners::{self, Filter, Runner, Scope};
+use crate::store::runners::{self, Filter, Runner};
 
 /// Where `total` stops counting.
 pub const MOST_COUNTED: i64 = 10_000;
@@ -26,20 +27,6 @@ pub struct RunnerPage {
     /// Where the next page begins; `None`: this is the last. This one may have fewer runners than wanted all the
     /// same: see `store::walk`.
     pub next: Option<Uuid>,
-}
-
-/// One page of the log, newest first.
-#[derive(Debug)]
-pub struct EventPage {
-    pub events: Vec<Event>,
-    pub next: Option<i64>,
-}
-
-/// One team of a caller's with what it has used.
-#[derive(Debug)]
-pub struct TeamUse {
-    pub team: std::sync::Arc<crate::policy::Team>,
-    pub live_runners: i64,
 }
 
 impl Broker {
@@ -82,40 +69,6 @@ impl Broker {
         let Some(id) = runner.github_runner_id else { return Ok(Vec::new()) };
         let mut conn = self.store.conn().await?;
         Ok(jobs::of_runner(&mut conn, runner.target.owner(), id, JOBS_SHOWN).await?)
-    }
-
-    /// The teams whose runners a caller may ask for: his, or all that are active for admins and auditors.
-    pub fn teams_seen_by(&self, caller: &Caller) -> Vec<String> {
-        match runner_scope(caller) {
-            Scope::All => {
-                self.policy.load().rules.teams().iter().map(|team| team.name().to_owned()).collect()
-            }
-            Scope::Teams(teams) => teams,
-        }
-    }
-
-    pub async fn events(
-        &self,
-        caller: &Caller,
-        filter: &audit::Filter,
-        before: Option<i64>,
-        limit: i64,
-    ) -> Result<EventPage, Error> {
-        let mut conn = self.store.conn().await?;
-        let (events, next) = audit::page(&mut conn, &audit_scope(caller), filter, before, limit).await?;
-        Ok(EventPage { events, next })
-    }
-
-    /// The caller's teams with what each has used of its quota.
-    pub async fn teams_of(&self, caller: &Caller) -> Result<Vec<TeamUse>, Error> {
-        let mut conn = self.store.conn().await?;
-        let now = self.clock.now();
-        let mut teams = Vec::new();
-        for membership in &caller.memberships.teams {
-            let live_runners = runners::count_for_quota(&mut conn, membership.team.name(), now).await?;
-            teams.push(TeamUse { team: membership.team.clone(), live_runners });
-        }
-        Ok(teams)
     }
 }
 

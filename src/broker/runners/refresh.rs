@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
+use super::facts::facts;
 use super::transition::{By, gone};
-use crate::broker::events::{About, Actor, Kind};
+use crate::broker::events::{About, Kind};
 use crate::broker::people::caller::Caller;
-use crate::broker::sweep::plan;
 use crate::broker::{Broker, Error};
 use crate::github;
 use crate::model::Status;
@@ -17,7 +17,7 @@ impl Broker {
     /// Asks GitHub about one runner now, and moves its row by the answer.
     pub async fn refresh(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
         let runner = self.find_to_change(caller, id_or_name).await?;
-        let by = By { actor: Actor::Caller(caller), reason: "refresh", lease: None };
+        let by = By { actor: caller.actor(), reason: "refresh", lease: None };
         if matches!(runner.status, Status::Pending | Status::Active | Status::Offline) {
             self.look(by, &runner).await?;
         }
@@ -60,7 +60,7 @@ impl Broker {
         found: &github::Runner,
         at: DateTime<Utc>,
     ) -> Result<Option<Runner>, Error> {
-        let Some(facts) = plan::facts(runner, found, at) else { return Ok(None) };
+        let Some(facts) = facts(runner, found, at) else { return Ok(None) };
         let event = (facts.to != runner.status).then(|| {
             let data = json!({ "from": runner.status, "to": facts.to, "reason": by.reason });
             self.event(Kind::RunnerStateChanged, by.actor).about(runner).with(data)

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::transition::{By, fence, gone, pause, tried};
-use crate::broker::events::{About, Actor, Kind, record};
+use super::transition::{By, gone, pause, tried};
+use crate::broker::events::{About, Kind, record};
+use crate::broker::lease::fence;
 use crate::broker::people::caller::Caller;
-use crate::broker::{Broker, Error, change_scope, runner_scope};
+use crate::broker::people::scopes::{change_scope, runner_scope};
+use crate::broker::{Broker, Error};
 use crate::github::{self, Removal};
 use crate::model::Status;
 use crate::store::runners::{self, Change, Runner};
@@ -49,7 +51,7 @@ impl Broker {
         self.to_the_end(async move {
             let runner = broker.find_to_change(&caller, &id_or_name).await?;
             let if_busy = if force_when_idle { IfBusy::KeepDeleting } else { IfBusy::Refuse };
-            let by = By { actor: Actor::Caller(&caller), reason: "asked for", lease: None };
+            let by = By { actor: caller.actor(), reason: "asked for", lease: None };
             broker.remove_runner(by, runner, if_busy).await
         })
         .await
@@ -74,8 +76,7 @@ impl Broker {
             }
             return Err(err);
         };
-        let event =
-            self.event(Kind::AccessRefused, Actor::Caller(caller)).about(&runner).because(&Error::Forbidden);
+        let event = self.event(Kind::AccessRefused, caller.actor()).about(&runner).because(&Error::Forbidden);
         self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
         Err(Error::Forbidden)
     }
@@ -90,7 +91,7 @@ impl Broker {
         let (id, name) = (runner.id, runner.name.clone());
         let mut seen = Some(runner);
         // What a caller asked for holds for the runner however it moves; a reason of our own may have vanished.
-        let looks = if by.actor.caller().is_some() { LOOKS } else { 1 };
+        let looks = if by.actor.is_caller() { LOOKS } else { 1 };
         for _ in 0..looks {
             let Some(runner) = seen else { break };
             match self.try_to_remove(by, runner, if_busy).await {

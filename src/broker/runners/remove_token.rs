@@ -6,7 +6,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
-use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::events::{About, Kind, record};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::github::IssuedToken;
@@ -35,12 +35,12 @@ impl Broker {
                 Ok(issued) => {
                     let sha256 = hex::encode(digest(&SHA256, issued.token.expose_secret().as_bytes()));
                     broker
-                        .event(Kind::RemoveTokenIssued, Actor::Caller(&caller))
+                        .event(Kind::RemoveTokenIssued, caller.actor())
                         .with(json!({ "credential_sha256": sha256, "expires_at": issued.expires_at }))
                 }
-                Err(err) => broker
-                    .event(Kind::RemoveTokenFailed, Actor::Caller(&caller))
-                    .because(&Error::GitHub(err.clone())),
+                Err(err) => {
+                    broker.event(Kind::RemoveTokenFailed, caller.actor()).because(&Error::GitHub(err.clone()))
+                }
             };
             let event = event.about(&runner);
             broker.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;

@@ -3,11 +3,11 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::broker::events::{Actor, record};
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::model::Status;
-use crate::store::Conn;
 use crate::store::audit::NewEvent;
-use crate::store::leases::{self, Lease};
+use crate::store::leases::Lease;
 use crate::store::runners::{self, Change, Runner};
 
 /// The longest pause between two attempts.
@@ -76,14 +76,6 @@ impl Broker {
                 Ok(runners::change(conn, seen, change).await?)
             })
             .await
-    }
-}
-
-/// The first statement of everything that a leader writes: does nothing if another leads by now.
-pub(in crate::broker) async fn fence(conn: &mut Conn, lease: Option<&Lease>) -> Result<(), Error> {
-    match lease {
-        Some(lease) if !leases::hold(conn, lease).await? => Err(Error::LeaseLost),
-        _ => Ok(()),
     }
 }
 

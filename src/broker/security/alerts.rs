@@ -3,17 +3,16 @@
 //! a caller who is refused a thousand times a minute makes one, and keeps nobody else's waiting. No caller waits for
 //! any of that, and no connection is held while the receiver answers.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
 use metrics::{counter, gauge};
 use serde_json::{Value, json};
 
-use super::{Severity, Type, classify};
 use crate::alerts::Poster;
+use crate::broker::events::classify;
 use crate::broker::{Broker, Error};
-use crate::store::alerts::{self, NewAlert, Post};
-use crate::store::audit::{self, Event, NewEvent};
+use crate::store::alerts::{self, Post};
+use crate::store::audit::{self, Event};
 
 /// How many are posted at once.
 const BATCH: i64 = 16;
@@ -48,36 +47,6 @@ impl Round {
 
 fn pause(attempts: i32) -> TimeDelta {
     (FIRST_PAUSE * (1 << (attempts - 1).clamp(0, 16))).min(LONGEST_PAUSE)
-}
-
-/// An event as it waits to be told of.
-pub(super) fn waiting(kind: Type, event_id: i64, event: &NewEvent) -> NewAlert {
-    NewAlert {
-        event_id,
-        kind: kind.as_str(),
-        who: who(event),
-        urgency: match kind.severity() {
-            Severity::High => 2,
-            Severity::Warning => 1,
-            Severity::Info => 0,
-        },
-        action_taken: kind.action_taken(&event.event_data),
-    }
-}
-
-/// Whose doing it is: the caller's, else the team's, else the target's. Names may be long, and are as callers chose
-/// them, so this is their SHA-256. None of them can hold a NUL.
-fn who(event: &NewEvent) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let whose = match (&event.team, &event.target) {
-        _ if event.issuer.is_some() || event.subject.is_some() => {
-            format!("caller\0{}\0{}", text(&event.issuer), text(&event.subject))
-        }
-        (Some(team), _) => format!("team\0{team}"),
-        (None, Some(target)) => format!("target\0{target}"),
-        (None, None) => String::new(),
-    };
-    hex::encode(digest(&SHA256, whose.as_bytes()))
 }
 
 impl Broker {

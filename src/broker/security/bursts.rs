@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use crate::broker::events::{About, Actor, Kind, record_all};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::store::leases::Lease;
 use crate::store::security::{self, Unusual};

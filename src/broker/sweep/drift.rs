@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::{BATCH, Report};
+use super::BATCH;
+use super::report::Report;
 use crate::broker::events::{About, Actor, Kind, record};
+use crate::broker::lease::fence;
 use crate::broker::runners::remove::{IfBusy, Outcome};
-use crate::broker::runners::transition::{By, fence, pause};
+use crate::broker::runners::transition::{By, pause};
 use crate::broker::{Broker, Error};
 use crate::github;
 use crate::model::{Status, is_system_label};

@@ -5,10 +5,12 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use serde_json::json;
 
+use super::BATCH;
 use super::drift::DRIFT;
-use super::{Away, BATCH, Report};
+use super::outages::Away;
+use super::report::Report;
 use crate::broker::events::{About, Actor, Kind};
-use crate::broker::provision::lost_answer::is_unstarted;
+use crate::broker::runners::facts::is_unstarted;
 use crate::broker::runners::remove::{IfBusy, Outcome};
 use crate::broker::runners::transition::{By, gone, tried};
 use crate::broker::{Broker, Error};

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::json;
 
-use super::Report;
+use super::report::Report;
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::provision::lost_answer::{is_as_asked, is_unstarted};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
+use crate::broker::provision::lost_answer::is_as_asked;
+use crate::broker::runners::facts::is_unstarted;
 use crate::broker::{Broker, Error};
 use crate::github::{self, Removal};
 use crate::store::leases::Lease;

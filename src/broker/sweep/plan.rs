@@ -6,63 +6,14 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::drift::{Drift, drifted};
+use crate::broker::runners::facts::{Facts, facts};
 use crate::github;
-use crate::model::{Method, Status};
-use crate::store::runners::{Change, Observation, Runner};
+use crate::model::Status;
+use crate::store::runners::Runner;
 
 /// How many whole sweeps in a row must miss a runner before it counts as gone: pages shift while they are
 /// read.
 pub(super) const MISSES: i32 = 2;
-
-/// What one look at GitHub says about one row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
-    pub to: Status,
-    pub busy: bool,
-    pub online: bool,
-    pub github_runner_id: i64,
-    /// When a registration-flow runner is seen for the first time.
-    first_seen: bool,
-}
-
-impl Facts {
-    /// The change of the row by facts that were true at `at`.
-    pub fn change(&self, at: DateTime<Utc>, now: DateTime<Utc>) -> Change {
-        Change {
-            status: Some(self.to.as_str()),
-            busy: Some(self.busy),
-            github_runner_id: Some(self.github_runner_id),
-            missed_sweeps: Some(0),
-            updated_at: Some(now),
-            facts_at: Some(at),
-            registered_at: self.first_seen.then_some(at),
-            last_seen_at: self.online.then_some(at),
-            ..Change::default()
-        }
-    }
-}
-
-/// What `found`, true at `at`, says about the row; `None`: the row knows something newer, or is in no state
-/// that follows GitHub's.
-pub fn facts(row: &Runner, found: &github::Runner, at: DateTime<Utc>) -> Option<Facts> {
-    if row.facts_at.is_some_and(|known| known >= at) {
-        return None;
-    }
-    let unstarted = !found.online && !found.busy && found.version.is_none();
-    let to = match row.status {
-        Status::Pending if row.method == Method::Jit && unstarted => Status::Pending,
-        Status::Pending | Status::Active | Status::Offline if found.online || found.busy => Status::Active,
-        Status::Pending | Status::Active | Status::Offline => Status::Offline,
-        _ => return None,
-    };
-    Some(Facts {
-        to,
-        busy: found.busy,
-        online: found.online,
-        github_runner_id: found.id,
-        first_seen: row.registered_at.is_none(),
-    })
-}
 
 /// What a whole list says about the live rows of its target.
 #[derive(Debug, Default)]
@@ -121,27 +72,6 @@ impl<'a> Plan<'a> {
             Some(labels) => self.drifts.push(Drift { row, found, labels }),
             None if row.drifted_labels.is_some() => self.undrifted.push(row.id),
             None => {}
-        }
-    }
-}
-
-impl Facts {
-    fn is_news_for(&self, row: &Runner) -> bool {
-        self.to != row.status
-            || self.busy != row.busy
-            || row.github_runner_id != Some(self.github_runner_id)
-            || row.missed_sweeps != 0
-    }
-
-    /// The same for many rows at once.
-    pub fn of<'a>(&self, seen: &'a Runner) -> Observation<'a> {
-        Observation {
-            seen,
-            to: self.to,
-            busy: self.busy,
-            github_runner_id: Some(self.github_runner_id),
-            online: self.online,
-            first_seen: self.first_seen,
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use serde_json::json;
 
-use super::{Away, BATCH, Report};
+use super::BATCH;
+use super::outages::Away;
+use super::report::Report;
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::runners::transition::{fence, gone, tried};
+use crate::broker::lease::fence;
+use crate::broker::runners::transition::{gone, tried};
 use crate::broker::{Broker, Error};
 use crate::github;
 use crate::model::{Method, Status};

@@ -2,13 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
+use crate::broker::lease::LEADER;
 use crate::broker::{Broker, Error};
 use crate::model::Target;
 use crate::store::leases::{self, Held};
 use crate::store::runners::{self, Backlog};
 use crate::store::sync_targets::{self, SyncTarget};
-
-use super::LEADER;
 
 /// A target that no whole list has been read of for so many intervals is overdue.
 const INTERVALS: i32 = 3;

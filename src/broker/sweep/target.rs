@@ -9,10 +9,12 @@ use uuid::Uuid;
 
 use super::orphans::orphans;
 use super::plan::{self, Plan};
+use super::report::Report;
 use super::unmanaged::strangers;
-use super::{Report, WATCH, pace};
+use super::{WATCH, pace};
 use crate::broker::events::{About, Actor, Kind, record_all};
-use crate::broker::runners::transition::{By, fence};
+use crate::broker::lease::fence;
+use crate::broker::runners::transition::By;
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
 use crate::model::{Status, Target};

@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
+use super::BATCH;
 use super::plan::MISSES;
-use super::{BATCH, Report};
+use super::report::Report;
 use crate::broker::events::{About, Actor, Kind, record, record_all};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::config::Unmanaged;
 use crate::github::{self, Removal};

@@ -8,7 +8,7 @@ use chrono::TimeDelta;
 use serde_json::json;
 
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::github::webhook::{Installation, Repositories};
 use crate::github::{self, InstallationState};

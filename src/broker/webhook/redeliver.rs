@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::event_label;
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::github::{self, Deadline, FailedDelivery};
 use crate::store::audit::NewEvent;

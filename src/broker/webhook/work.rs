@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::{Lane, Webhook};
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::github;
 use crate::store;

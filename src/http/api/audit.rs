@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::query::AuditQuery;
-use crate::broker::runners::list::EventPage;
+use crate::broker::audit::list::EventPage;
 use crate::http::State;
 use crate::http::body::Query;
 use crate::http::caller::Caller;

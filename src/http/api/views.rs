@@ -7,9 +7,10 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::audit::Event;
+use crate::broker::people::own_teams::TeamUse;
 use crate::broker::provision::Provisioned;
 use crate::broker::provision::explain::Explanation;
-use crate::broker::runners::list::{RunnerPage, TeamUse};
+use crate::broker::runners::list::RunnerPage;
 use crate::broker::runners::remove::Outcome;
 use crate::github::IssuedToken;
 use crate::http::command::{self, Registration};

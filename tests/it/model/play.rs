@@ -10,7 +10,7 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use runner_broker::broker::Error;
-use runner_broker::broker::sweep::Report;
+use runner_broker::broker::sweep::report::Report;
 use runner_broker::dev::github::RunnerState;
 use runner_broker::model::{Arch, Method, NameAsk, Os};
 use runner_broker::policy::Ask;

@@ -2,5 +2,7 @@
 
 pub mod deployment;
 pub mod documents;
+mod house;
 pub mod layers;
 pub mod sources;
+mod words;

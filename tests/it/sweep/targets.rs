@@ -20,7 +20,7 @@ impl World {
         sync_targets::want(&mut conn, &target, self.clock.now()).await.unwrap();
     }
 
-    pub async fn sweep_wanted(&self) -> runner_broker::broker::sweep::Report {
+    pub async fn sweep_wanted(&self) -> runner_broker::broker::sweep::report::Report {
         let lease = self.lease().await;
         self.broker.sync_wanted(&lease).await.expect("a sweep")
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::Sealer;
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::seal::Hash;
 use crate::seal::note::{self, Head};

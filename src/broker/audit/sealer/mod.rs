@@ -16,7 +16,7 @@ use metrics::{counter, gauge};
 use serde_json::json;
 
 use crate::broker::events::{About, Actor, Kind, record};
-use crate::broker::runners::transition::fence;
+use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::seal::report::reported_ids;
 use crate::seal::tree::Frontier;

@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, get};
 use futures_util::{StreamExt, stream};
 
 use crate::broker::Error;
-use crate::broker::audit::event::{Export, Exported};
+use crate::broker::audit::export::{Export, Exported};
 use crate::http::State;
 use crate::http::api::audit_csv::{csv_header, csv_rows};
 use crate::http::api::query::AuditQuery;

@@ -6,9 +6,10 @@ use actix_web::{HttpResponse, get};
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
-use crate::broker::audit::event::{MOST_EXPORTED, Published};
+use crate::broker::audit::checkpoint::Published;
+use crate::broker::audit::export::MOST_EXPORTED;
+use crate::broker::audit::list::EventPage;
 use crate::broker::people::sessions::Session;
-use crate::broker::runners::list::EventPage;
 use crate::http::State;
 use crate::http::api::query::AuditQuery;
 use crate::http::console::frame::filter::{Form, segment};

@@ -7,9 +7,10 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 
 use crate::broker::Error;
+use crate::broker::audit::list::EventPage;
+use crate::broker::people::own_teams::TeamUse;
 use crate::broker::people::sessions::Session;
 use crate::broker::policy::teams::{Team, TeamPage};
-use crate::broker::runners::list::{EventPage, TeamUse};
 use crate::broker::security::{SecurityPage, Wanted};
 use crate::http::State;
 use crate::http::api::admin::teams::TeamQuery;

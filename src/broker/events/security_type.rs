@@ -1,0 +1,175 @@
+//! The types of security events and how severe each is. There is no second log: the type follows from what an
+//! event of the log says.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+/// How grave something is, as `severity` spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Info,
+    Warning,
+    High,
+}
+
+impl Severity {
+    pub const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::High];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::High => "high",
+        }
+    }
+}
+
+/// What kind of security event something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    LabelPolicyViolation,
+    PolicyViolation,
+    QuotaExceeded,
+    LabelDriftDetected,
+    UnmanagedRunnerDetected,
+    LabelPolicyViolationWorkflow,
+    InvalidTokenBurst,
+    ProvisionBurst,
+    WebhookSignatureInvalid,
+    AuditLogTampered,
+    AuditLogMoved,
+    AccessRefused,
+    IdentityRefused,
+    IdentityDeactivated,
+    IdentityActivated,
+}
+
+impl Type {
+    pub const ALL: [Type; 15] = [
+        Type::LabelPolicyViolation,
+        Type::PolicyViolation,
+        Type::QuotaExceeded,
+        Type::LabelDriftDetected,
+        Type::UnmanagedRunnerDetected,
+        Type::LabelPolicyViolationWorkflow,
+        Type::InvalidTokenBurst,
+        Type::ProvisionBurst,
+        Type::WebhookSignatureInvalid,
+        Type::AuditLogTampered,
+        Type::AuditLogMoved,
+        Type::AccessRefused,
+        Type::IdentityRefused,
+        Type::IdentityDeactivated,
+        Type::IdentityActivated,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Type::LabelPolicyViolation => "label_policy_violation",
+            Type::PolicyViolation => "policy_violation",
+            Type::QuotaExceeded => "quota_exceeded",
+            Type::LabelDriftDetected => "label_drift_detected",
+            Type::UnmanagedRunnerDetected => "unmanaged_runner_detected",
+            Type::LabelPolicyViolationWorkflow => "label_policy_violation_workflow",
+            Type::InvalidTokenBurst => "invalid_token_burst",
+            Type::ProvisionBurst => "provision_burst",
+            Type::WebhookSignatureInvalid => "webhook_signature_invalid",
+            Type::AuditLogTampered => "audit_log_tampered",
+            Type::AuditLogMoved => "audit_log_moved",
+            Type::AccessRefused => "access_refused",
+            Type::IdentityRefused => "identity_refused",
+            Type::IdentityDeactivated => "identity_deactivated",
+            Type::IdentityActivated => "identity_activated",
+        }
+    }
+
+    /// High is what somebody should look at today: something ran, or was changed, that should not have been.
+    pub fn severity(self) -> Severity {
+        match self {
+            Type::QuotaExceeded | Type::IdentityDeactivated | Type::IdentityActivated => Severity::Info,
+            Type::LabelPolicyViolation
+            | Type::PolicyViolation
+            | Type::InvalidTokenBurst
+            | Type::WebhookSignatureInvalid
+            | Type::AuditLogMoved
+            | Type::AccessRefused
+            | Type::IdentityRefused => Severity::Warning,
+            Type::LabelDriftDetected
+            | Type::UnmanagedRunnerDetected
+            | Type::LabelPolicyViolationWorkflow
+            | Type::ProvisionBurst
+            | Type::AuditLogTampered => Severity::High,
+        }
+    }
+
+    /// What the broker does about it by itself, where that is always the same.
+    fn usual_action(self) -> Option<&'static str> {
+        match self {
+            Type::LabelPolicyViolation
+            | Type::PolicyViolation
+            | Type::QuotaExceeded
+            | Type::InvalidTokenBurst
+            | Type::WebhookSignatureInvalid
+            | Type::AccessRefused
+            | Type::IdentityRefused => Some("refused"),
+            Type::IdentityDeactivated => Some("deactivated"),
+            Type::IdentityActivated => Some("activated"),
+            Type::ProvisionBurst | Type::AuditLogMoved => Some("reported"),
+            Type::LabelDriftDetected
+            | Type::UnmanagedRunnerDetected
+            | Type::LabelPolicyViolationWorkflow
+            | Type::AuditLogTampered => None,
+        }
+    }
+
+    /// What was done about this event: as it says itself, else as always.
+    pub fn action_taken(self, event_data: &Value) -> Option<String> {
+        let own = event_data.get("action_taken").and_then(Value::as_str);
+        own.or(self.usual_action()).map(str::to_owned)
+    }
+}
+
+impl Type {
+    /// The type of a refused provision, by its `error_code`; `None`: such a refusal is no security event.
+    pub(super) fn of_refusal(error_code: &str) -> Option<Type> {
+        match error_code {
+            "LABEL_POLICY_VIOLATION" => Some(Type::LabelPolicyViolation),
+            "QUOTA_EXCEEDED" => Some(Type::QuotaExceeded),
+            "IDENTITY_DEACTIVATED" => Some(Type::IdentityRefused),
+            "METHOD_NOT_ALLOWED_BY_POLICY" | "TARGET_NOT_ALLOWED" | "RUNNER_GROUP_NOT_ALLOWED" => {
+                Some(Type::PolicyViolation)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn listed(names: impl Iterator<Item = &'static str>) -> String {
+    format!("one of {}", names.collect::<Vec<_>>().join(", "))
+}
+
+impl FromStr for Type {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Type, String> {
+        let found = Type::ALL.into_iter().find(|one| one.as_str() == text);
+        found.ok_or_else(|| listed(Type::ALL.into_iter().map(Type::as_str)))
+    }
+}
+
+impl FromStr for Severity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Severity, String> {
+        let found = Severity::ALL.into_iter().find(|one| one.as_str() == text);
+        found.ok_or_else(|| listed(Severity::ALL.into_iter().map(Severity::as_str)))
+    }
+}
