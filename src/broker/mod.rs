@@ -31,7 +31,6 @@ pub mod numbers;
 pub mod people;
 pub mod policy;
 pub mod provision;
-pub mod rights;
 pub mod runners;
 pub mod security;
 pub mod sweep;

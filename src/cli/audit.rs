@@ -13,7 +13,7 @@ use super::{CommandResult, Failure, print};
 use crate::broker::audit::csv::{csv_header, csv_rows};
 use crate::broker::audit::export;
 use crate::config;
-use crate::seal::offline::{Seal, SealLine};
+use crate::seal::export::{Seal, SealLine};
 use crate::store::audit::Event;
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,4 +1,4 @@
-//! The policy document as people write it: teams, admins, auditors. What it means is compiled in `rules`.
+//! The policy document as people write it: teams, admins, auditors. Knows its form as TOML, not what it means.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,8 +6,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::rules::{Defaults, Rules};
-use super::{reader, shapes};
+use super::shapes;
 use crate::model::{GroupRef, Method};
 
 /// Which teams there are, what each may have, and who is in them; and who are admins and auditors.
@@ -18,6 +17,7 @@ use crate::model::{GroupRef, Method};
 pub struct Document {
     /// The teams: each may have runners of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// `[[team]]`, in the document's order.
     pub team: Vec<TeamEntry>,
     /// Who may see and change everything. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -25,7 +25,7 @@ pub struct Document {
     /// Who may see everything and change nothing. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auditor: Vec<Member>,
-    /// Where everything stood, when the document was read from text.
+    /// The line of each entry, if the document was read from text.
     #[serde(skip)]
     pub lines: Lines,
 }
@@ -122,12 +122,12 @@ pub(super) fn jit_only() -> Vec<Method> {
 }
 
 /// The line of everything that a fault may point to, by its place, such as `team.0.allowed_labels.2`.
-/// Two documents are equal wherever their words stand, so all `Lines` are.
+/// All `Lines` are equal, because two documents that say the same are.
 #[derive(Clone, Debug, Default)]
 pub struct Lines(pub(super) BTreeMap<String, usize>);
 
 impl Lines {
-    /// Of the place or, if that stands nowhere, of what surrounds it.
+    /// The line of the place or, if it has none, of the nearest entry around it.
     pub(super) fn of(&self, place: &str) -> Option<usize> {
         match (self.0.get(place), place.rsplit_once('.')) {
             (Some(line), _) => Some(*line),
@@ -143,13 +143,14 @@ impl PartialEq for Lines {
     }
 }
 
-/// One thing that is wrong with a document, as `policy check` prints it.
+/// One fault of a document, as `policy check` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
     /// From 1; `None`: the document was not read from text.
     pub line: Option<usize>,
     /// Such as `team.0.allowed_labels.2`; empty: the whole document.
     pub place: String,
+    /// The fault, with the entry that has it.
     pub what: String,
 }
 
@@ -163,32 +164,7 @@ impl fmt::Display for Fault {
 }
 
 impl Document {
-    /// Reads TOML. Unknown keys and wrong types are faults, all of them at once; bad TOML is a single one.
-    pub fn parse(text: &str) -> Result<Document, Vec<Fault>> {
-        match reader::read(text) {
-            (document, faults) if faults.is_empty() => Ok(document),
-            (_, faults) => Err(faults),
-        }
-    }
-
-    /// Reads TOML and compiles it, with every fault of form and of meaning at once.
-    pub fn read(text: &str, defaults: &Defaults) -> Result<(Document, Rules), Vec<Fault>> {
-        let (document, mut faults) = reader::read(text);
-        match document.check(defaults) {
-            Ok(rules) if faults.is_empty() => return Ok((document, rules)),
-            Ok(_) => {}
-            Err(more) => faults.extend(more),
-        }
-        faults.sort_by_key(|fault| fault.line);
-        Err(faults)
-    }
-
-    /// Compiles the document, or says everything that is wrong with it.
-    pub fn check(&self, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
-        Rules::compile(self, defaults)
-    }
-
-    /// The document as TOML; `parse` gives the same document back.
+    /// The document as TOML; [`Document::parse`] gives the same document back.
     pub fn to_toml(&self) -> String {
         let teams = self.team.iter().map(team_toml);
         let admins = self.admin.iter().map(|member| member_toml("admin", member));

@@ -22,7 +22,7 @@ pub struct Published {
 }
 
 pub(super) async fn published(conn: &mut Conn) -> Result<(String, Head), Error> {
-    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?;
+    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?.note;
     let head = note::read(&text, None).map_err(|err| Error::AuditTree(err.to_string()))?;
     Ok((text, head))
 }
@@ -40,7 +40,7 @@ impl Broker {
     /// [`Error::AuditTree`] or [`Error::Store`].
     pub async fn published(&self) -> Result<Option<Published>, Error> {
         let mut conn = self.store.conn().await?;
-        let Some(found) = audit_tree::latest(&mut conn).await? else { return Ok(None) };
+        let Some(found) = audit_tree::largest(&mut conn).await? else { return Ok(None) };
         let head = note::read(&found.note, None).map_err(|err| Error::AuditTree(err.to_string()))?;
         let (signers, signer) = (note::signers(&found.note), self.signer.get());
         let by_our_key = signer.is_some() && note::is_by(&found.note, signer);

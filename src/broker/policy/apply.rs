@@ -87,7 +87,7 @@ pub async fn sources(store: &Store) -> Result<Vec<String>, Error> {
 /// [`Error::Policy`] or [`Error::Store`].
 pub async fn current(store: &Store) -> Result<Document, Error> {
     let tables = store.transaction::<_, Error, _>(async |conn| {
-        policies::freeze(conn).await?;
+        policies::repeatable_read(conn).await?;
         Ok(policies::load(conn).await?)
     });
     from_tables(tables.await?)

@@ -30,7 +30,7 @@ impl Broker {
         let (revision, tables) = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                policies::freeze(conn).await?;
+                policies::repeatable_read(conn).await?;
                 Ok((policies::revision(conn).await?, policies::load(conn).await?))
             })
             .await?;

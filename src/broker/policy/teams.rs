@@ -120,7 +120,7 @@ impl Broker {
         let mut teams = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                policies::freeze(conn).await?;
+                policies::repeatable_read(conn).await?;
                 let rows = policies::team_page(conn, filter, after, limit + 1).await?;
                 with_members_and_runners(conn, rows, now).await
             })
@@ -141,7 +141,7 @@ impl Broker {
         let found = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                policies::freeze(conn).await?;
+                policies::repeatable_read(conn).await?;
                 let row = policies::team(conn, name).await?;
                 with_members_and_runners(conn, row.into_iter().collect(), now).await
             })

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use crate::github;
 use crate::model::{Method, Status};
-use crate::store::runners::{Change, Runner, Told};
+use crate::store::runners::{Change, Observation, Runner};
 
 /// What one look at GitHub says about one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,8 +45,8 @@ impl Facts {
     }
 
     /// The same for many rows at once.
-    pub fn of<'a>(&self, seen: &'a Runner) -> Told<'a> {
-        Told {
+    pub fn of<'a>(&self, seen: &'a Runner) -> Observation<'a> {
+        Observation {
             seen,
             to: self.to,
             busy: self.busy,

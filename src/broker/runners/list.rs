@@ -7,7 +7,6 @@ use crate::broker::people::scopes::runner_scope;
 use crate::broker::{Broker, Error};
 use crate::store::Store;
 use crate::store::audit::{self, Event};
-use crate::store::detail;
 use crate::store::jobs::{self, Job};
 use crate::store::runners::{self, Filter, Runner};
 
@@ -61,12 +60,12 @@ impl Broker {
         let scope = runner_scope(caller);
         let mut conn = self.store.conn().await?;
         if let Ok(id) = id_or_name.parse() {
-            let (runner, events) = detail::by_id(&mut conn, id).await?;
+            let (runner, events) = runners::with_events(&mut conn, id).await?;
             let runner = runner.filter(|runner| scope.has(runner)).ok_or_else(not_found)?;
             return Ok((runner, events));
         }
         let runner = runners::find(&mut conn, id_or_name, &scope).await?.ok_or_else(not_found)?;
-        let events = audit::of_runner(&mut conn, runner.id, detail::EVENTS).await?;
+        let events = audit::of_runner(&mut conn, runner.id, runners::MAX_EVENTS).await?;
         Ok((runner, events))
     }
 

@@ -106,7 +106,7 @@ impl Broker {
                         let due_at = self.clock.now() + BACKOFF.delta_after(attempts);
                         if due_at - post.created_at < LIFE {
                             let mut conn = self.store.conn().await?;
-                            alerts::put_off(&mut conn, &post, due_at).await?;
+                            alerts::retry_at(&mut conn, &post, due_at).await?;
                             counter!("broker_alerts_total", "result" => "put_off").increment(1);
                             return Ok(Done::Deferred);
                         }

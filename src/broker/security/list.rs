@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use crate::broker::events::{Severity, Type, classify};
 use crate::broker::{Broker, Error};
 use crate::store::audit::Event;
-use crate::store::security::{self, Filter, Place};
+use crate::store::security::{self, Cursor, Filter};
 
 /// A security event as it is shown.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct SecurityPage {
     /// The events of this page.
     pub events: Vec<SecurityEvent>,
     /// Where the next page begins; `None`: this is the last.
-    pub next: Option<Place>,
+    pub next: Option<Cursor>,
 }
 
 /// Which security events to show; `None` filters nothing.
@@ -49,7 +49,7 @@ impl Broker {
     pub async fn security_events(
         &self,
         wanted: Wanted,
-        after: Option<Place>,
+        after: Option<Cursor>,
         limit: i64,
     ) -> Result<SecurityPage, Error> {
         let fits = |kind: &Type| {

@@ -19,7 +19,7 @@ use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
 use crate::model::{Status, Target};
 use crate::store::leases::Lease;
-use crate::store::runners::{self, Told};
+use crate::store::runners::{self, Observation};
 use crate::store::sync_targets::{self, SweepResult};
 use crate::store::{self, github_cache};
 
@@ -178,8 +178,9 @@ impl Broker {
         report: &mut Report,
     ) -> Result<(), Error> {
         let moves = plan.moves.iter().map(|(row, facts)| facts.of(row));
-        let told: Vec<Told<'_>> = moves.chain(plan.gone.iter().map(|row| Told::gone(row))).collect();
-        for some in told.chunks(AT_ONCE) {
+        let observations: Vec<Observation<'_>> =
+            moves.chain(plan.gone.iter().map(|row| Observation::gone(row))).collect();
+        for some in observations.chunks(AT_ONCE) {
             report.moved += self.move_all(lease, some, at).await?;
         }
         for (mark, ids) in [
@@ -209,17 +210,22 @@ impl Broker {
     }
 
     /// Moves these rows in one statement, with their events in another. How many changed their state.
-    async fn move_all(&self, lease: &Lease, told: &[Told<'_>], at: DateTime<Utc>) -> Result<usize, Error> {
+    async fn move_all(
+        &self,
+        lease: &Lease,
+        observations: &[Observation<'_>],
+        at: DateTime<Utc>,
+    ) -> Result<usize, Error> {
         let now = self.clock.now();
         self.store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, Some(lease)).await?;
-                let moved = runners::follow_all(conn, told, at, now).await?;
-                let news = told.iter().filter(|told| told.to != told.seen.status);
-                let events = news.filter(|told| moved.contains(&told.seen.id)).map(|told| {
-                    let reason = if told.to == Status::Deleted { "not on GitHub" } else { "sweep" };
-                    let data = json!({ "from": told.seen.status, "to": told.to, "reason": reason });
-                    self.event(Kind::RunnerStateChanged, Actor::System("sync")).about(told.seen).with(data)
+                let moved = runners::follow_all(conn, observations, at, now).await?;
+                let news = observations.iter().filter(|one| one.to != one.seen.status);
+                let events = news.filter(|one| moved.contains(&one.seen.id)).map(|one| {
+                    let reason = if one.to == Status::Deleted { "not on GitHub" } else { "sweep" };
+                    let data = json!({ "from": one.seen.status, "to": one.to, "reason": reason });
+                    self.event(Kind::RunnerStateChanged, Actor::System("sync")).about(one.seen).with(data)
                 });
                 let events: Vec<_> = events.collect();
                 record_all(conn, &events).await?;

@@ -207,7 +207,7 @@ impl Broker {
                     deliveries::finish(conn, &ids, now).await?;
                 }
                 if !handed_on.is_empty() {
-                    deliveries::hand_on(conn, &handed_on, Lane::Policy.as_str(), now).await?;
+                    deliveries::move_to_lane(conn, &handed_on, Lane::Policy.as_str(), now).await?;
                 }
                 Ok(())
             })
@@ -242,10 +242,10 @@ impl Broker {
             counter!("webhook_worked_off_total", "outcome" => "put_off").increment(1);
             let mut conn = self.store.conn().await?;
             let next = (*until).max(now + TimeDelta::seconds(1));
-            return Ok(deliveries::put_off(&mut conn, &delivery.id, &why, next).await?);
+            return Ok(deliveries::defer(&mut conn, &delivery.id, &why, next).await?);
         }
         if is_poison || delivery.attempts >= MOST_ATTEMPTS {
-            return self.set_aside(delivery, &why).await;
+            return self.dead_letter(delivery, &why).await;
         }
         let pause = BACKOFF.delta_after(delivery.attempts);
         tracing::warn!(
@@ -256,10 +256,10 @@ impl Broker {
         );
         counter!("webhook_worked_off_total", "outcome" => "failed").increment(1);
         let mut conn = self.store.conn().await?;
-        Ok(deliveries::postpone(&mut conn, &delivery.id, &why, now + pause).await?)
+        Ok(deliveries::retry_at(&mut conn, &delivery.id, &why, now + pause).await?)
     }
 
-    async fn set_aside(&self, delivery: &Delivery, why: &str) -> Result<(), Error> {
+    async fn dead_letter(&self, delivery: &Delivery, why: &str) -> Result<(), Error> {
         let mut event = self.event(Kind::WebhookDeliverySetAside, Actor::System("webhooks")).with(json!({
             "delivery": delivery.id,
             "event": delivery.event,
@@ -271,7 +271,7 @@ impl Broker {
         let id = &delivery.id;
         self.store
             .transaction::<_, Error, _>(async |conn| {
-                match deliveries::set_aside(conn, id, why, now).await? {
+                match deliveries::dead_letter(conn, id, why, now).await? {
                     true => record(conn, event).await,
                     false => Ok(()),
                 }

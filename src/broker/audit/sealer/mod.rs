@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
-use crate::seal::offline::reported_ids;
+use crate::seal::report::reported_ids;
 use crate::seal::tree::Frontier;
 use crate::store::audit_sealing::{self, Horizon, Lag, Moment, Row};
 use crate::store::leases::Lease;

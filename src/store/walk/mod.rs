@@ -1,84 +1,53 @@
-//! Long lists, newest first, a page at a time. A page walks down an index or a few of them, by the filters that one
-//! serves; what other filters leave of that is seen row by row, and no further than some thousand rows (`FAR`). So no page reads more than
-//! that, whatever is asked for and whatever Postgres believes of the table. One that finds too little ends early, and
-//! says where to go on.
+//! Long lists, newest first, a page at a time. A page walks down an index or a few of them, chosen by the filters that
+//! an index serves; the other filters are tested row by row, for at most some thousand rows (`MAX_ROWS`). So no page
+//! reads more than that, whatever is asked for and whatever Postgres knows of the table. A page that finds too little
+//! ends early, and says where to go on.
+//!
+//! A page takes three statements: the ids, the rows with these ids, and on first pages the total. The rows are read by
+//! diesel from a table that it knows, which the ids' statement, made at run time, is not.
+
+mod condition;
+mod statement;
 
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
 use diesel::QueryableByName;
-use diesel::pg::Pg;
-use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
-use diesel::sql_types::{Array, BigInt, Bool, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
-use uuid::Uuid;
+
+pub use condition::{Condition, Matching, Value, when};
 
 use super::{Conn, Error};
+use statement::Statement;
 
-/// How many rows a page looks at, if it has to look at each: down the whole table, where one lies beside the other.
-const FAR: i64 = 10_000;
+/// How many rows a page tests at most when it walks the whole table, where neighbours lie side by side on disk.
+const MAX_ROWS: i64 = 10_000;
 
-/// As `FAR`, down any other index, where each row may lie on a page of its own.
-const FAR_APART: i64 = 4_000;
+/// The same for any other index, where each row may lie in a block of its own.
+const MAX_SCATTERED_ROWS: i64 = 4_000;
 
-/// Of several indexes each gets its part, but not less than this.
-const LEAST: i64 = 100;
+/// Of several indexes each gets its share of [`MAX_SCATTERED_ROWS`], but not less than this.
+const MIN_ROWS_OF_SOURCE: i64 = 100;
 
-/// What stands for a `?`.
-#[derive(Clone, Debug)]
-pub enum Value {
-    Text(String),
-    Texts(Vec<String>),
-    BigInt(i64),
-    Uuid(Uuid),
-    Time(DateTime<Utc>),
-    Bool(bool),
-}
-
-impl From<i64> for Value {
-    fn from(id: i64) -> Value {
-        Value::BigInt(id)
-    }
-}
-
-impl From<Uuid> for Value {
-    fn from(id: Uuid) -> Value {
-        Value::Uuid(id)
-    }
-}
-
-/// A condition on a row, with a value for each `?` in it.
-#[derive(Clone, Debug)]
-pub struct Condition {
-    sql: &'static str,
-    values: Vec<Value>,
-}
-
-/// One without a value.
-pub fn when(sql: &'static str) -> Condition {
-    Condition { sql, values: Vec::new() }
-}
-
-impl Condition {
-    pub fn with(mut self, value: Value) -> Condition {
-        self.values.push(value);
-        self
-    }
-
-    pub fn text(self, text: impl Into<String>) -> Condition {
-        self.with(Value::Text(text.into()))
-    }
-}
-
-/// Where to walk.
+/// A part of a table to walk down, by an index.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// Whatever is in the table.
+    /// All rows, by id.
     All,
-    /// Rows with this value, by the index on (column, id), which may be one of rows that fit a condition only.
-    At { column: &'static str, value: Value, of: Option<Condition> },
-    /// Rows without a value, by the same.
-    Without { column: &'static str },
+    /// Rows with a value, by the index on (column, id).
+    At {
+        /// A column, or the expression that is indexed.
+        column: &'static str,
+        /// Its value.
+        value: Value,
+        /// The condition of a partial index, as the index has it.
+        of: Option<Condition>,
+    },
+    /// Rows without a value, by the index on (column, id).
+    Without {
+        /// The column that is NULL.
+        column: &'static str,
+    },
 }
 
 /// Rows with this value in this column.
@@ -86,12 +55,13 @@ pub fn at(column: &'static str, value: Value) -> Source {
     Source::At { column, value, of: None }
 }
 
-/// As `at`, for a text.
+/// As [`at`], for a text.
 pub fn at_text(column: &'static str, text: impl Into<String>) -> Source {
     at(column, Value::Text(text.into()))
 }
 
 impl Source {
+    /// Of these, those that fit the condition of a partial index.
     pub fn of(mut self, condition: Condition) -> Source {
         if let Source::At { of, .. } = &mut self {
             *of = Some(condition);
@@ -99,8 +69,23 @@ impl Source {
         self
     }
 
-    /// Names the column beside the id, so that no other index gives this order: Postgres would rather walk down the
-    /// whole table if it believes that enough of it fits, and it may all be at the other end.
+    /// The same as a condition, for rows that are found by something else.
+    fn condition(&self) -> Condition {
+        match self {
+            Source::All => when("true"),
+            Source::Without { column } => when(format!("{column} IS NULL")),
+            Source::At { column, value, of } => {
+                let equal = when(format!("{column} = ?")).with(value.clone());
+                match of {
+                    Some(of) => equal.and(of.clone()),
+                    None => equal,
+                }
+            }
+        }
+    }
+
+    /// Orders by the column, too, so that no other index gives this order: Postgres walks down the whole table if it
+    /// believes that enough rows fit, and they may all be at the other end.
     fn order(&self) -> String {
         match self {
             Source::All => " ORDER BY id DESC".into(),
@@ -111,40 +96,85 @@ impl Source {
     }
 }
 
+/// What a list is filtered by.
+#[derive(Clone, Debug)]
+pub enum Filter {
+    /// Rows from any of these sources. None: no row.
+    Indexed(Vec<Source>),
+    /// Rows that fit a condition for which there is no index.
+    Plain(Condition),
+}
+
+impl Filter {
+    /// The same as a condition.
+    pub fn condition(self) -> Condition {
+        match self {
+            Filter::Plain(condition) => condition,
+            Filter::Indexed(sources) => {
+                let conditions = sources.iter().map(Source::condition);
+                conditions.reduce(Condition::or).unwrap_or_else(|| when("false"))
+            }
+        }
+    }
+}
+
 /// How a list is walked.
 #[derive(Clone, Debug)]
 pub struct Walk {
+    /// The table's name.
     pub table: &'static str,
     /// A row of the list comes from one of these. None: the list is empty.
     pub sources: Vec<Source>,
-    /// And has no id below this.
+    /// The row's id is not less than this.
     pub lowest: Option<Value>,
-    /// All of these are true of it, too, whether there is an index for them or not.
+    /// All of these are true of the row.
     pub filters: Vec<Condition>,
+}
+
+impl Walk {
+    /// Walks down the indexes of the first filter that has any, and tests the others.
+    pub fn by(table: &'static str, filters: impl IntoIterator<Item = Filter>) -> Walk {
+        let (mut sources, mut conditions) = (None, Vec::new());
+        for filter in filters {
+            match filter {
+                Filter::Indexed(indexed) if sources.is_none() => sources = Some(indexed),
+                other => conditions.push(other.condition()),
+            }
+        }
+        Walk {
+            table,
+            sources: sources.unwrap_or_else(|| vec![Source::All]),
+            lowest: None,
+            filters: conditions,
+        }
+    }
 }
 
 /// A page: ids, newest first, and where the next one begins; `None`: this is the last. It may have fewer rows than
 /// asked for, even none, and yet not be the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<Id> {
+    /// Newest first.
     pub ids: Vec<Id>,
+    /// The next page has smaller ids than this.
     pub next: Option<Id>,
 }
 
 /// How many rows a list has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Total {
+    /// The rows that were counted.
     pub count: i64,
     /// There may be more.
     pub capped: bool,
 }
 
 impl Walk {
-    /// How far each source is walked.
-    fn far(&self) -> i64 {
+    /// How many rows of each source are tested.
+    fn max_rows(&self) -> i64 {
         match self.sources.as_slice() {
-            [Source::All] => FAR,
-            sources => (FAR_APART / (sources.len() as i64).max(1)).max(LEAST),
+            [Source::All] => MAX_ROWS,
+            sources => (MAX_SCATTERED_ROWS / (sources.len() as i64).max(1)).max(MIN_ROWS_OF_SOURCE),
         }
     }
 
@@ -252,7 +282,7 @@ impl Walk {
             } else {
                 statement.push("SELECT id FROM (");
                 self.rows(&mut statement, "*", source, before);
-                statement.push(" LIMIT ").value(Value::BigInt(self.far())).push(") AS walked WHERE");
+                statement.push(" LIMIT ").value(Value::BigInt(self.max_rows())).push(") AS walked WHERE");
                 self.filters(&mut statement);
                 statement.push(&source.order());
             }
@@ -269,7 +299,7 @@ impl Walk {
         for (at, source) in self.sources.iter().enumerate() {
             statement.push(if at == 0 { "(" } else { " UNION ALL (" });
             self.rows(&mut statement, "id", source, before);
-            statement.push(" LIMIT 1 OFFSET ").value(Value::BigInt(self.far() - 1)).push(")");
+            statement.push(" LIMIT 1 OFFSET ").value(Value::BigInt(self.max_rows() - 1)).push(")");
         }
         statement.push(") AS last ORDER BY id DESC LIMIT 1");
         statement
@@ -288,7 +318,7 @@ impl Walk {
         if self.sources.is_empty() {
             return Ok(Total { count: 0, capped: false });
         }
-        let far = if self.filters.is_empty() { most + 1 } else { self.far() };
+        let max_rows = if self.filters.is_empty() { most + 1 } else { self.max_rows() };
         let mut statement = Statement::default();
         for (at, source) in self.sources.iter().enumerate() {
             statement.push(if at == 0 { "" } else { " UNION ALL " });
@@ -300,69 +330,11 @@ impl Walk {
             }
             statement.push(" AS fit, count(*) AS seen FROM (");
             self.rows(&mut statement, if self.filters.is_empty() { "id" } else { "*" }, source, None);
-            statement.push(" LIMIT ").value(Value::BigInt(far)).push(") AS walked");
+            statement.push(" LIMIT ").value(Value::BigInt(max_rows)).push(") AS walked");
         }
         let counted: Vec<Counted> = statement.boxed().load(conn).await?;
         let count: i64 = counted.iter().map(|part| part.fit).sum();
-        let cut = counted.iter().any(|part| part.seen == far);
+        let cut = counted.iter().any(|part| part.seen == max_rows);
         Ok(Total { count: count.min(most), capped: cut || count > most })
-    }
-}
-
-/// SQL in the making, with the values of its parameters.
-#[derive(Default)]
-struct Statement {
-    sql: String,
-    values: Vec<Value>,
-}
-
-impl Statement {
-    fn push(&mut self, sql: &str) -> &mut Statement {
-        self.sql.push_str(sql);
-        self
-    }
-
-    fn value(&mut self, value: Value) -> &mut Statement {
-        self.values.push(value);
-        let number = self.values.len();
-        self.push(&format!("${number}"))
-    }
-
-    fn condition(&mut self, condition: &Condition) -> &mut Statement {
-        let mut values = condition.values.iter();
-        self.push("(");
-        for (at, part) in condition.sql.split('?').enumerate() {
-            if at > 0
-                && let Some(value) = values.next()
-            {
-                self.value(value.clone());
-            }
-            self.push(part);
-        }
-        self.push(")")
-    }
-
-    fn boxed(self) -> BoxedSqlQuery<'static, Pg, SqlQuery> {
-        let query = diesel::sql_query(self.sql).into_boxed();
-        self.values.into_iter().fold(query, |query, value| match value {
-            Value::Text(text) => query.bind::<Text, _>(text),
-            Value::Texts(texts) => query.bind::<Array<Text>, _>(texts),
-            Value::BigInt(number) => query.bind::<BigInt, _>(number),
-            Value::Uuid(id) => query.bind::<SqlUuid, _>(id),
-            Value::Time(at) => query.bind::<Timestamptz, _>(at),
-            Value::Bool(is) => query.bind::<Bool, _>(is),
-        })
-    }
-
-    async fn keys<Id: FromStr>(self, conn: &mut Conn) -> Result<Vec<Id>, Error> {
-        #[derive(QueryableByName)]
-        struct Key {
-            #[diesel(sql_type = Text)]
-            key: String,
-        }
-        let rows: Vec<Key> = self.boxed().load(conn).await?;
-        rows.into_iter()
-            .map(|row| row.key.parse().map_err(|_| Error::Row(format!("'{}' as an id", row.key))))
-            .collect()
     }
 }

@@ -1,85 +1,33 @@
-//! The table `runners`: a row is written before GitHub hears of the runner, and moves only from the state
-//! that its caller saw.
+//! The table `runners`: a row is written before GitHub is asked for the runner, and changes its state only if it is
+//! still in the state that the caller read.
 
+mod detail;
 mod due;
 mod reads;
+mod row;
 mod sets;
 mod settle;
 
-use std::str::FromStr;
-
 use chrono::{DateTime, Utc};
-use diesel::deserialize::{self, Queryable};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
+pub use detail::*;
 pub use due::*;
 pub use reads::*;
+pub use row::*;
 pub use sets::*;
 pub use settle::*;
 
 use super::schema::{idempotency_keys, runners};
 use super::{Conn, Error};
-use crate::model::{Identity, Method, RunnerName, Status, Target};
+use crate::model::{Identity, RunnerName, Status};
 use crate::policy::Grant;
 
-/// A runner as the table has it.
-#[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
-#[diesel(table_name = runners, check_for_backend(Pg))]
-pub struct Runner {
-    pub id: Uuid,
-    pub name: String,
-    pub target: Target,
-    pub team: String,
-    pub status: Status,
-    pub method: Method,
-    /// All of them, lower-cased: the system's, the team's and those asked for.
-    pub labels: Vec<String>,
-    pub ephemeral: bool,
-    pub busy: bool,
-    pub runner_group_id: i64,
-    pub github_runner_id: Option<i64>,
-    /// Grows by one with each repeat of an idempotency key.
-    pub generation: i32,
-    pub issuer: String,
-    pub subject: String,
-    pub provisioned_by: String,
-    /// The status that `deleting` goes back to when GitHub says busy.
-    pub deleting_from: Option<String>,
-    pub delete_attempts: i32,
-    pub delete_after: Option<DateTime<Utc>>,
-    /// Whether the removal of a busy runner waits until it is idle.
-    pub wait_until_idle: bool,
-    pub missed_sweeps: i32,
-    pub created_at: DateTime<Utc>,
-    pub updated_at: DateTime<Utc>,
-    pub requested_at: DateTime<Utc>,
-    pub expires_at: Option<DateTime<Utc>>,
-    pub facts_at: Option<DateTime<Utc>>,
-    pub registered_at: Option<DateTime<Utc>>,
-    pub last_seen_at: Option<DateTime<Utc>>,
-    pub deleted_at: Option<DateTime<Utc>>,
-    /// What GitHub showed instead of `labels`, once that has been reported.
-    pub drifted_labels: Option<Vec<String>>,
-}
-
-/// Lets diesel read a word of the model from a text column.
-macro_rules! read_as_text {
-    ($($word:ty),+) => { $(
-        impl Queryable<Text, Pg> for $word {
-            type Row = String;
-            fn build(text: String) -> deserialize::Result<$word> {
-                Ok(<$word>::from_str(&text)?)
-            }
-        }
-    )+ };
-}
-read_as_text!(Status, Method, Target);
-
-/// What a fresh row says.
+/// A new row.
 #[derive(Insertable)]
 #[diesel(table_name = runners, treat_none_as_default_value = false)]
 struct NewRunner<'a> {
@@ -100,7 +48,8 @@ struct NewRunner<'a> {
     requested_at: DateTime<Utc>,
 }
 
-/// Takes the name before GitHub hears of it. `None`: a live runner already has it.
+/// Writes the row, and with it takes the name, before GitHub is asked. `None`: a live runner of the target has the
+/// name.
 pub async fn claim(
     mut conn: &Conn,
     id: Uuid,
@@ -133,42 +82,6 @@ pub async fn claim(
         .get_result(&mut conn)
         .await
         .optional()?)
-}
-
-/// The generation of a row that a provision works on; a later one makes its answers stale.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Claim {
-    pub id: Uuid,
-    pub generation: i32,
-}
-
-impl Runner {
-    pub fn claim(&self) -> Claim {
-        Claim { id: self.id, generation: self.generation }
-    }
-
-    /// The row as `settle` left it.
-    pub fn settled(&self, issued: Issued<'_>, now: DateTime<Utc>) -> Runner {
-        Runner {
-            status: Status::Pending,
-            github_runner_id: issued.github_runner_id,
-            expires_at: Some(issued.expires_at),
-            updated_at: now,
-            facts_at: Some(now),
-            registered_at: issued.github_runner_id.map(|_| now),
-            missed_sweeps: 0,
-            ..self.clone()
-        }
-    }
-}
-
-/// What GitHub gave for a claim.
-#[derive(Clone, Copy, Debug)]
-pub struct Issued<'a> {
-    /// `None` for registration tokens: GitHub knows no runner yet.
-    pub github_runner_id: Option<i64>,
-    pub credential_sha256: &'a str,
-    pub expires_at: DateTime<Utc>,
 }
 
 /// `requested → failed`, and the idempotency key is free again. `may_appear`: a lost request may still make
@@ -252,29 +165,6 @@ pub async fn unclaim(
         .execute(conn)
         .await?;
     Ok(restored == 1)
-}
-
-/// A move of one row. The row changes only if it is still as the caller saw it.
-#[derive(Clone, Debug, Default, AsChangeset)]
-#[diesel(table_name = runners)]
-pub struct Change {
-    pub status: Option<&'static str>,
-    pub busy: Option<bool>,
-    pub github_runner_id: Option<i64>,
-    pub deleting_from: Option<Option<&'static str>>,
-    pub delete_attempts: Option<i32>,
-    pub delete_after: Option<Option<DateTime<Utc>>>,
-    pub wait_until_idle: Option<bool>,
-    pub drifted_labels: Option<Vec<String>>,
-    pub labels: Option<Vec<String>>,
-    pub runner_group_id: Option<i64>,
-    pub missed_sweeps: Option<i32>,
-    pub failure: Option<String>,
-    pub updated_at: Option<DateTime<Utc>>,
-    pub facts_at: Option<DateTime<Utc>>,
-    pub registered_at: Option<DateTime<Utc>>,
-    pub last_seen_at: Option<DateTime<Utc>>,
-    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 /// Applies `change` to the row if it still has the status and generation of `seen`. A move that the model

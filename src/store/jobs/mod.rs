@@ -1,5 +1,7 @@
-//! The tables `jobs` and `job_violations`: what GitHub's deliveries say of jobs for self-hosted runners. A job
+//! The tables `jobs` and `job_violations`: GitHub's jobs for self-hosted runners, as its deliveries report them. A job
 //! moves only forward, in whatever order and however often its deliveries come.
+
+mod violations;
 
 use chrono::{DateTime, Utc};
 use diesel::dsl::sql;
@@ -9,27 +11,44 @@ use diesel::sql_types::{Array, BigInt, Bool, Jsonb, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde::Serialize;
 
-use super::schema::{job_violations, jobs};
+use super::schema::jobs;
 use super::walk::{Source, Value, Walk, at_text, when};
 use super::{Conn, Error};
 
-/// What one delivery says of a job.
+pub use violations::{Violation, claim_violation, release_violation, report_violation};
+
+/// What one delivery reports of a job.
 #[derive(Clone, Debug, Serialize)]
-pub struct Said {
+pub struct JobReport {
+    /// GitHub's id of the job.
     pub id: i64,
+    /// GitHub's id of the workflow run.
     pub run_id: i64,
+    /// Lower-cased `owner/name`.
     pub repository: String,
+    /// Lower-cased.
     pub owner: String,
+    /// The workflow's name.
     pub workflow: Option<String>,
+    /// The job's name.
     pub name: String,
+    /// `runs-on`, lower-cased.
     pub labels: Vec<String>,
+    /// GitHub's word: `waiting`, `queued`, `in_progress` or `completed`.
     pub state: &'static str,
+    /// When the job got into this state.
     pub state_at: DateTime<Utc>,
+    /// Such as `success`, once it is completed.
     pub conclusion: Option<String>,
+    /// GitHub's id of the runner that took it.
     pub runner_id: Option<i64>,
+    /// The runner's name.
     pub runner_name: Option<String>,
+    /// When it was queued.
     pub queued_at: Option<DateTime<Utc>>,
+    /// When a runner took it.
     pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
     pub completed_at: Option<DateTime<Utc>>,
 }
 
@@ -37,38 +56,56 @@ pub struct Said {
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = jobs, check_for_backend(Pg))]
 pub struct Job {
+    /// GitHub's id of the job.
     pub id: i64,
+    /// GitHub's id of the workflow run.
     pub run_id: i64,
+    /// Lower-cased `owner/name`.
     pub repository: String,
+    /// The workflow's name.
     pub workflow: Option<String>,
+    /// The job's name.
     pub name: String,
+    /// `runs-on`, lower-cased.
     pub labels: Vec<String>,
+    /// GitHub's word: `waiting`, `queued`, `in_progress` or `completed`.
     pub state: String,
+    /// Such as `success`, once it is completed.
     pub conclusion: Option<String>,
+    /// The runner's name.
     pub runner_name: Option<String>,
-    /// Whose runner took it.
+    /// The team whose runner took it.
     pub team: Option<String>,
+    /// When it was queued.
     pub queued_at: Option<DateTime<Utc>>,
+    /// When a runner took it.
     pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
     pub completed_at: Option<DateTime<Utc>>,
 }
 
-/// Where a job stands once a delivery was merged.
+/// The state of a job after a merge.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 #[diesel(check_for_backend(Pg))]
-pub struct Stands {
+pub struct MergedJob {
+    /// GitHub's id of the job.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
+    /// GitHub's word: `waiting`, `queued`, `in_progress` or `completed`.
     #[diesel(sql_type = Text)]
     pub state: String,
 }
 
-/// Merges what deliveries say, each job at most once. Whichever is further in its life wins, then whichever GitHub
-/// says is later; what the winner does not say stays as the other said it. Times and runner come from later
-/// states only, so every order of the same deliveries leaves the same row.
-pub async fn merge(conn: &mut Conn, said: &[Said], now: DateTime<Utc>) -> Result<Vec<Stands>, Error> {
-    let said = serde_json::to_value(said).map_err(|err| Error::Row(err.to_string()))?;
-    Ok(diesel::sql_query(MERGE).bind::<Jsonb, _>(said).bind::<Timestamptz, _>(now).load(conn).await?)
+/// Merges reports into the table; no two may be of the same job. Of report and row the one in the later state wins, then
+/// the one with the later time; columns that the winner lacks keep the loser's values. Every order of the same
+/// deliveries leaves the same row.
+pub async fn merge(
+    conn: &mut Conn,
+    reports: &[JobReport],
+    now: DateTime<Utc>,
+) -> Result<Vec<MergedJob>, Error> {
+    let reports = serde_json::to_value(reports).map_err(|err| Error::Row(err.to_string()))?;
+    Ok(diesel::sql_query(MERGE).bind::<Jsonb, _>(reports).bind::<Timestamptz, _>(now).load(conn).await?)
 }
 
 const MERGE: &str = "
@@ -99,20 +136,23 @@ const MERGE: &str = "
         CROSS JOIN LATERAL (SELECT (CASE WHEN o.new_wins THEN j ELSE excluded END).*) l)
     RETURNING id, state";
 
-/// Notes whose runners took these jobs.
+/// Notes which team's runner took the job.
 pub async fn taken_by(conn: &mut Conn, id: i64, team: &str) -> Result<(), Error> {
     diesel::update(jobs::table.find(id)).set(jobs::team.eq(team)).execute(conn).await?;
     Ok(())
 }
 
-/// Whose jobs a caller may see.
+/// The jobs that a caller may see.
 #[derive(Clone, Debug)]
 pub enum Scope {
+    /// All jobs.
     All,
     /// Those on runners of these teams, and those that no team's runner took in repositories that fit one of these
     /// patterns of `LIKE`.
     Of {
+        /// Names of teams.
         teams: Vec<String>,
+        /// Patterns of `LIKE` for lower-cased `owner/name`.
         repositories: Vec<String>,
     },
 }
@@ -120,6 +160,7 @@ pub enum Scope {
 /// What a list shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// In this state.
     pub state: Option<String>,
     /// Lower-cased `owner/name`.
     pub repository: Option<String>,
@@ -175,18 +216,20 @@ pub async fn page(
     Ok((rows.select(Job::as_select()).load(conn).await?, page.next))
 }
 
-/// What live runners of a target have: one set of labels.
+/// A set of labels that live runners of a target have.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 #[diesel(check_for_backend(Pg))]
 pub struct Offer {
+    /// The organisation or repository.
     #[diesel(sql_type = Text)]
     pub target: String,
+    /// Lower-cased.
     #[diesel(sql_type = Array<Text>)]
     pub labels: Vec<String>,
-    /// How many of those that were looked at.
+    /// How many of the runners that were looked at have it.
     #[diesel(sql_type = BigInt)]
     pub runners: i64,
-    /// The target has more live runners than were looked at.
+    /// Whether the target has more live runners than were looked at.
     #[diesel(sql_type = Bool)]
     pub more: bool,
 }
@@ -244,13 +287,13 @@ pub async fn unmatched(
     let ids: Vec<Id> = diesel::sql_query(
         "WITH waiting AS MATERIALIZED (SELECT DISTINCT repository, owner, labels FROM jobs
                 WHERE state = 'queued' AND no_match_at IS NULL AND queued_seen_at <= $1),
-            told AS MATERIALIZED (SELECT DISTINCT repository, labels FROM jobs WHERE no_match_at > $2),
+            reported AS MATERIALIZED (SELECT DISTINCT repository, labels FROM jobs WHERE no_match_at > $2),
             -- Thousands of runners have a few sets of labels.
             offers AS MATERIALIZED (SELECT DISTINCT target, labels FROM runners
                 WHERE status IN ('requested', 'pending', 'active', 'offline', 'deleting')
                   AND target IN (SELECT repository FROM waiting UNION SELECT owner FROM waiting)),
             unfit AS MATERIALIZED (SELECT repository, labels FROM waiting w
-                WHERE NOT EXISTS (SELECT FROM told t WHERE t.repository = w.repository AND t.labels = w.labels)
+                WHERE NOT EXISTS (SELECT FROM reported t WHERE t.repository = w.repository AND t.labels = w.labels)
                   AND NOT EXISTS (SELECT FROM offers o
                     WHERE o.target IN (w.repository, w.owner) AND w.labels <@ o.labels))
          UPDATE jobs SET no_match_at = $3 WHERE id IN (
@@ -314,50 +357,4 @@ pub async fn runners_of(
         .select(super::runners::Runner::as_select())
         .load(conn)
         .await?)
-}
-
-/// Who is at a job that broke the policy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Violation {
-    /// Ours now.
-    Claimed,
-    /// Somebody claimed it then and has not reported it.
-    Unreported(DateTime<Utc>),
-    Reported,
-}
-
-/// Claims a violation, before anything is done about it.
-pub async fn claim_violation(conn: &mut Conn, job: i64, now: DateTime<Utc>) -> Result<Violation, Error> {
-    let fresh = diesel::insert_into(job_violations::table)
-        .values((job_violations::job_id.eq(job), job_violations::claimed_at.eq(now)))
-        .on_conflict_do_nothing()
-        .execute(conn)
-        .await?;
-    if fresh == 1 {
-        return Ok(Violation::Claimed);
-    }
-    let (claimed, reported): (DateTime<Utc>, Option<DateTime<Utc>>) = job_violations::table
-        .find(job)
-        .select((job_violations::claimed_at, job_violations::reported_at))
-        .first(conn)
-        .await?;
-    Ok(if reported.is_some() { Violation::Reported } else { Violation::Unreported(claimed) })
-}
-
-/// Nothing was done about it: it may be claimed anew.
-pub async fn release_violation(conn: &mut Conn, job: i64) -> Result<(), Error> {
-    diesel::delete(job_violations::table.find(job).filter(job_violations::reported_at.is_null()))
-        .execute(conn)
-        .await?;
-    Ok(())
-}
-
-/// `false`: somebody has reported it meanwhile.
-pub async fn report_violation(conn: &mut Conn, job: i64, now: DateTime<Utc>) -> Result<bool, Error> {
-    let reported =
-        diesel::update(job_violations::table.find(job).filter(job_violations::reported_at.is_null()))
-            .set(job_violations::reported_at.eq(now))
-            .execute(conn)
-            .await?;
-    Ok(reported == 1)
 }

@@ -1,4 +1,4 @@
-//! One row of `runners` with its events from `audit_log`: what people look at most.
+//! A runner's page: its row with its newest events from `audit_log`, in one statement.
 
 use std::sync::OnceLock;
 
@@ -10,29 +10,29 @@ use diesel::sql_types::Uuid as SqlUuid;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::audit::Event;
-use super::runners::Runner;
-use super::{Conn, Error};
+use super::Runner;
+use crate::store::audit::Event;
+use crate::store::{Conn, Error};
 
-/// How many events of a runner are shown.
-pub const EVENTS: i64 = 100;
+/// The most events of a runner that its page shows.
+pub const MAX_EVENTS: i64 = 100;
 
 /// A runner by its id with its newest events, newest first. One statement: a second one would cost as
 /// much again.
-pub async fn by_id(conn: &mut Conn, id: Uuid) -> Result<(Option<Runner>, Vec<Event>), Error> {
+pub async fn with_events(conn: &mut Conn, id: Uuid) -> Result<(Option<Runner>, Vec<Event>), Error> {
     let rows: Vec<(Runner, Option<Event>)> = Detail { id }.load(conn).await?;
     let (runners, events): (Vec<Runner>, Vec<Option<Event>>) = rows.into_iter().unzip();
     Ok((runners.into_iter().next(), events.into_iter().flatten().collect()))
 }
 
-/// A row for each event, or one without. diesel has no words for LATERAL, which is what lets Postgres take the newest
-/// events from their index and stop.
+/// Selects a row for each event, or one without an event. diesel has no LATERAL, with which Postgres takes the newest
+/// events from their index and stops.
 struct Detail {
     id: Uuid,
 }
 
 impl Detail {
-    /// All but the id. Written once: naming fifty columns takes longer than most of the rest.
+    /// The statement up to the id. Built once: writing fifty column names takes longer than the rest.
     fn text() -> Result<&'static str, diesel::result::Error> {
         static TEXT: OnceLock<String> = OnceLock::new();
         if let Some(text) = TEXT.get() {
@@ -43,9 +43,9 @@ impl Detail {
         columns.push_sql(", ");
         Event::as_select().to_sql(&mut columns, &Pg)?;
         let text = format!(
-            // The limit is a part of the text, for Postgres to know when it plans.
+            // The limit stands in the text, so that Postgres knows it when it plans.
             "SELECT {} FROM runners LEFT JOIN LATERAL (SELECT * FROM audit_log WHERE runner_id = runners.id \
-             ORDER BY id DESC LIMIT {EVENTS}) AS audit_log ON true WHERE runners.id = ",
+             ORDER BY id DESC LIMIT {MAX_EVENTS}) AS audit_log ON true WHERE runners.id = ",
             columns.finish()
         );
         Ok(TEXT.get_or_init(|| text))
