@@ -149,7 +149,7 @@ impl Broker {
 
     /// Gives the current thread database connections of its own.
     pub fn add_thread_connections(&self) -> Result<(), store::Error> {
-        self.store.own_connections()
+        self.store.add_thread_pool()
     }
 
     /// The database.

@@ -17,7 +17,6 @@ use crate::model::{GroupRef, Method};
 pub struct Document {
     /// The teams: each may have runners of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    /// `[[team]]`, in the document's order.
     pub team: Vec<TeamEntry>,
     /// Who may see and change everything. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
