@@ -1,8 +1,11 @@
 //! Why a use case did not end as its caller wished. What this means in HTTP is `http::problem`'s to say.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use crate::policy::{Denial, Fault};
+use crate::single_flight::Abandoned;
 use crate::{github, store};
 
 /// Refusals (the caller's to mend) and failures (ours, GitHub's or Postgres').
@@ -141,6 +144,15 @@ pub enum Error {
     /// A policy document, or the stored policy, has faults: one line each.
     #[error("the policy has faults:\n{0}")]
     Policy(String),
+    /// What several callers waited for together failed for all of them.
+    #[error("{0}")]
+    Shared(#[source] Arc<Error>),
+}
+
+impl From<Abandoned> for Arc<Error> {
+    fn from(err: Abandoned) -> Arc<Error> {
+        Arc::new(Error::Panicked(err.to_string()))
+    }
 }
 
 impl From<github::Error> for Error {
@@ -199,6 +211,7 @@ impl Error {
                 github::Error::Unavailable { .. } => "GITHUB_UNAVAILABLE",
                 _ => "GITHUB_REFUSED",
             },
+            Error::Shared(err) => err.code(),
             Error::Store(_)
             | Error::LeaseLost
             | Error::Elsewhere(_)

@@ -95,7 +95,7 @@ pub struct Broker {
     signer: OnceLock<SigningKey>,
     stats: numbers::Computed,
     system: checks::CheckCache,
-    pulse: numbers::live::Kept,
+    pulse: numbers::live::PulseFlight,
 }
 
 impl Broker {
@@ -129,7 +129,7 @@ impl Broker {
             webhooks: webhook::Webhooks::new(github_config),
             signer: OnceLock::new(),
             stats: numbers::Computed::default(),
-            pulse: numbers::live::Kept::default(),
+            pulse: Arc::default(),
         })
     }
 

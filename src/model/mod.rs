@@ -1,5 +1,6 @@
 //! The words of the domain: parsed once at the door, valid ever after. Knows no HTTP, no SQL, no GitHub.
 
+mod backoff;
 mod causes;
 mod digest;
 
@@ -9,8 +10,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use backoff::Backoff;
 pub use causes::with_causes;
 pub use digest::{sha256, sha256_of_parts};
+
+/// The id of the runner group that GitHub gives every organisation, and that every repository's runners are in: a
+/// repository has no groups of its own.
+pub const DEFAULT_GROUP_ID: i64 = 1;
+/// Its name, as GitHub writes it. GitHub compares names without case.
+pub const DEFAULT_GROUP_NAME: &str = "Default";
 
 /// Why a text is not one of these words; the sentence is shown to callers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,8 @@ mod labels;
 mod pattern;
 mod reader;
 pub mod rules;
+mod schema;
+mod shapes;
 mod targets;
 
 pub use compile::is_team_name;
@@ -16,3 +18,4 @@ pub use decide::{Ask, Grant, Permit, Placed, Usage, consider, custom};
 pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};
 pub use rules::{Defaults, Membership, Memberships, Rules, Team};
+pub use schema::schema;

@@ -41,6 +41,7 @@ use tracing::Instrument;
 pub use migrate::lacking;
 pub use postgres::after::after_commit;
 pub use postgres::pool::PoolStatus;
+pub use postgres::url::Url as DatabaseUrl;
 
 use crate::telemetry::{self, SPANS};
 use postgres::connect::Server;

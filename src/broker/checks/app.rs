@@ -9,7 +9,7 @@ use futures_util::stream;
 use super::{Area, Check, Code, Patience, issuers};
 use crate::broker::Broker;
 use crate::config::Enforcement;
-use crate::github::{self, Blame, Deadline, Granted};
+use crate::github::{self, Blame, Deadline, InstallationPermissions};
 use crate::model::Target;
 use crate::store::sync_targets;
 
@@ -155,7 +155,7 @@ impl Broker {
     /// With the installation, if it may be asked for what is left of its hour.
     async fn check_target(&self, target: Target, patience: Patience) -> (Check, Option<Served>) {
         let (area, what) = (Area::Targets, target.to_string());
-        let asked = patience.wait(self.github.granted(&target, patience.deadline())).await;
+        let asked = patience.wait(self.github.installation_permissions(&target, patience.deadline())).await;
         match asked {
             Ok(Some(granted)) => {
                 let check = self.judge(&target, &granted);
@@ -172,7 +172,7 @@ impl Broker {
         }
     }
 
-    fn judge(&self, target: &Target, granted: &Granted) -> Check {
+    fn judge(&self, target: &Target, granted: &InstallationPermissions) -> Check {
         let (area, what) = (Area::Targets, target.to_string());
         let installation = format!("installation {}", granted.installation);
         if granted.suspended {

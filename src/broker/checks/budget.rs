@@ -3,14 +3,14 @@
 use super::app::{Served, unanswered};
 use super::{Area, Check, Code, Health, Patience};
 use crate::broker::Broker;
-use crate::github::{self, Hour};
+use crate::github::{self, RateLimit};
 
 const AREA: Area = Area::Budget;
 
 impl Broker {
     pub(super) async fn check_budget(&self, of: Served, patience: Patience) -> Check {
         let what = format!("Installation {} ({})", of.installation, of.target.owner());
-        match patience.wait(self.github.hours(&of.target, patience.deadline())).await {
+        match patience.wait(self.github.rate_limits(&of.target, patience.deadline())).await {
             Ok(hours) => judge(what, &hours),
             Err(github::Error::RateLimited { until }) => {
                 let until = until.format("%H:%M:%S UTC");
@@ -21,7 +21,7 @@ impl Broker {
     }
 }
 
-fn judge(what: String, hours: &[Hour]) -> Check {
+fn judge(what: String, hours: &[RateLimit]) -> Check {
     if hours.is_empty() {
         return Check::ok(AREA, what, "this GitHub sets no limits");
     }
@@ -38,7 +38,7 @@ fn judge(what: String, hours: &[Hour]) -> Check {
     }
 }
 
-fn state(hour: &Hour) -> Health {
+fn state(hour: &RateLimit) -> Health {
     match hour.remaining {
         left if left <= hour.floor => Health::Fault,
         left if left < hour.limit / 4 => Health::Warning,
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_scarcest_hour_decides() {
-        let hour = |remaining| Hour {
+        let hour = |remaining| RateLimit {
             resource: "core",
             limit: 5_000,
             remaining,

@@ -11,7 +11,7 @@ mod inside;
 mod issuers;
 mod webhook;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,6 +22,7 @@ use crate::auth::{IssuerStatus, Verifier};
 use crate::clock::Clock;
 use crate::config::{self, Config, Setting};
 use crate::github::Deadline;
+use crate::single_flight::{Abandoned, SingleFlight};
 use crate::store;
 pub use check::{Area, Check, Health, worst};
 pub use code::Code;
@@ -105,31 +106,16 @@ struct Asked {
 pub(super) struct CheckCache {
     started_at: DateTime<Utc>,
     around: OnceLock<StaticSettings>,
-    asked: Mutex<Option<Asked>>,
-    /// One asks; who comes meanwhile waits for the same answers.
-    asking: tokio::sync::Mutex<()>,
+    asked: Arc<SingleFlight<Asked>>,
 }
 
 impl CheckCache {
     pub fn new(started_at: DateTime<Utc>) -> CheckCache {
-        CheckCache {
-            started_at,
-            around: OnceLock::new(),
-            asked: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
-        }
+        CheckCache { started_at, around: OnceLock::new(), asked: Arc::default() }
     }
 
     fn around(&self) -> Option<&StaticSettings> {
         self.around.get()
-    }
-
-    fn asked(&self) -> Option<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn fresh(&self, now: DateTime<Utc>) -> Option<Asked> {
-        self.asked().filter(|asked| (asked.at..asked.at + MAX_AGE).contains(&now))
     }
 }
 
@@ -226,27 +212,23 @@ impl Broker {
 
     /// What GitHub says, or said last if it takes too long now.
     async fn outside(self: &Arc<Self>) -> Option<Asked> {
-        if let Some(fresh) = self.system.fresh(self.clock.now()) {
-            return Some(fresh);
-        }
+        let now = self.clock.now();
+        let is_fresh = |asked: &Asked| (asked.at..asked.at + MAX_AGE).contains(&now);
         let broker = self.clone();
-        // In a task of its own: the next page load finds the answers.
-        let asking = self.tasks.spawn_on(
-            async move {
-                let _alone = broker.system.asking.lock().await;
-                let now = broker.clock.now();
-                if broker.system.fresh(now).is_none() {
-                    let checks =
-                        broker.checks_of_github(Patience { one: ONE, until: Deadline::within(ALL) }).await;
-                    let asked = Some(Asked { at: now, checks });
-                    *broker.system.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
-                }
-            },
-            &self.runtime,
-        );
-        // Too late or broken: what was known before is shown with its time.
-        let _ = tokio::time::timeout(WAIT, asking).await;
-        self.system.asked()
+        let fetch = || async move {
+            let (tasks, runtime) = (broker.tasks.clone(), broker.runtime.clone());
+            let work = async move {
+                let at = broker.clock.now();
+                let patience = Patience { one: ONE, until: Deadline::within(ALL) };
+                Asked { at, checks: broker.checks_of_github(patience).await }
+            };
+            tasks.spawn_on(work, &runtime).await.map_err(|_| Abandoned)
+        };
+        match tokio::time::timeout(WAIT, self.system.asked.get(is_fresh, fetch)).await {
+            Ok(Ok(asked)) => Some(asked),
+            // Too late or broken off: what was known before is shown with its time.
+            _ => self.system.asked.peek(|_| true),
+        }
     }
 }
 

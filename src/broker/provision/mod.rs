@@ -21,7 +21,7 @@ use super::events::{About, Kind, record};
 use super::people::caller::Caller;
 use super::{Broker, Error};
 use crate::github::Deadline;
-use crate::model::{GroupRef, Method, sha256, system_labels};
+use crate::model::{DEFAULT_GROUP_ID, GroupRef, Method, sha256, system_labels};
 use crate::policy::{self, Ask, Denial, Grant, Placed};
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Issued, Runner};
@@ -31,9 +31,6 @@ use intent::Intent;
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_LIFE: TimeDelta = TimeDelta::hours(24);
-
-/// GitHub's own group, which every organisation and repository has.
-const GITHUB_DEFAULT_GROUP: i64 = 1;
 
 /// What a caller gets, once.
 #[derive(Debug)]
@@ -237,7 +234,7 @@ impl Broker {
     /// register in the default group. `None`: that is its group.
     async fn group_name(&self, placed: &Placed, deadline: Deadline) -> Result<Option<String>, Error> {
         let (permit, id) = (placed.permit(), placed.group_id());
-        if permit.method() == Method::Jit || id == GITHUB_DEFAULT_GROUP {
+        if permit.method() == Method::Jit || id == DEFAULT_GROUP_ID {
             return Ok(None);
         }
         match self.github.group_name(permit.target(), id, deadline).await? {

@@ -12,6 +12,7 @@ use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::github;
+use crate::model::Backoff;
 use crate::store;
 use crate::store::deliveries::{self, Delivery};
 use crate::store::jobs;
@@ -26,8 +27,8 @@ const AT_ONCE: i64 = 8;
 /// After so many attempts a delivery is set aside: about an hour.
 const MOST_ATTEMPTS: i32 = 12;
 
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
+/// Between two attempts at a delivery.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(15 * 60));
 
 /// How long a claim lasts beyond what GitHub may take.
 const SPARE: Duration = Duration::from_secs(60);
@@ -246,7 +247,7 @@ impl Broker {
         if is_poison || delivery.attempts >= MOST_ATTEMPTS {
             return self.set_aside(delivery, &why).await;
         }
-        let pause = TimeDelta::seconds(1 << delivery.attempts.clamp(1, 10)).min(LONGEST_PAUSE);
+        let pause = BACKOFF.delta_after(delivery.attempts);
         tracing::warn!(
             delivery = delivery.id,
             event = delivery.event,
