@@ -55,6 +55,7 @@ use crate::github::{Deadline, GitHub};
 use crate::model::Target;
 use crate::policy::{Defaults, Rules};
 use crate::seal::key::SigningKey;
+use crate::store;
 use crate::store::Store;
 
 /// The policy as this replica knows it. Never older than `POLICY_REFRESH`.
