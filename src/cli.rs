@@ -52,7 +52,7 @@ pub enum Command {
         after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey"
     )]
     AuditKey(audit_verify::AuditKey),
-    /// Check, apply or show the policy
+    /// Check, apply or show the policy, or print its JSON Schema
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Policy(policy::Policy),
     /// Check everything that the broker needs, with advice for every fault

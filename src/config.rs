@@ -330,13 +330,10 @@ impl Oidc {
         }
         if let Some(text) = reader.get("OIDC_EXTRA_ISSUERS") {
             let name = "OIDC_EXTRA_ISSUERS";
-            match serde_json::from_str::<Vec<Extra>>(&text) {
-                Ok(extras) => extras.into_iter().for_each(|extra| {
-                    issuers.extend(reader.issuer(name, extra.issuer, extra.audience, (name, extra.jwks_url)));
-                }),
-                Err(err) => {
-                    reader.fault(name, &err.to_string(), "a JSON list of {issuer, audience, jwks_url?}")
-                }
+            let extras: Option<Vec<Extra>> =
+                reader.json(name, &text, "a JSON list of {issuer, audience, jwks_url?}", false);
+            for extra in extras.into_iter().flatten() {
+                issuers.extend(reader.issuer(name, extra.issuer, extra.audience, (name, extra.jwks_url)));
             }
         }
         let mut seen = std::collections::HashSet::new();

@@ -49,7 +49,7 @@ impl Inside {
         (1..20).for_each(|number| github.add_repo(&format!("{ORG}/repo-{number}")));
         let store = Store::new(&url.into(), 4).expect("a URL");
         // An index is built for longer than a request may take.
-        store.be_patient();
+        store.disable_hang_detection();
         let broker = inside::broker(store, github.url(), github.app_id());
         broker.refresh_policy().await.expect("a policy");
         let lease = broker.lead(Uuid::now_v7()).await.expect("a database").expect("the lease");

@@ -5,6 +5,7 @@ use std::io::{BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use clap::{Args, Subcommand};
 
 use super::runners::progress;
@@ -12,7 +13,7 @@ use super::serve::existing;
 use super::{CommandResult, Failure, print};
 use crate::broker::audit::verify::{self, Against};
 use crate::config;
-use crate::seal::check::Outcome;
+use crate::seal::check::{Outcome, Range};
 use crate::seal::key::{SigningKey, VerifierKey};
 use crate::seal::note::{self, Head};
 use crate::seal::offline;
@@ -75,7 +76,7 @@ fn verify_file(file: &Path, checkpoint: Head, previous: Option<Head>) -> Result<
 
 fn report(outcome: &Outcome) -> CommandResult {
     let mut text = format!("{}\n", counted(outcome.sealed, "event verified", "events verified"));
-    if outcome.skipped > 0 {
+    if outcome.skipped > 0 || outcome.range.is_some() {
         text += &format!(
             "{}\n",
             counted(
@@ -89,6 +90,14 @@ fn report(outcome: &Outcome) -> CommandResult {
         text += &format!(
             "{}\n",
             counted(outcome.unsealed, "event is not sealed yet", "events are not sealed yet")
+        );
+    }
+    if let Some(Range { since, until }) = outcome.range {
+        let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::AutoSi, true);
+        let until = until.map(|until| format!(" until {}", time(until))).unwrap_or_default();
+        text += &format!(
+            "this file says that it covers since {}{until}: compare with your request\n",
+            time(since)
         );
     }
     print(&text)?;

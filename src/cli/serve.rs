@@ -14,7 +14,7 @@ use super::reload::Reloads;
 use super::{CommandResult, Failure};
 use crate::auth::Verifier;
 use crate::auth::login::Logins;
-use crate::broker::{Broker, rights};
+use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::github::{self, GitHub};
@@ -69,7 +69,7 @@ fn needs_owner(err: store::Error) -> Failure {
 }
 
 async fn set_up_role(store: &Store, role: &str) -> CommandResult {
-    match rights::set_up_role(store, role).await? {
+    match store.set_up_service_role(role).await? {
         Setup::Done => super::print(&format!("granted {role} exactly what serve needs\n")),
         Setup::NoSuchRole => Err(Failure::Failed(format!(
             "there is no role {role}: create it with CREATE ROLE \"{role}\" LOGIN PASSWORD '…', then run this command again"
@@ -112,7 +112,7 @@ async fn warn_of_weaknesses(broker: &Broker) -> CommandResult {
              write to the database can forge them"
         );
     }
-    let excess = broker.excess_rights().await?;
+    let excess = broker.store().excess_rights().await?;
     if !excess.is_empty() {
         tracing::warn!(
             excess = excess.join(", "),
@@ -241,7 +241,7 @@ impl Started {
 /// The database in `DATABASE_URL`, for a command that needs an up-to-date schema.
 pub async fn existing(database_url: &SecretString, connections: usize) -> Result<Store, Failure> {
     let store = Store::new(database_url, connections)?;
-    store.be_patient();
+    store.disable_hang_detection();
     store.is_ready().await?;
     check_schema(&store).await?;
     Ok(store)

@@ -38,18 +38,12 @@ pub enum LoginKind {
 pub fn read(reader: &mut Reader, name: &str) -> Vec<Login> {
     let Some(text) = reader.get(name) else { return Vec::new() };
     check_public_url(reader, name);
-    let entries = match serde_json::from_str(&text) {
-        Ok(Value::Array(entries)) => entries,
-        Ok(_) => Vec::from([Value::Null]),
-        Err(err) => {
-            reader.unshown_fault(name, &format!("{err}, wanted {WANTED}"));
-            return Vec::new();
-        }
-    };
+    let entries: Vec<Value> = reader.json(name, &text, WANTED, true).unwrap_or_default();
     let mut logins: Vec<Login> = Vec::new();
     for (at, entry) in entries.into_iter().enumerate() {
         let Value::Object(fields) = entry else {
-            reader.unshown_fault(name, &format!("found something else, wanted {WANTED}"));
+            let what = format!("provider {}: found {}, wanted {WANTED}", at + 1, kind_of(&entry));
+            reader.unshown_fault(name, &what);
             continue;
         };
         let mut entry = Entry { place: format!("provider {}", at + 1), fields, faults: Vec::new() };
@@ -66,7 +60,19 @@ pub fn read(reader: &mut Reader, name: &str) -> Vec<Login> {
     logins
 }
 
-/// Providers send people back there, and cookies go no other way.
+/// What a JSON value is, without the value.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Providers send people back to `PUBLIC_URL`, and cookies work with https only.
 fn check_public_url(reader: &mut Reader, name: &str) {
     let url = reader.get("PUBLIC_URL");
     let is_fit = |text: &String| Url::parse(text).is_ok_and(|url| is_secure(&url));

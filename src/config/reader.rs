@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use secrecy::SecretString;
+use serde::de::DeserializeOwned;
 use url::Url;
 
 use super::variables::VARIABLES;
@@ -40,7 +41,7 @@ impl Reader {
         Reader { vars: vars.into_iter().collect(), faults: Vec::new() }
     }
 
-    /// The process's own; what is no Unicode has its bad bytes replaced, and is refused for what it then says.
+    /// The process's variables. Bytes that are not Unicode are replaced, and the result is refused as any wrong value.
     pub fn of_process() -> Reader {
         let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         Reader::of(std::env::vars_os().map(|(name, value)| (text(name), text(value))))
@@ -54,7 +55,7 @@ impl Reader {
         }
     }
 
-    /// As `finish`, with the value whatever is wrong: for whoever looks at the rest all the same.
+    /// As [`Reader::finish`], and returns the partial value with the faults, so that `doctor` can check the rest.
     pub fn finish_anyway<T>(mut self, read: impl FnOnce(&mut Reader) -> T) -> (T, Faults) {
         let value = read(&mut self);
         (value, Faults(self.faults))
@@ -77,6 +78,35 @@ impl Reader {
     /// A fault whose value may be, or hold, a secret.
     pub fn unshown_fault(&mut self, name: &str, what: &str) {
         self.faults.push(format!("{name}: {what}"));
+    }
+
+    /// Reads JSON. The fault shows how the value begins, unless it may hold a secret: then it says only what is wrong.
+    pub fn json<T: DeserializeOwned>(
+        &mut self,
+        name: &str,
+        text: &str,
+        wanted: &str,
+        is_secret: bool,
+    ) -> Option<T> {
+        match serde_json::from_str(text) {
+            Ok(value) => Some(value),
+            Err(err) => {
+                let found = match is_secret {
+                    true if err.is_data() => "other JSON".to_owned(),
+                    true => "something that is not JSON".to_owned(),
+                    false => shown(text),
+                };
+                // serde's own text can quote a value.
+                let why = match is_secret {
+                    true => format!("line {}, column {}", err.line(), err.column()),
+                    false => err.to_string(),
+                };
+                self.faults.push(format!(
+                    "{name}: found {found} ({why}), wanted {wanted}; in a .env file, put the JSON in single quotes"
+                ));
+                None
+            }
+        }
     }
 
     pub fn required(&mut self, name: &str) -> Option<String> {
@@ -177,7 +207,9 @@ impl Reader {
     pub fn database_url(&mut self) -> SecretString {
         let url = self.required("DATABASE_URL").unwrap_or_default();
         if !url.is_empty() && !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-            self.faults.push("DATABASE_URL: found something else, wanted postgres://…".into());
+            // Not shown: it often has a password.
+            self.faults
+                .push("DATABASE_URL: found a value of another form (not shown), wanted postgres://…".into());
         }
         url.into()
     }
@@ -242,7 +274,7 @@ fn shown(found: &str) -> String {
     if found.contains("PRIVATE KEY") {
         return "a private key".into();
     }
-    // A user, and perhaps his password, before the host.
+    // A user, and perhaps a password, before the host.
     let without_user = match (found.find("://"), found.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => format!("{}…{}", &found[..scheme + 3], &found[at..]),
         _ => found.to_owned(),

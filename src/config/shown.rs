@@ -1,4 +1,4 @@
-//! The configuration for people: every variable with its value in force. A secret is only set or not.
+//! The configuration for people: every variable with its effective value. Of a secret only whether it is set.
 
 use std::fmt::Display;
 use std::path::Path;

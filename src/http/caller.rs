@@ -53,7 +53,7 @@ async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
 
 /// The token of the one `Authorization: Bearer …`; the scheme is compared without case (RFC 9110). Two
 /// headers are refused: a proxy before us may have checked the other one.
-fn bearer(req: &HttpRequest) -> Option<&str> {
+pub fn bearer(req: &HttpRequest) -> Option<&str> {
     let mut values = req.headers().get_all(header::AUTHORIZATION);
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let value = value.to_str().ok()?;
@@ -76,7 +76,7 @@ pub(super) fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
 }
 
 /// The client's address as our proxies report it.
-fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+pub fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     let values = req.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
     let forwarded: Vec<&str> = values.flat_map(|value| value.split(',')).collect();
     Some(client_address(req.peer_addr()?.ip(), &forwarded, trusted))

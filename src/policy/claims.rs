@@ -1,4 +1,4 @@
-//! Which tokens a member entry is about. Knows only verified claims, not where they came from.
+//! Whether a token's claims match those of a member entry. Knows only verified claims, not their token.
 
 use serde_json::{Map, Value};
 
@@ -6,7 +6,7 @@ use super::pattern::Pattern;
 
 /// Where in a token's claims to look.
 #[derive(Clone, Debug)]
-enum Place {
+enum ClaimPath {
     /// A claim of this very name.
     Claim(String),
     /// A JSON Pointer (RFC 6901) in its unescaped steps; never empty.
@@ -16,23 +16,23 @@ enum Place {
 /// One claim that has to match.
 #[derive(Clone, Debug)]
 pub(super) struct ClaimRule {
-    place: Place,
+    path: ClaimPath,
     pattern: Pattern,
 }
 
 impl ClaimRule {
     /// A key that begins with `/` is a JSON Pointer, any other is literal.
     pub fn compile(key: &str, pattern: &str) -> Result<ClaimRule, String> {
-        let place = place(key)?;
+        let path = claim_path(key)?;
         let pattern =
             Pattern::exact(pattern).map_err(|why| format!("'{key}': bad pattern '{pattern}': {why}"))?;
-        Ok(ClaimRule { place, pattern })
+        Ok(ClaimRule { path, pattern })
     }
 
     pub fn matches(&self, claims: &Map<String, Value>) -> bool {
-        let found = match &self.place {
-            Place::Claim(name) => claims.get(name),
-            Place::Pointer { first, rest } => {
+        let found = match &self.path {
+            ClaimPath::Claim(name) => claims.get(name),
+            ClaimPath::Pointer { first, rest } => {
                 claims.get(first).and_then(|value| rest.iter().try_fold(value, step))
             }
         };
@@ -54,11 +54,11 @@ impl ClaimRule {
     }
 }
 
-fn place(key: &str) -> Result<Place, String> {
+fn claim_path(key: &str) -> Result<ClaimPath, String> {
     let Some(pointer) = key.strip_prefix('/') else {
         return match key {
             "" => Err("a claim's name is empty".to_owned()),
-            _ => Ok(Place::Claim(key.to_owned())),
+            _ => Ok(ClaimPath::Claim(key.to_owned())),
         };
     };
     let mut steps = pointer.split('/').map(|text| {
@@ -66,7 +66,7 @@ fn place(key: &str) -> Result<Place, String> {
             .ok_or_else(|| format!("'{key}' is no JSON Pointer: ~ is written ~0 and / is written ~1"))
     });
     let first = steps.next().transpose()?.unwrap_or_default();
-    Ok(Place::Pointer { first, rest: steps.collect::<Result<_, _>>()? })
+    Ok(ClaimPath::Pointer { first, rest: steps.collect::<Result<_, _>>()? })
 }
 
 fn unescaped(step: &str) -> Option<String> {

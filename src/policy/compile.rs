@@ -1,4 +1,4 @@
-//! Document → rules: checks what every entry means and names all that is wrong, with its line if it has one.
+//! [`Document`] → [`Rules`]: checks what every entry means and names every fault, with its line if it has one.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -6,25 +6,54 @@ use std::sync::Arc;
 use super::claims::ClaimRule;
 use super::document::{Document, Fault, Lines, Member, TeamEntry};
 use super::pattern::Pattern;
+use super::reader;
 use super::rules::{Defaults, Gives, MemberRule, Rules, Team};
 use super::targets::TargetPattern;
-use crate::model::{GroupRef, Label, Role};
+use crate::model::{GroupRef, Label, Role, SYSTEM_LABELS};
 
-/// What every runner has anyway: `self-hosted`, the system, the processor.
-const SYSTEM_LABELS: usize = 3;
+/// The most bytes of a team's description.
+const MAX_DESCRIPTION: usize = 4_000;
 
-/// Of a team's description, in bytes.
-const LONGEST_DESCRIPTION: usize = 4_000;
+impl Document {
+    /// Reads TOML and compiles it.
+    ///
+    /// # Errors
+    /// Every fault of form and of meaning, in the order of their lines.
+    pub fn read(text: &str, defaults: &Defaults) -> Result<(Document, Rules), Vec<Fault>> {
+        let (document, mut faults) = reader::read(text);
+        match document.check(defaults) {
+            Ok(rules) if faults.is_empty() => return Ok((document, rules)),
+            Ok(_) => {}
+            Err(more) => faults.extend(more),
+        }
+        faults.sort_by_key(|fault| fault.line);
+        Err(faults)
+    }
 
-pub(super) fn compile(document: &Document, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
-    let defaults = Arc::new(defaults.clone());
-    let mut compiler = Compiler { lines: &document.lines, defaults, faults: Vec::new() };
-    let rules = compiler.rules(document);
-    compiler.faults.sort_by_key(|fault| fault.line);
-    if compiler.faults.is_empty() { Ok(rules) } else { Err(compiler.faults) }
+    /// Compiles the document.
+    ///
+    /// # Errors
+    /// Every fault of meaning, such as a pattern that is no regular expression.
+    pub fn check(&self, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
+        Rules::compile(self, defaults)
+    }
 }
 
-/// Collects faults while it compiles; what is faulty is left out, and then the result is thrown away.
+impl Rules {
+    /// Compiles the document.
+    ///
+    /// # Errors
+    /// Every fault of meaning, such as a pattern that is no regular expression.
+    pub fn compile(document: &Document, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
+        let defaults = Arc::new(defaults.clone());
+        let mut compiler = Compiler { lines: &document.lines, defaults, faults: Vec::new() };
+        let rules = compiler.rules(document);
+        compiler.faults.sort_by_key(|fault| fault.line);
+        if compiler.faults.is_empty() { Ok(rules) } else { Err(compiler.faults) }
+    }
+}
+
+/// Collects faults while it compiles. With a fault the result is incomplete, and is thrown away.
 struct Compiler<'a> {
     lines: &'a Lines,
     defaults: Arc<Defaults>,
@@ -64,11 +93,11 @@ impl Compiler<'_> {
     }
 
     fn team(&mut self, entry: &TeamEntry, place: &str, who: &str) -> Team {
-        let name = named(&entry.name);
+        let name = check_name(&entry.name);
         self.or_fault(&format!("{place}.name"), who, name);
-        if entry.description.len() > LONGEST_DESCRIPTION || entry.description.chars().any(is_unprintable) {
+        if entry.description.len() > MAX_DESCRIPTION || entry.description.chars().any(is_unprintable) {
             let what = format!(
-                "{who}: description: at most {LONGEST_DESCRIPTION} bytes of text, without control characters but \
+                "{who}: description: at most {MAX_DESCRIPTION} bytes of text, without control characters but \
                  line ends and tabs"
             );
             self.fault(&format!("{place}.description"), what);
@@ -212,19 +241,19 @@ impl Compiler<'_> {
     }
 }
 
-/// Neither Postgres nor a terminal likes these.
+/// Control characters, which Postgres refuses (NUL) or which change a terminal; line ends and tabs are text.
 fn is_unprintable(c: char) -> bool {
     c.is_control() && !"\n\r\t".contains(c)
 }
 
-/// Whether a team may be called so.
+/// Whether a team may have this name: 1 to 64 of `A-Za-z0-9._-` and inner spaces.
 pub fn is_team_name(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || "._- ".contains(c))
         && name.trim() == name
 }
 
-fn named(name: &str) -> Result<(), String> {
+fn check_name(name: &str) -> Result<(), String> {
     match is_team_name(name) {
         true => Ok(()),
         false => Err("a team's name has 1 to 64 of A-Z a-z 0-9 . _ - and inner spaces".to_owned()),

@@ -1,41 +1,53 @@
-//! Ask × memberships → Grant or Denial. Only this file makes a `Grant`, and `github` accepts nothing else.
+//! [`Ask`] × [`Memberships`] → [`Grant`] or [`Denial`]. Only this file makes a [`Grant`], and `github` accepts nothing
+//! else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::denial::Denial;
-use super::labels::is_reserved;
+use super::labels::all_labels;
 use super::rules::{Membership, Memberships, Team};
-use crate::model::{Arch, GroupRef, Label, Method, NameAsk, Os, Target, system_labels};
-
-/// The one runner group of a repository; GitHub takes no other there.
-const REPOSITORY_GROUP: (i64, &str) = (1, "Default");
+use crate::model::{
+    Arch, DEFAULT_GROUP_ID, DEFAULT_GROUP_NAME, GroupRef, Label, Method, NameAsk, Os, Target,
+};
 
 /// What a caller asks for, already well-formed.
 #[derive(Clone, Debug)]
 pub struct Ask {
+    /// How the runner will be registered.
     pub method: Method,
+    /// Its name, or the beginning of a generated one.
     pub name: NameAsk,
+    /// The labels that the caller wants; others are added to them, see [`Grant::labels`].
     pub labels: BTreeSet<Label>,
+    /// `None`: the caller's only team.
     pub team: Option<String>,
+    /// `None`: [`Defaults::target`](super::Defaults::target).
     pub target: Option<Target>,
+    /// `None`: the default group if the team may use it, else the team's first one.
     pub group: Option<GroupRef>,
+    /// The system that the runner will run on.
     pub os: Os,
+    /// The processor that the runner will run on.
     pub arch: Arch,
+    /// Whether the runner takes one job only; always so with [`Method::Jit`].
     pub ephemeral: bool,
+    /// Whether the runner must not update itself.
     pub disable_update: bool,
+    /// The folder for jobs, relative to the runner's own.
     pub work_folder: String,
 }
 
 /// What the team has used so far, counted under its lock.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
+    /// Runners of the team in a [live state](crate::model::Status::LIVE).
     pub live_runners: i64,
     /// Provisions in the last minute.
     pub recent_requests: i64,
 }
 
-/// One runner that the policy allows. Its fields are private so that nobody else can make one.
+/// One runner that the policy allows. The fields are private: only [`Placed::grant`] makes one.
 #[derive(Clone, Debug)]
 pub struct Grant {
     team: String,
@@ -50,47 +62,54 @@ pub struct Grant {
 }
 
 impl Grant {
+    /// The name of the team that the runner belongs to.
     pub fn team(&self) -> &str {
         &self.team
     }
 
-    /// Which member rule of the policy let the caller in, for the audit log.
+    /// The policy's rule that let the caller in, such as `team ml, member 2`; for the audit log.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 
+    /// How the runner is registered.
     pub fn method(&self) -> Method {
         self.method
     }
 
+    /// The organisation or repository that the runner is registered with.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
+    /// GitHub's id of the runner group. In a repository it is always 1, the only group there.
     pub fn group_id(&self) -> i64 {
         self.group_id
     }
 
-    /// All of them: the system's, the team's required ones and those asked for.
+    /// All labels of the runner: the system's, the team's required ones and those asked for. 3 to [`Label::MOST`].
     pub fn labels(&self) -> &BTreeSet<Label> {
         &self.labels
     }
 
+    /// Whether the runner takes one job only; always `true` with [`Method::Jit`].
     pub fn ephemeral(&self) -> bool {
         self.ephemeral
     }
 
+    /// Whether the runner must not update itself.
     pub fn disable_update(&self) -> bool {
         self.disable_update
     }
 
+    /// The folder for jobs, relative to the runner's own.
     pub fn work_folder(&self) -> &str {
         &self.work_folder
     }
 }
 
-/// Everything but numbers: team, method, target and labels are allowed; the group's name is not looked up
-/// yet, and nobody has counted.
+/// A request whose team, method, target and labels are allowed. Still open: the runner group
+/// ([`Permit::place`]) and the team's limits ([`Placed::grant`]).
 #[derive(Clone, Debug)]
 pub struct Permit {
     team: Arc<Team>,
@@ -104,7 +123,11 @@ pub struct Permit {
     work_folder: String,
 }
 
-/// Whether the caller may have such a runner at all.
+/// Decides everything but the runner group and the limits: the caller's team, the method, the target and the labels.
+///
+/// # Errors
+/// The first of [`Denial::NoTeam`], [`Denial::TeamRequired`], [`Denial::Method`], [`Denial::Target`],
+/// [`Denial::Labels`] and [`Denial::TooManyLabels`] that applies.
 pub fn consider(memberships: &Memberships, ask: &Ask) -> Result<Permit, Denial> {
     let Membership { team, rule } = choose_team(&memberships.teams, ask.team.as_deref())?;
     if !team.methods.contains(&ask.method) {
@@ -120,7 +143,7 @@ pub fn consider(memberships: &Memberships, ask: &Ask) -> Result<Permit, Denial> 
         method: ask.method,
         target,
         group: ask.group.clone(),
-        labels: all_labels(team, ask)?,
+        labels: all_labels(team, ask.os, ask.arch, &ask.labels)?,
         ephemeral: ask.ephemeral || ask.method == Method::Jit,
         disable_update: ask.disable_update,
         work_folder: ask.work_folder.clone(),
@@ -142,92 +165,56 @@ fn choose_team<'m>(teams: &'m [Membership], asked: Option<&str>) -> Result<&'m M
     }
 }
 
-/// Those that every runner of this team and system has, and those asked for, if each is allowed.
-fn all_labels(team: &Team, ask: &Ask) -> Result<BTreeSet<Label>, Denial> {
-    let mut labels = system_labels(ask.os, ask.arch);
-    labels.extend(team.required_labels.iter().cloned());
-    let custom: BTreeSet<Label> = ask.labels.difference(&labels).cloned().collect();
-    let refused: Vec<Label> = custom.iter().filter(|label| !is_allowed(team, label)).cloned().collect();
-    if !refused.is_empty() {
-        return Err(Denial::Labels(refused));
-    }
-    labels.extend(custom);
-    if labels.len() > Label::MOST { Err(Denial::TooManyLabels) } else { Ok(labels) }
-}
-
-fn is_allowed(team: &Team, label: &Label) -> bool {
-    let text = label.as_str();
-    match is_reserved(label) {
-        true => team.allowed_labels.iter().any(|pattern| pattern.is_exactly(text)),
-        false => team.allowed_labels.iter().any(|pattern| pattern.matches(text)),
-    }
-}
-
-/// The labels that are nobody's to choose: every runner has some of them.
-const SYSTEM: [&str; 7] = ["self-hosted", "linux", "windows", "macos", "x64", "arm64", "arm"];
-
-/// Those of a runner's labels that somebody chose, as they are written.
-pub fn custom(labels: &[String]) -> Vec<String> {
-    let is_system = |label: &str| SYSTEM.iter().any(|system| system.eq_ignore_ascii_case(label));
-    labels.iter().filter(|label| !is_system(label)).cloned().collect()
-}
-
 impl Team {
-    /// Those of a runner's labels that the team may not have, as they are written.
-    pub fn unpermitted(&self, labels: &[String]) -> Vec<String> {
-        let is_permitted = |label: &String| {
-            label
-                .parse()
-                .is_ok_and(|label: Label| self.required_labels.contains(&label) || is_allowed(self, &label))
-        };
-        custom(labels).into_iter().filter(|label| !is_permitted(label)).collect()
-    }
-
-    /// Whether its runners may be put there.
+    /// Whether the team may register runners with this target.
     pub fn covers(&self, target: &Target) -> bool {
         self.targets.iter().any(|pattern| pattern.matches(target))
     }
 }
 
 impl Permit {
+    /// The name of the team that the runner will belong to.
     pub fn team(&self) -> &str {
         &self.team.name
     }
 
-    /// Which member rule of the policy let the caller in.
+    /// The policy's rule that let the caller in, such as `team ml, member 2`.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 
+    /// How the runner will be registered.
     pub fn method(&self) -> Method {
         self.method
     }
 
+    /// The organisation or repository that the runner will be registered with.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// All that the runner would have.
+    /// All labels that the runner will have, as [`Grant::labels`].
     pub fn labels(&self) -> &BTreeSet<Label> {
         &self.labels
     }
 
-    /// Whether anything has to be counted before this can be granted.
+    /// Whether [`Placed::grant`] needs a counted [`Usage`], because the team has a limit.
     pub fn is_limited(&self) -> bool {
         self.team.max_runners.is_some() || self.team.requests_per_minute.is_some()
     }
 
-    /// Live runners that the team may have; `None`: nobody needs to count them.
+    /// The team's limit of live runners; `None`: there is none.
     pub fn max_runners(&self) -> Option<i64> {
         self.team.max_runners
     }
 
-    /// Provisions in a minute; `None`: nobody needs to count them.
+    /// The team's limit of provisions in a minute; `None`: there is none.
     pub fn requests_per_minute(&self) -> Option<i64> {
         self.team.requests_per_minute
     }
 
-    /// The runner groups whose ids on `target` decide; empty: none is needed, GitHub is not asked.
+    /// The names of runner groups whose ids [`Permit::place`] needs, to be looked up on [`Permit::target`]. Empty: it
+    /// needs none, and GitHub need not be asked.
     pub fn group_names(&self) -> BTreeSet<&str> {
         if matches!(self.target, Target::Repository { .. }) {
             return BTreeSet::new();
@@ -243,8 +230,11 @@ impl Permit {
         self.group.iter().chain(&self.team.runner_groups).filter_map(name_of).collect()
     }
 
-    /// Settles the group. `ids` holds what GitHub calls the `group_names`; one that is not on the target is
-    /// left out. Groups are compared by id alone.
+    /// Settles the runner group. `ids` has GitHub's id for each of [`Permit::group_names`] that exists on the target.
+    /// Groups are compared by id alone.
+    ///
+    /// # Errors
+    /// [`Denial::RunnerGroup`]: the team may not use the group, or the target does not have it.
     pub fn place(self, ids: &BTreeMap<String, i64>) -> Result<Placed, Denial> {
         let group_id = match &self.target {
             Target::Organization(_) => self.organization_group(ids),
@@ -270,13 +260,14 @@ impl Permit {
         }
     }
 
+    /// A repository has the default group only.
     fn repository_group(&self) -> Option<i64> {
-        let (id, name) = REPOSITORY_GROUP;
-        match &self.group {
-            None => Some(id),
-            Some(GroupRef::Id(asked)) => (*asked == id).then_some(id),
-            Some(GroupRef::Name(asked)) => asked.eq_ignore_ascii_case(name).then_some(id),
-        }
+        let fits = match &self.group {
+            None => true,
+            Some(GroupRef::Id(asked)) => *asked == DEFAULT_GROUP_ID,
+            Some(GroupRef::Name(asked)) => asked.eq_ignore_ascii_case(DEFAULT_GROUP_NAME),
+        };
+        fits.then_some(DEFAULT_GROUP_ID)
     }
 }
 
@@ -287,7 +278,7 @@ fn name_of(group: &GroupRef) -> Option<&str> {
     }
 }
 
-/// A permit whose runner group is settled. What is left is to count.
+/// A permit whose runner group is settled. Still open: the team's limits.
 #[derive(Clone, Debug)]
 pub struct Placed {
     permit: Permit,
@@ -295,15 +286,21 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// The permit that was placed.
     pub fn permit(&self) -> &Permit {
         &self.permit
     }
 
+    /// GitHub's id of the runner group, as [`Grant::group_id`].
     pub fn group_id(&self) -> i64 {
         self.group_id
     }
 
-    /// The last word. `usage` is counted under the team's lock if the team has a limit, else it may be zero.
+    /// Grants the runner if the team's limits leave room for it. `usage` must be counted under the team's lock if
+    /// [`Permit::is_limited`]; otherwise it may be zero.
+    ///
+    /// # Errors
+    /// [`Denial::QuotaExceeded`] or [`Denial::RateLimited`].
     pub fn grant(&self, usage: Usage) -> Result<Grant, Denial> {
         let permit = &self.permit;
         if let Some(most) = permit.max_runners().filter(|most| usage.live_runners >= *most) {

@@ -10,26 +10,49 @@ use crate::model::{GroupRef, Label, Method, Target};
 pub enum Denial {
     /// No team at all, or not in the named one, which may or may not exist.
     #[error("{}", no_team(.asked))]
-    NoTeam { asked: Option<String> },
-    /// The caller's own teams.
+    NoTeam {
+        /// The team that the request named, if any.
+        asked: Option<String>,
+    },
+    /// The request named no team, and the caller is in several.
     #[error("You are in several teams; name one of them as team: {}", .teams.join(", "))]
-    TeamRequired { teams: Vec<String> },
+    TeamRequired {
+        /// The caller's teams.
+        teams: Vec<String>,
+    },
+    /// The team may not register runners in this way.
     #[error("Method '{0}' not permitted by policy")]
     Method(Method),
+    /// The team may not use these labels.
     #[error("Labels [{}] not permitted by policy", Quoted(.0))]
     Labels(Vec<Label>),
+    /// More labels than GitHub takes for one runner.
     #[error("With the required labels of the team, these are more than {} labels", Label::MOST)]
     TooManyLabels,
-    /// `None`: the request named no target, and the default one is not permitted.
+    /// The team may not use this target. `None`: the request named no target, and the default one is not permitted.
     #[error("{}", not_permitted("Target", .0, "The default target is not permitted by policy; name one"))]
     Target(Option<Target>),
-    /// `None`: the request named no group, and the team has none on this target.
+    /// The team may not use this group. `None`: the request named no group, and the team has none on this target.
     #[error("{}", not_permitted("Runner group", .0, "No runner group is permitted by policy on this target"))]
     RunnerGroup(Option<GroupRef>),
+    /// The team has reached its `max_runners`.
     #[error("Team '{team}' has reached its limit of {}", counted(.most, "runner"))]
-    QuotaExceeded { team: String, live: i64, most: i64 },
+    QuotaExceeded {
+        /// The team's name.
+        team: String,
+        /// The team's live runners.
+        live: i64,
+        /// Its limit.
+        most: i64,
+    },
+    /// The team has reached its `requests_per_minute`.
     #[error("Team '{team}' has reached its limit of {} per minute", counted(.most, "request"))]
-    RateLimited { team: String, most: i64 },
+    RateLimited {
+        /// The team's name.
+        team: String,
+        /// Its limit.
+        most: i64,
+    },
 }
 
 impl Denial {

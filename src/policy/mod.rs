@@ -1,5 +1,7 @@
 //! Who may have what: a pure decision. Knows neither GitHub nor Postgres nor the time.
 
+#![warn(missing_docs)]
+
 mod claims;
 mod compile;
 pub mod decide;
@@ -9,10 +11,14 @@ mod labels;
 mod pattern;
 mod reader;
 pub mod rules;
+mod schema;
+mod shapes;
 mod targets;
 
 pub use compile::is_team_name;
-pub use decide::{Ask, Grant, Permit, Placed, Usage, consider, custom};
+pub use decide::{Ask, Grant, Permit, Placed, Usage, consider};
 pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};
+pub use labels::custom;
 pub use rules::{Defaults, Membership, Memberships, Rules, Team};
+pub use schema::schema;

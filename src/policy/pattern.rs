@@ -6,8 +6,8 @@ use regex::{Regex, RegexBuilder};
 use regex_syntax::ParserBuilder;
 use regex_syntax::hir::{Hir, HirKind, Look};
 
-/// Bytes that one compiled pattern may take; a policy has thousands of them.
-const LARGEST: usize = 1 << 20;
+/// The most bytes of one compiled pattern; a policy has thousands of them.
+const MAX_COMPILED_BYTES: usize = 1 << 20;
 
 /// A compiled pattern.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ fn literal(expression: &Hir) -> Option<String> {
 /// The anchors go around the parsed expression, not its text: no `a)|(b`, no `(?x) … #` can get past them.
 fn anchored(expression: Hir) -> Result<Regex, String> {
     let whole = Hir::concat(vec![Hir::look(Look::Start), expression, Hir::look(Look::End)]);
-    RegexBuilder::new(&whole.to_string()).size_limit(LARGEST).build().map_err(|err| match err {
+    RegexBuilder::new(&whole.to_string()).size_limit(MAX_COMPILED_BYTES).build().map_err(|err| match err {
         regex::Error::CompiledTooBig(_) => "too large when compiled".to_owned(),
         other => other.to_string(),
     })

@@ -1,4 +1,4 @@
-//! TOML → `Document`, with every fault of form and its line. Knows the document's shape, not its meaning.
+//! TOML → [`Document`], with every fault of form and its line. Knows the document's shape, not its meaning.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -14,8 +14,22 @@ type Value<'t> = Spanned<DeValue<'t>>;
 const TEAM_KEYS: &str = "name, description, required_labels, allowed_labels, methods, targets, \
     runner_groups, max_runners, requests_per_minute, member";
 
-/// What can be read, and what is wrong. Entries that lack something essential are left out, so that
-/// whoever checks the rest finds no faults that follow from one named here.
+impl Document {
+    /// Reads TOML.
+    ///
+    /// # Errors
+    /// Every fault of form: unknown keys, missing keys and wrong types, in the order of their lines. Text that is
+    /// not TOML is a single fault.
+    pub fn parse(text: &str) -> Result<Document, Vec<Fault>> {
+        match read(text) {
+            (document, faults) if faults.is_empty() => Ok(document),
+            (_, faults) => Err(faults),
+        }
+    }
+}
+
+/// The readable part, and the faults of the rest. Entries that lack something essential are left out, so that a
+/// check of the readable part finds no fault that follows from one named here.
 pub(super) fn read(text: &str) -> (Document, Vec<Fault>) {
     let newlines = text.match_indices('\n').map(|(at, _)| at).collect();
     let mut reader = Reader { newlines, lines: Lines::default(), faults: Vec::new() };
@@ -37,7 +51,7 @@ struct Reader {
     faults: Vec<Fault>,
 }
 
-/// Where a value stands: `place` for later faults, `who` for people.
+/// The position of a value: `place` for later faults, `who` for people.
 #[derive(Clone, Copy)]
 struct At<'a> {
     place: &'a str,

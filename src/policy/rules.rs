@@ -6,13 +6,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::claims::ClaimRule;
-use super::compile;
-use super::document::{Document, Fault};
 use super::pattern::Pattern;
 use super::targets::TargetPattern;
 use crate::model::{GroupRef, Label, Method, Role, Target};
 
-/// What holds where a team says nothing.
+/// The values for a team that does not set its own.
 #[derive(Clone, Debug)]
 pub struct Defaults {
     /// `GITHUB_ORG`: the target of a team, and of a request, that names none.
@@ -37,15 +35,17 @@ pub struct Team {
 }
 
 impl Team {
+    /// As the policy writes it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// For people; may be empty.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// Put on every runner of the team.
+    /// Labels that every runner of the team gets.
     pub fn required_labels(&self) -> &BTreeSet<Label> {
         &self.required_labels
     }
@@ -55,6 +55,7 @@ impl Team {
         self.allowed_labels.iter().map(Pattern::as_str)
     }
 
+    /// How its runners may be registered; never empty.
     pub fn methods(&self) -> &[Method] {
         &self.methods
     }
@@ -64,7 +65,7 @@ impl Team {
         self.targets.iter().map(TargetPattern::as_str)
     }
 
-    /// As they were written, or the default group.
+    /// The groups as they were written, or the default group.
     pub fn runner_groups(&self) -> &[GroupRef] {
         &self.runner_groups
     }
@@ -80,34 +81,37 @@ impl Team {
     }
 }
 
-/// A team of the caller's, and the rule of the policy that says so, such as `team ml, member 2`.
+/// A team of the caller's.
 #[derive(Clone, Debug)]
 pub struct Membership {
+    /// The team.
     pub team: Arc<Team>,
+    /// The policy's rule that makes the caller a member, such as `team ml, member 2`.
     pub rule: String,
 }
 
-/// What the policy says about a caller. A stranger's is empty.
+/// A caller's teams and roles. Empty for a caller whom no rule matches.
 #[derive(Clone, Debug, Default)]
 pub struct Memberships {
-    /// In the document's order, each team once.
+    /// The teams in the document's order, each once.
     pub teams: Vec<Membership>,
-    /// Each with the rule that gives it, such as `admin 1`.
+    /// Each role with the rule that gives it, such as `admin 1`.
     pub roles: BTreeMap<Role, String>,
 }
 
 impl Memberships {
+    /// Whether the caller has this role.
     pub fn has(&self, role: Role) -> bool {
         self.roles.contains_key(&role)
     }
 
-    /// Neither a team nor a role.
+    /// Whether the caller has neither a team nor a role.
     pub fn is_stranger(&self) -> bool {
         self.teams.is_empty() && self.roles.is_empty()
     }
 }
 
-/// The whole policy, compiled. It never changes: a new document makes new rules.
+/// The whole policy, compiled by [`Rules::compile`]. It never changes: a new document makes new rules.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     pub(super) teams: Vec<Arc<Team>>,
@@ -129,12 +133,7 @@ pub(super) enum Gives {
 }
 
 impl Rules {
-    /// Compiles the document, or says everything that is wrong with it.
-    pub fn compile(document: &Document, defaults: &Defaults) -> Result<Rules, Vec<Fault>> {
-        compile::compile(document, defaults)
-    }
-
-    /// The caller's teams and roles, by the verified claims of his token.
+    /// The caller's teams and roles, by the verified claims of their token.
     pub fn memberships(&self, issuer: &str, claims: &Map<String, Value>) -> Memberships {
         let mut found = Memberships::default();
         for member in self.members.get(issuer).into_iter().flatten() {
@@ -157,12 +156,12 @@ impl Rules {
         found
     }
 
-    /// In the document's order.
+    /// All teams in the document's order.
     pub fn teams(&self) -> &[Arc<Team>] {
         &self.teams
     }
 
-    /// Names differ in more than case.
+    /// The team with this name, without regard to case: no two names differ in case alone.
     pub fn team(&self, name: &str) -> Option<&Arc<Team>> {
         self.teams.iter().find(|team| team.name.eq_ignore_ascii_case(name))
     }

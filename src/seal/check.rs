@@ -1,5 +1,5 @@
-//! Whether events, leaves and checkpoints belong together. Is told the leaves in their order, wherever they come
-//! from, and gathers what does not fit; the first of it in the order of sealing is what matters.
+//! Whether events, leaves and checkpoints belong together. Takes the leaves in their order, wherever they come from, and
+//! gathers what does not fit, sorted by the order of sealing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,13 +8,13 @@ use chrono::{DateTime, Utc};
 
 use super::note::Head;
 use super::record::Record;
-use super::tree::{Frontier, Place};
+use super::tree::{Frontier, Subtree};
 use super::{Hash, SLACK};
 
 /// How many findings are kept; all are counted.
-const KEPT: usize = 20;
+const MAX_FINDINGS: usize = 20;
 
-/// Something that is not as it was sealed.
+/// One thing that is not as it was sealed; its text is for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Where in the order of sealing; those that were never sealed come last.
@@ -28,17 +28,29 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a check found.
-#[derive(Clone, Debug, Default)]
+/// The range of time that an export says it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Its beginning.
+    pub since: DateTime<Utc>,
+    /// Its end, which does not belong to it. `None`: it has none.
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// The result of a check.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Events that are what was sealed.
+    /// Events that are as they were sealed.
     pub sealed: u64,
-    /// Leaves of which only the hash was there: outside the export's time.
+    /// Leaves of which the export has only the hash, because their events are outside of its range.
     pub skipped: u64,
     /// Events that are not sealed yet.
     pub unsealed: u64,
-    /// The first ones, in the order of sealing.
+    /// The export's range. `None`: the check was of the whole log in the database.
+    pub range: Option<Range>,
+    /// The first findings, in the order of sealing; at most 20.
     pub findings: Vec<Finding>,
+    /// How many findings there are.
     pub found: u64,
 }
 
@@ -87,7 +99,7 @@ pub struct Check {
 }
 
 impl Check {
-    /// How many leaves there were so far.
+    /// The number of leaves so far.
     pub fn size(&self) -> u64 {
         self.tree.size()
     }
@@ -97,12 +109,12 @@ impl Check {
         let findings = &mut self.outcome.findings;
         findings.push(Finding { leaf, what });
         findings.sort_by_key(|finding| finding.leaf);
-        findings.truncate(KEPT);
+        findings.truncate(MAX_FINDINGS);
     }
 
     /// The next leaf with its event; `None`: the event is not there.
     /// Answers with the nodes of the kept levels that it makes complete.
-    pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) -> Vec<(Place, Hash)> {
+    pub fn leaf(&mut self, event: &str, claimed: Hash, record: Option<&Record>) -> Vec<(Subtree, Hash)> {
         let leaf = self.tree.size();
         if let Some(record) = record.filter(|record| self.is_early(record)) {
             let id = &record.id;
@@ -124,7 +136,7 @@ impl Check {
     }
 
     /// Leaves of which only the hash of their subtree is there; whether they can stand here.
-    pub fn skip(&mut self, place: Place, hash: Hash) -> bool {
+    pub fn skip(&mut self, place: Subtree, hash: Hash) -> bool {
         let fits = place.index.checked_shl(place.level.into()) == Some(self.tree.size())
             && self.tree.push(place.level, hash).is_some();
         if fits {
@@ -178,7 +190,7 @@ impl Check {
         self.last.as_ref().map(|event| format!(" after event {event}")).unwrap_or_default()
     }
 
-    /// Something that the caller found out himself.
+    /// Adds a finding of the caller's.
     pub fn note(&mut self, leaf: u64, what: String) {
         self.find(leaf, what);
     }
@@ -188,7 +200,7 @@ impl Check {
         self.settled.is_some_and(|settled| record.at().is_none_or(|at| at < settled - SLACK))
     }
 
-    /// A time that somebody else calls settled.
+    /// Takes a time up to which everything is settled from elsewhere than a checkpoint.
     pub fn settle(&mut self, at: Option<DateTime<Utc>>) {
         self.settled = self.settled.max(at);
     }
@@ -201,7 +213,7 @@ impl Check {
         }
     }
 
-    /// All has been told.
+    /// Ends the check.
     pub fn end(mut self) -> Outcome {
         let claimed: HashMap<[u8; 32], u64> =
             self.mismatches.iter().map(|mismatch| (mismatch.claimed.0, mismatch.leaf)).collect();

@@ -13,17 +13,22 @@ use super::ORIGIN;
 /// signed-note's number for Ed25519.
 const ED25519: u8 = 1;
 
-/// Why a file is no key; never says what it holds.
+/// Why a file is not a key. Never quotes the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// The file has no PEM block of a private key.
     #[error("not a private key in PEM (PKCS#8, '-----BEGIN PRIVATE KEY-----')")]
     NoPem,
+    /// It is a key of another kind.
     #[error("not an Ed25519 key; make one with 'runner-broker audit-key generate'")]
     NotEd25519,
+    /// A line after the key is not a verifier key.
     #[error("what follows the key is not the verifier's keys of those before it, a line each")]
     NotEarlier,
+    /// The system gave no random bytes.
     #[error("no key could be made: the system has no randomness")]
     NoRandomness,
+    /// The text is not a verifier key of this log.
     #[error("not a verifier's key ('{ORIGIN}+…+…', as 'runner-broker audit-key generate' prints it)")]
     NoVerifierKey,
 }
@@ -95,6 +100,7 @@ impl SigningKey {
 pub struct VerifierKey(Vec<StandardVerifier>);
 
 impl VerifierKey {
+    /// Parses the text that `audit-key` prints.
     pub fn parse(text: &str) -> Result<VerifierKey, Error> {
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let keys: Result<Vec<_>, _> = lines.map(StandardVerifier::new).collect();

@@ -2,11 +2,15 @@
 //! the checkpoints (C2SP tlog-checkpoint and signed-note), and how they are checked. `docs/AUDIT.md` specifies
 //! all of it for people who write their own verifier. The only user of tlog_tiles and signed_note.
 
+#![warn(missing_docs)]
+
 pub mod check;
+pub mod export;
 pub mod key;
 pub mod note;
 pub mod offline;
 pub mod record;
+pub mod report;
 pub mod tree;
 
 pub use tlog_tiles::Hash;

@@ -14,12 +14,16 @@ const SETTLED: &str = "settled ";
 /// Why a text is not a checkpoint of this log.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
+    /// The text is not a checkpoint, or its signature lines are malformed.
     #[error("not a checkpoint")]
     Malformed,
+    /// The first line names another log.
     #[error("a checkpoint of another log ('{0}')")]
     OtherLog(String),
+    /// A key was given, and there is no signature.
     #[error("not signed")]
     Unsigned,
+    /// There is no valid signature of the given key.
     #[error("not signed by the key that was given")]
     Signature,
 }
@@ -27,7 +31,9 @@ pub enum Error {
 /// A tree's size and root, and what its sealer knew.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Head {
+    /// The number of leaves.
     pub size: u64,
+    /// The hash of the tree's root.
     pub root: Hash,
     /// Transactions that write events which are not in this tree began after it.
     pub settled: Option<DateTime<Utc>>,

@@ -4,164 +4,53 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use chrono::{DateTime, Utc};
+use serde::Deserialize;
 
-use super::check::{Check, Outcome};
-use super::note::Head;
-use super::record::{Record, time};
-use super::tree::Place;
+use super::check::{Check, Outcome, Range};
+use super::export::{Line, Removed, Seal, SealLine, Skipped};
+use super::note::{self, Head};
+use super::record::Record;
+use super::report::reported_ids;
+use super::tree::Subtree;
 use super::{Hash, SLACK, TAMPERED};
 
 /// Why a file could not be checked at all.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The file cannot be read.
     #[error("{0}")]
     Read(#[source] io::Error),
+    /// A line is neither an event nor the seal.
     #[error("line {line}: not an event of this log: {why}")]
-    Line { line: usize, why: String },
+    Line {
+        /// From 1.
+        line: usize,
+        /// For people.
+        why: String,
+    },
+    /// The seal contradicts itself or the events.
+    #[error("the export's 'seal' is not valid: {0}")]
+    Seal(&'static str),
+    /// A CSV export, or a file that was cut off.
     #[error(
         "nothing in this file was sealed: it has no 'seal', which a json or jsonl export has as its last entry"
     )]
     NoSeal,
+    /// The checkpoint is newer than the export.
     #[error("the export was made of a tree of {exported} leaves, too few for a checkpoint of {wanted}")]
-    Older { exported: u64, wanted: u64 },
+    Older {
+        /// The size of the export's tree.
+        exported: u64,
+        /// The size of the checkpoint.
+        wanted: u64,
+    },
+    /// A skipped subtree has leaves of the checkpoint and others.
     #[error(
         "the export leaves out what is needed to compare it with a checkpoint of size {0}: \
          export from the log's beginning"
     )]
     Skipped(u64),
-}
-
-/// The last entry of an export: what is needed to check the rest of it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Seal {
-    pub tree_size: u64,
-    /// The checkpoint of exactly this tree, to look at; the auditor brings one that he trusts.
-    pub checkpoint: String,
-    pub since: DateTime<Utc>,
-    pub until: Option<DateTime<Utc>>,
-    /// Up to this id every event has its leaf.
-    pub horizon_id: i64,
-    /// Subtrees of leaves that the export's time leaves out.
-    pub skipped: Vec<Skipped>,
-    /// Leaves whose events were not there when the export was made.
-    pub removed: Vec<Removed>,
-}
-
-/// A subtree of leaves that are not in the export.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Skipped {
-    pub level: u8,
-    pub index: u64,
-    pub hash: String,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Removed {
-    pub leaf_index: u64,
-    pub event_id: i64,
-}
-
-/// How an export spells it, so that it cannot be taken for an event.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SealLine {
-    pub seal: Seal,
-}
-
-/// An event as exported: as the API shows it and, if it is sealed, what its hash needs besides. A field that is
-/// not sealed has no place here.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Line<'a> {
-    pub id: i64,
-    pub timestamp: String,
-    pub event_type: Option<String>,
-    pub severity: Option<String>,
-    pub success: Option<bool>,
-    pub user_identity: Option<String>,
-    pub issuer: Option<String>,
-    pub subject: Option<String>,
-    pub team: Option<String>,
-    pub runner_id: Option<String>,
-    pub runner_name: Option<String>,
-    pub target: Option<String>,
-    pub request_id: Option<String>,
-    pub request_ip: Option<String>,
-    pub user_agent: Option<String>,
-    pub policy_rule: Option<String>,
-    #[serde(borrow)]
-    pub event_data: &'a RawValue,
-    pub error_code: Option<String>,
-    pub error_message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub xid: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub leaf_index: Option<u64>,
-    /// Base64, as everywhere in checkpoints.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub leaf_hash: Option<String>,
-}
-
-/// An event with its leaf, if it has one, as a line of an export. `None`: `event_data` is no JSON.
-pub fn line(id: i64, at: DateTime<Utc>, record: Record, leaf: Option<(u64, Hash)>) -> Option<String> {
-    let line = Line {
-        id,
-        timestamp: at.to_rfc3339_opts(SecondsFormat::AutoSi, true),
-        event_type: record.event_type,
-        severity: record.severity,
-        success: record.success,
-        user_identity: record.user_identity,
-        issuer: record.issuer,
-        subject: record.subject,
-        team: record.team,
-        runner_id: record.runner_id,
-        runner_name: record.runner_name,
-        target: record.target,
-        request_id: record.request_id,
-        request_ip: record.request_ip,
-        user_agent: record.user_agent,
-        policy_rule: record.policy_rule,
-        event_data: serde_json::from_str(&record.event_data).ok()?,
-        error_code: record.error_code,
-        error_message: record.error_message,
-        xid: leaf.is_some().then_some(record.xid),
-        leaf_index: leaf.map(|(index, _)| index),
-        leaf_hash: leaf.map(|(_, hash)| hash.to_string()),
-    };
-    serde_json::to_string(&line).ok()
-}
-
-impl Line<'_> {
-    fn record(self) -> Record {
-        Record {
-            error_code: self.error_code,
-            error_message: self.error_message,
-            event_data: self.event_data.get().to_owned(),
-            event_type: self.event_type,
-            id: self.id.to_string(),
-            issuer: self.issuer,
-            policy_rule: self.policy_rule,
-            request_id: self.request_id,
-            request_ip: self.request_ip,
-            runner_id: self.runner_id,
-            runner_name: self.runner_name,
-            severity: self.severity,
-            subject: self.subject,
-            success: self.success,
-            target: self.target,
-            team: self.team,
-            timestamp: time(&self.timestamp),
-            user_agent: self.user_agent,
-            user_identity: self.user_identity,
-            xid: self.xid.unwrap_or_default(),
-        }
-    }
 }
 
 /// The entries of a JSONL file, or of a JSON array with an entry a line; each with its line's number.
@@ -180,29 +69,23 @@ fn parsed<'a, T: Deserialize<'a>>(line: usize, entry: &'a str) -> Result<T, Erro
     serde_json::from_str(entry).map_err(|err| Error::Line { line, why: err.to_string() })
 }
 
-/// What the first reading finds out.
+/// What the first reading finds.
 #[derive(Default)]
 struct Overview {
     seal: Option<Seal>,
+    /// Ids of events that the sealer reported as added.
     reported: HashSet<i64>,
-}
-
-/// The ids of the events that a report of the sealer's names.
-pub fn reported_ids(event_data: &str) -> Vec<i64> {
-    #[derive(Deserialize)]
-    struct Report {
-        #[serde(default)]
-        event_ids: Vec<i64>,
-    }
-    serde_json::from_str::<Report>(event_data).map(|report| report.event_ids).unwrap_or_default()
 }
 
 fn overview(file: impl BufRead) -> Result<Overview, Error> {
     let mut found = Overview::default();
     entries(file, |number, entry| {
         if entry.starts_with("{\"seal\":") {
-            found.seal = Some(parsed::<SealLine>(number, entry)?.seal);
-            return Ok(());
+            let seal = parsed::<SealLine>(number, entry)?.seal;
+            return match found.seal.replace(seal) {
+                None => Ok(()),
+                Some(_) => Err(Error::Seal("there are two")),
+            };
         }
         let line: Line = parsed(number, entry)?;
         if line.event_type.as_deref() == Some(TAMPERED) {
@@ -219,7 +102,13 @@ struct Waiting {
     record: Record,
 }
 
-/// Checks a file, which `open` opens, against a checkpoint and perhaps an older one.
+/// Checks a file, which `open` opens, against a trusted checkpoint and perhaps an older one.
+///
+/// The export itself names the range of time that it is of. Nothing signs that range: compare [`Outcome::range`] and
+/// [`Outcome::skipped`] with what was asked for.
+///
+/// # Errors
+/// The file cannot be checked at all, see [`enum@Error`]. What does not fit is a finding of the [`Outcome`].
 pub fn verify<R: BufRead>(
     mut open: impl FnMut() -> io::Result<R>,
     checkpoint: Head,
@@ -227,6 +116,7 @@ pub fn verify<R: BufRead>(
 ) -> Result<Outcome, Error> {
     let overview = overview(open().map_err(Error::Read)?)?;
     let seal = overview.seal.ok_or(Error::NoSeal)?;
+    check_seal(&seal, checkpoint)?;
     let mut reading = Reading {
         check: Check::default(),
         waiting: BTreeMap::new(),
@@ -243,9 +133,12 @@ pub fn verify<R: BufRead>(
     reading.milestones.sort_by_key(|(_, head)| std::cmp::Reverse(head.size));
     for Skipped { level, index, hash } in &seal.skipped {
         let hash = Hash::parse_hash(hash).ok().filter(|_| *level < 64);
-        let hash = hash.ok_or_else(|| Error::Line { line: 0, why: "a hash that is none".into() })?;
-        let place = Place { level: *level, index: *index };
-        reading.skipped.insert(index.checked_shl((*level).into()).unwrap_or(u64::MAX), (place, hash));
+        let hash = hash.ok_or(Error::Seal("it skips a subtree without a hash"))?;
+        let first = index.checked_shl((*level).into()).unwrap_or(u64::MAX);
+        let subtree = Subtree { level: *level, index: *index };
+        if reading.skipped.insert(first, (subtree, hash)).is_some() {
+            return Err(Error::Seal("it skips the same leaves twice"));
+        }
     }
     for Removed { leaf_index, event_id } in &seal.removed {
         reading.check.note(*leaf_index, format!("event {event_id} (leaf {leaf_index}) was removed"));
@@ -287,10 +180,23 @@ pub fn verify<R: BufRead>(
     reading.end(seal.tree_size, checkpoint.size)
 }
 
+/// The number of leaves is that of the seal's own checkpoint, and a tree of the same size as the trusted one's is the
+/// same tree. Whether the seal's checkpoint is signed does not matter: nothing relies on it.
+fn check_seal(seal: &Seal, trusted: Head) -> Result<(), Error> {
+    let own = note::read(&seal.checkpoint, None).map_err(|_| Error::Seal("its checkpoint is not one"))?;
+    match () {
+        () if own.size != seal.tree_size => Err(Error::Seal("its checkpoint is of another size")),
+        () if own.size == trusted.size && own.root != trusted.root => {
+            Err(Error::Seal("its checkpoint has another root than the trusted one of the same size"))
+        }
+        () => Ok(()),
+    }
+}
+
 struct Reading {
     check: Check,
     waiting: BTreeMap<u64, Waiting>,
-    skipped: BTreeMap<u64, (Place, Hash)>,
+    skipped: BTreeMap<u64, (Subtree, Hash)>,
     milestones: Vec<(&'static str, Head)>,
     /// The last event in the order of sealing: its id and time.
     last: Option<(String, Option<DateTime<Utc>>)>,
@@ -322,7 +228,7 @@ impl Reading {
             } else if let Some((place, hash)) = self.skipped.remove(&next) {
                 self.gap.get_or_insert(next);
                 if !self.check.skip(place, hash) {
-                    return Err(Error::Line { line: 0, why: "the seal skips leaves that cannot be".into() });
+                    return Err(Error::Seal("it skips leaves that are not a subtree"));
                 }
             } else {
                 return Ok(());
@@ -375,6 +281,11 @@ impl Reading {
                 self.check.too_short(name, head);
             }
         }
-        Ok(self.check.end())
+        // Beyond the trusted checkpoint neither events nor skipped leaves are looked at.
+        if self.check.size() >= wanted && self.skipped.keys().any(|first| *first < wanted) {
+            return Err(Error::Seal("it skips leaves whose events are there"));
+        }
+        let range = Range { since: self.since, until: self.until };
+        Ok(Outcome { range: Some(range), ..self.check.end() })
     }
 }

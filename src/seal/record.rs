@@ -2,39 +2,58 @@
 //! Postgres could show makes other bytes; numbers in `event_data` are never read as such.
 
 use chrono::{DateTime, SubsecRound, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Hash;
 
-/// All columns of an event. The order of the fields is the one that RFC 8785 demands of the members.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+/// All columns of a row of `audit_log` as texts. `None` is NULL. The fields are in the order of their names, as RFC 8785
+/// demands of the members.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
+    /// The code of a refusal or failure.
     pub error_code: Option<String>,
+    /// Its text.
     pub error_message: Option<String>,
     /// `jsonb` as Postgres prints it, to the character.
     pub event_data: String,
+    /// Such as `provisioned`.
     pub event_type: Option<String>,
+    /// The number of the row.
     pub id: String,
+    /// The caller's issuer.
     pub issuer: Option<String>,
+    /// The rule that let the caller in.
     pub policy_rule: Option<String>,
+    /// The request that it belongs to.
     pub request_id: Option<String>,
+    /// Where the request came from.
     pub request_ip: Option<String>,
+    /// The runner's UUID.
     pub runner_id: Option<String>,
+    /// The runner's name.
     pub runner_name: Option<String>,
+    /// Such as `info` or `warning`.
     pub severity: Option<String>,
+    /// The caller's subject.
     pub subject: Option<String>,
+    /// Whether it was done.
     pub success: Option<bool>,
+    /// The organisation or repository.
     pub target: Option<String>,
+    /// The team's name.
     pub team: Option<String>,
-    /// As `time` writes it.
+    /// When it happened, as [`time`] writes it.
     pub timestamp: String,
+    /// The caller's program.
     pub user_agent: Option<String>,
+    /// The caller's display name.
     pub user_identity: Option<String>,
+    /// The transaction that wrote the row.
     pub xid: String,
 }
 
 impl Record {
-    /// What is hashed. serde_json escapes what RFC 8785 escapes, in the same way.
+    /// The bytes that are hashed. serde_json escapes what RFC 8785 escapes, in the same way.
     pub fn bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
     }
@@ -44,7 +63,7 @@ impl Record {
         tlog_tiles::record_hash(&self.bytes())
     }
 
-    /// When it happened; `None` for what is no time of ours, such as `infinity`.
+    /// When it happened. `None`: not a time that the service writes, such as `infinity`.
     pub fn at(&self) -> Option<DateTime<Utc>> {
         DateTime::parse_from_rfc3339(&self.timestamp).ok().map(|at| at.to_utc())
     }

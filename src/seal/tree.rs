@@ -10,31 +10,33 @@ use super::Hash;
 /// Nodes are kept where the level is a multiple of this: leaves, and complete subtrees of 256, 65,536, … leaves.
 pub const SPAN: u8 = 8;
 
-/// A complete subtree: that of 2^level leaves from `index · 2^level` on.
+/// A complete subtree: the 2^`level` leaves from `index` · 2^`level` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
+pub struct Subtree {
+    /// 0 for a single leaf.
     pub level: u8,
+    /// Among the subtrees of this level, from 0.
     pub index: u64,
 }
 
-impl Place {
-    /// The kept level under it, and the nodes there that make it up.
+impl Subtree {
+    /// The kept level at or below it, and the nodes there that make it up.
     pub fn run(self) -> (u8, std::ops::Range<u64>) {
         let up = self.level % SPAN;
         (self.level - up, self.index << up..(self.index + 1) << up)
     }
 
     /// The largest complete subtrees that together are these leaves, from left to right.
-    pub fn covering(leaves: std::ops::Range<u64>) -> Vec<Place> {
-        let mut places = Vec::new();
+    pub fn covering(leaves: std::ops::Range<u64>) -> Vec<Subtree> {
+        let mut subtrees = Vec::new();
         let mut at = leaves.start;
         while at < leaves.end {
             let fits = (leaves.end - at).ilog2();
             let level = if at == 0 { fits } else { fits.min(at.trailing_zeros()) };
-            places.push(Place { level: level as u8, index: at >> level });
+            subtrees.push(Subtree { level: level as u8, index: at >> level });
             at += 1 << level;
         }
-        places
+        subtrees
     }
 }
 
@@ -54,7 +56,7 @@ impl Frontier {
 
     /// Adds a complete subtree on the right. `None`: no such subtree can stand there. Otherwise what is now
     /// complete on the kept levels above it.
-    pub fn push(&mut self, level: u8, hash: Hash) -> Option<Vec<(Place, Hash)>> {
+    pub fn push(&mut self, level: u8, hash: Hash) -> Option<Vec<(Subtree, Hash)>> {
         let leaves = 1_u64.checked_shl(level.into())?;
         if !self.size.is_multiple_of(leaves) {
             return None;
@@ -65,7 +67,7 @@ impl Frontier {
             hash = node_hash(left, hash);
             level += 1;
             if level.is_multiple_of(SPAN) {
-                complete.push((Place { level, index: (self.size >> level) - 1 }, hash));
+                complete.push((Subtree { level, index: (self.size >> level) - 1 }, hash));
             }
         }
         self.peaks.push((level, hash));
@@ -86,13 +88,23 @@ pub fn fold(hashes: Vec<Hash>) -> Option<Hash> {
     (tree.peaks.len() == 1).then(|| tree.root())
 }
 
-/// What is to be proved.
+/// A proof of RFC 6962.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {
-    /// That a tree of `size` has this leaf. `index < size`.
-    Inclusion { size: u64, index: u64 },
-    /// That a tree of `size` begins with the tree of `from`. `1 <= from <= size`.
-    Consistency { size: u64, from: u64 },
+    /// That a tree of `size` leaves has the leaf `index`, which is less than `size`.
+    Inclusion {
+        /// Leaves of the tree.
+        size: u64,
+        /// The leaf.
+        index: u64,
+    },
+    /// That a tree of `size` leaves begins with the tree of its first `from` leaves; 1 ≤ `from` ≤ `size`.
+    Consistency {
+        /// Leaves of the tree.
+        size: u64,
+        /// Leaves of the older tree.
+        from: u64,
+    },
 }
 
 impl Proof {
@@ -103,16 +115,16 @@ impl Proof {
         }
     }
 
-    /// The subtrees whose hashes `from_hashes` wants.
-    pub fn needs(self) -> Vec<Place> {
+    /// The subtrees whose hashes [`Proof::from_hashes`] needs, in this order.
+    pub fn needs(self) -> Vec<Subtree> {
         let noting = Noting::default();
         // Ends with an error as soon as it has said what it wants; or wants nothing.
         let _ = self.run(&noting);
-        let place = |at: u64| {
+        let subtree = |at: u64| {
             let (level, index) = tlog_tiles::split_stored_hash_index(at);
-            Place { level, index }
+            Subtree { level, index }
         };
-        noting.0.into_inner().into_iter().map(place).collect()
+        noting.0.into_inner().into_iter().map(subtree).collect()
     }
 
     /// The proof, in the order of RFC 6962. `None`: there is none, as for a leaf outside the tree.

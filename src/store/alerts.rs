@@ -1,6 +1,6 @@
-//! The tables `alerts` and `alert_posts`: security events that nobody was told of yet, and the posts that tell of
-//! them. Events are only added by whoever records them, so that no two of these ever wait for each other; one
-//! replica at a time makes posts of them, one for all that are alike.
+//! The tables `alerts` and `alert_posts`: security events that were not posted yet, and the posts about them.
+//! Transactions that record events only add rows here, so they never wait for each other; one replica at a time makes
+//! the posts, one for all events that are alike.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -12,21 +12,24 @@ use super::schema::{alert_posts, alerts};
 use super::{Conn, Error};
 
 /// The key of the advisory lock under which posts are made.
-const GATHERING: i64 = 0x72_62_61_6c_65_72_74;
+const GATHER_LOCK: i64 = 0x72_62_61_6c_65_72_74;
 
 /// How many events become posts in one transaction; the next goes on.
-const AT_ONCE: i64 = 50_000;
+const MAX_EVENTS: i64 = 50_000;
 
-/// An event that somebody is to be told of.
+/// An event that must be posted.
 #[derive(Clone, Debug, PartialEq, Eq, Insertable)]
 #[diesel(table_name = alerts)]
 pub struct NewAlert {
+    /// The event in `audit_log`.
     pub event_id: i64,
+    /// Its security type.
     pub kind: &'static str,
-    /// Of the same kind and by the same one are alike.
+    /// The caller, team or address that it is about. Events of the same kind and `who` are alike.
     pub who: String,
-    /// What is higher is posted first.
+    /// Higher values are posted first.
     pub urgency: i32,
+    /// What the broker did about it.
     pub action_taken: Option<String>,
 }
 
@@ -34,13 +37,19 @@ pub struct NewAlert {
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 #[diesel(table_name = alert_posts, check_for_backend(diesel::pg::Pg))]
 pub struct Post {
+    /// The id of the post, the same for each attempt.
     pub id: Uuid,
+    /// How many events it is about.
     pub events: i64,
+    /// The first of them.
     pub first_event_id: i64,
+    /// The last of them.
     pub last_event_id: i64,
     /// What was done about every one of the events; `None` if that is not known, or not the same.
     pub action_taken: Option<String>,
+    /// How often it was claimed.
     pub attempts: i32,
+    /// When it was made.
     pub created_at: DateTime<Utc>,
 }
 
@@ -59,7 +68,8 @@ pub async fn gather(conn: &mut Conn, now: DateTime<Utc>, quiet_since: DateTime<U
         ours: bool,
     }
     // A statement of its own, so that those below see what its last holder committed.
-    let lock = diesel::sql_query("SELECT pg_try_advisory_xact_lock($1) AS ours").bind::<BigInt, _>(GATHERING);
+    let lock =
+        diesel::sql_query("SELECT pg_try_advisory_xact_lock($1) AS ours").bind::<BigInt, _>(GATHER_LOCK);
     if !lock.get_result::<Lock>(conn).await?.ours {
         return Ok(0);
     }
@@ -90,7 +100,7 @@ pub async fn gather(conn: &mut Conn, now: DateTime<Utc>, quiet_since: DateTime<U
     .bind::<Array<Text>, _>(ready.iter().map(|alike| alike.kind.as_str()).collect::<Vec<_>>())
     .bind::<Array<Text>, _>(ready.iter().map(|alike| alike.who.as_str()).collect::<Vec<_>>())
     .bind::<Timestamptz, _>(now)
-    .bind::<BigInt, _>(AT_ONCE)
+    .bind::<BigInt, _>(MAX_EVENTS)
     .execute(conn)
     .await?)
 }
@@ -132,7 +142,7 @@ pub async fn finish(conn: &mut Conn, id: Uuid) -> Result<(), Error> {
 }
 
 /// Tries again at `due_at`, unless somebody else has claimed it since, or is done with it.
-pub async fn put_off(conn: &mut Conn, post: &Post, due_at: DateTime<Utc>) -> Result<(), Error> {
+pub async fn retry_at(conn: &mut Conn, post: &Post, due_at: DateTime<Utc>) -> Result<(), Error> {
     let same = alert_posts::table
         .find(post.id)
         .filter(alert_posts::attempts.eq(post.attempts))

@@ -1,41 +1,59 @@
 //! The table `audit_log`: rows are added and read, never changed; triggers refuse anything else.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use diesel::dsl::sql;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Nullable, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Nullable, Timestamptz};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::schema::audit_log;
-use super::walk::{self, Source, Walk, at, at_text, when};
+use super::walk::Filter::{Indexed, Plain};
+use super::walk::{self, Matching, Walk, at, at_text, when};
 use super::{Conn, Error};
 
-/// An event to be.
+/// An event to append.
 #[derive(Clone, Debug, PartialEq, Insertable)]
 #[diesel(table_name = audit_log, treat_none_as_default_value = false)]
 pub struct NewEvent {
+    /// When it happened, by the clock of the replica.
     pub timestamp: DateTime<Utc>,
+    /// Such as `provisioned`.
     pub event_type: &'static str,
+    /// `info`, `warning`, `high` or another word of the API.
     pub severity: &'static str,
+    /// Whether it was done.
     pub success: bool,
+    /// The caller's display name, or `system` for the broker's own work.
     pub user_identity: String,
+    /// The caller's issuer. `None`: the broker itself, or an unknown caller.
     pub issuer: Option<String>,
+    /// The caller's subject, as `issuer`.
     pub subject: Option<String>,
+    /// The team that it is about.
     pub team: Option<String>,
+    /// The runner that it is about.
     pub runner_id: Option<Uuid>,
+    /// Its name.
     pub runner_name: Option<String>,
+    /// The organisation or repository that it is about.
     pub target: Option<String>,
+    /// The id of the HTTP request.
     pub request_id: Option<String>,
+    /// The caller's address.
     pub request_ip: Option<String>,
+    /// The caller's `User-Agent`.
     pub user_agent: Option<String>,
+    /// The rule that let the caller in, such as `team ml, member 2`.
     pub policy_rule: Option<String>,
+    /// A JSON object with what else belongs to this type.
     pub event_data: Value,
+    /// The code of a refusal or failure.
     pub error_code: Option<String>,
+    /// Its text.
     pub error_message: Option<String>,
-    /// Not a part of the event: whether somebody is to be told, if it is one for that.
+    /// Not a part of the event: whether it is posted as an alert, if it is a security event.
     #[diesel(skip_insertion)]
     pub alert: bool,
 }
@@ -44,24 +62,43 @@ pub struct NewEvent {
 #[derive(Clone, Debug, PartialEq, Queryable, QueryableByName, Selectable)]
 #[diesel(table_name = audit_log, check_for_backend(Pg))]
 pub struct Event {
+    /// Grows with the order of writing, with gaps.
     pub id: i64,
+    /// When it happened, by the clock of the replica.
     pub timestamp: DateTime<Utc>,
+    /// Such as `provisioned`.
     pub event_type: String,
+    /// `info`, `warning`, `high` or another word of the API.
     pub severity: String,
+    /// Whether it was done.
     pub success: bool,
+    /// The caller's display name, or `system` for the broker's own work.
     pub user_identity: String,
+    /// The caller's issuer. `None`: the broker itself, or an unknown caller.
     pub issuer: Option<String>,
+    /// The caller's subject, as `issuer`.
     pub subject: Option<String>,
+    /// The team that it is about.
     pub team: Option<String>,
+    /// The runner that it is about.
     pub runner_id: Option<Uuid>,
+    /// Its name.
     pub runner_name: Option<String>,
+    /// The organisation or repository that it is about.
     pub target: Option<String>,
+    /// The id of the HTTP request.
     pub request_id: Option<String>,
+    /// The caller's address.
     pub request_ip: Option<String>,
+    /// The caller's `User-Agent`.
     pub user_agent: Option<String>,
+    /// The rule that let the caller in, such as `team ml, member 2`.
     pub policy_rule: Option<String>,
+    /// A JSON object with what else belongs to this type.
     pub event_data: Value,
+    /// The code of a refusal or failure.
     pub error_code: Option<String>,
+    /// Its text.
     pub error_message: Option<String>,
 }
 
@@ -91,66 +128,90 @@ pub async fn by_ids(conn: &mut Conn, ids: &[i64]) -> Result<Vec<Event>, Error> {
     Ok(audit_log::table.filter(audit_log::id.eq_any(ids)).select(Event::as_select()).load(conn).await?)
 }
 
-/// Whose events a caller may read: everyone's, or his own and his teams'.
+/// The events that a caller may read.
 #[derive(Clone, Debug)]
 pub enum Scope {
+    /// Every event.
     All,
-    Own { issuer: String, subject: String, teams: Vec<String> },
+    /// The caller's own events, and those about their teams.
+    Own {
+        /// The caller's issuer.
+        issuer: String,
+        /// The caller's subject.
+        subject: String,
+        /// The names of their teams.
+        teams: Vec<String>,
+    },
 }
 
 /// What a page shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// Of this type.
     pub event_type: Option<String>,
     /// By id or name.
     pub runner: Option<String>,
+    /// About this team.
     pub team: Option<String>,
     /// By display name or subject.
     pub user: Option<String>,
+    /// With this result.
     pub success: Option<bool>,
+    /// Not before this time.
     pub since: Option<DateTime<Utc>>,
+    /// Before this time.
     pub until: Option<DateTime<Utc>>,
 }
 
-fn matching<'a>(scope: &Scope, filter: &Filter) -> audit_log::BoxedQuery<'a, Pg> {
-    let mut query = audit_log::table.into_boxed();
-    if let Scope::Own { issuer, subject, teams } = scope {
-        let own = audit_log::subject.eq(subject.clone()).and(audit_log::issuer.eq(issuer.clone()));
-        query = query.filter(own.or(audit_log::team.eq_any(teams.clone())).assume_not_null());
-    }
-    if let Some(event_type) = &filter.event_type {
-        query = query.filter(audit_log::event_type.eq(event_type.clone()));
-    }
+/// What the events of this scope that fit have in common, the most telling first. The only definition of [`Scope`] and
+/// [`Filter`].
+fn filters(scope: &Scope, filter: &Filter) -> Vec<walk::Filter> {
+    let mut filters = Vec::new();
     if let Some(runner) = &filter.runner {
-        query = match runner.parse::<Uuid>() {
-            Ok(id) => query.filter(audit_log::runner_id.eq(id)),
-            Err(_) => query.filter(
-                sql::<Nullable<Bool>>("lower(runner_name) = ").bind::<Text, _>(runner.to_lowercase()),
-            ),
-        };
-    }
-    if let Some(team) = &filter.team {
-        query = query.filter(audit_log::team.eq(team.clone()));
+        filters.push(Indexed(vec![match runner.parse::<Uuid>() {
+            Ok(id) => at("runner_id", id.into()),
+            Err(_) => {
+                let name = at_text("lower(runner_name)", runner.to_lowercase());
+                name.of(when("runner_name IS NOT NULL"))
+            }
+        }]));
     }
     if let Some(user) = &filter.user {
-        let by_name = audit_log::user_identity.nullable().eq(user.clone());
-        query = query.filter(by_name.or(audit_log::subject.eq(user.clone())));
+        filters.push(Indexed(["user_identity", "subject"].map(|column| at_text(column, user)).into()));
     }
-    if let Some(success) = filter.success {
-        query = query.filter(audit_log::success.eq(success));
+    if let Some(team) = &filter.team {
+        filters.push(Indexed(vec![at_text("team", team)]));
     }
-    if let Some(since) = filter.since {
-        query = query.filter(audit_log::timestamp.ge(since));
+    if let Scope::Own { issuer, subject, teams } = scope {
+        let own = at_text("subject", subject).of(when("issuer = ?").text(issuer));
+        let of_teams = teams.iter().map(|team| at_text("team", team));
+        filters.push(Indexed(std::iter::once(own).chain(of_teams).collect()));
     }
-    if let Some(until) = filter.until {
-        query = query.filter(audit_log::timestamp.lt(until));
+    if let Some(event_type) = &filter.event_type {
+        filters.push(Indexed(vec![at_text("event_type", event_type)]));
     }
-    query
+    match filter.success {
+        Some(true) => filters.push(Plain(when("success"))),
+        Some(false) => {
+            filters.push(Indexed(vec![at("success", walk::Value::Bool(false)).of(when("NOT success"))]))
+        }
+        None => {}
+    }
+    let bounds = [("\"timestamp\" >= ?", filter.since), ("\"timestamp\" < ?", filter.until)];
+    filters.extend(
+        bounds.into_iter().filter_map(|(sql, time)| Some(Plain(when(sql).with(walk::Value::Time(time?))))),
+    );
+    filters
+}
+
+/// The same as conditions.
+fn matching(scope: &Scope, filter: &Filter) -> Matching {
+    Matching(filters(scope, filter).into_iter().map(walk::Filter::condition).collect())
 }
 
 /// The event with this id, if it may be seen.
 pub async fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Event>, Error> {
-    let event = matching(scope, &Filter::default()).filter(audit_log::id.eq(id));
+    let event = audit_log::table.filter(audit_log::id.eq(id)).filter(matching(scope, &Filter::default()));
     Ok(event.select(Event::as_select()).first(conn).await.optional()?)
 }
 
@@ -158,69 +219,9 @@ pub async fn find(conn: &mut Conn, scope: &Scope, id: i64) -> Result<Option<Even
 /// one that is off by more than minutes is let in nowhere, neither by GitHub nor by its own verification of tokens.
 const DISORDER: TimeDelta = TimeDelta::hours(1);
 
-/// The events of this scope that fit, but for the bounds of time: down the index of what is most telling.
-fn walk(scope: &Scope, filter: &Filter) -> Walk {
-    let (mut sources, mut filters) = (Vec::new(), Vec::new());
-    if let Some(runner) = &filter.runner {
-        sources.push(match runner.parse::<Uuid>() {
-            Ok(id) => at("runner_id", id.into()),
-            Err(_) => {
-                let name = at_text("lower(runner_name)", runner.to_lowercase());
-                name.of(when("runner_name IS NOT NULL"))
-            }
-        });
-    }
-    if let Some(user) = &filter.user {
-        match sources.is_empty() {
-            true => sources.extend(["user_identity", "subject"].map(|column| at_text(column, user))),
-            false => filters.push(when("user_identity = ? OR subject = ?").text(user).text(user)),
-        }
-    }
-    if let Some(team) = &filter.team {
-        match sources.is_empty() {
-            true => sources.push(at_text("team", team)),
-            false => filters.push(when("team = ?").text(team)),
-        }
-    }
-    if let Scope::Own { issuer, subject, teams } = scope {
-        match sources.is_empty() {
-            true => {
-                sources.push(at_text("subject", subject).of(when("issuer = ?").text(issuer)));
-                sources.extend(teams.iter().map(|team| at_text("team", team)));
-            }
-            false => filters.push(
-                when("(subject = ? AND issuer = ?) OR team = ANY(?)")
-                    .text(subject)
-                    .text(issuer)
-                    .with(walk::Value::Texts(teams.clone())),
-            ),
-        }
-    }
-    if let Some(event_type) = &filter.event_type {
-        match sources.is_empty() {
-            true => sources.push(at_text("event_type", event_type)),
-            false => filters.push(when("event_type = ?").text(event_type)),
-        }
-    }
-    match filter.success {
-        Some(false) if sources.is_empty() => {
-            sources.push(at("success", walk::Value::Bool(false)).of(when("NOT success")));
-        }
-        Some(false) => filters.push(when("NOT success")),
-        Some(true) => filters.push(when("success")),
-        None => {}
-    }
-    if sources.is_empty() {
-        sources.push(Source::All);
-    }
-    filters.extend(filter.since.map(|since| when("\"timestamp\" >= ?").with(walk::Value::Time(since))));
-    filters.extend(filter.until.map(|until| when("\"timestamp\" < ?").with(walk::Value::Time(until))));
-    Walk { table: "audit_log", sources, lowest: None, filters }
-}
-
-/// Ids of events of about a moment. `None`: there are no events.
+/// The ids of events next to a moment. `None`: there are no events.
 #[derive(QueryableByName)]
-struct Around {
+struct IdRange {
     #[diesel(sql_type = Nullable<BigInt>)]
     lowest: Option<i64>,
     #[diesel(sql_type = Nullable<BigInt>)]
@@ -229,7 +230,7 @@ struct Around {
 
 /// Those of the few hundred that are next to it. An event whose clock was wrong may lie among them: since it widens
 /// what is looked at and never narrows it, it hides no other.
-async fn around(conn: &mut Conn, at: DateTime<Utc>) -> Result<Around, Error> {
+async fn ids_around(conn: &mut Conn, at: DateTime<Utc>) -> Result<IdRange, Error> {
     Ok(diesel::sql_query(
         r#"SELECT min(id) AS lowest, max(id) AS highest FROM (
                (SELECT id FROM audit_log WHERE "timestamp" < $1 ORDER BY "timestamp" DESC LIMIT 250) UNION ALL
@@ -249,12 +250,12 @@ pub async fn page(
     before: Option<i64>,
     limit: i64,
 ) -> Result<(Vec<Event>, Option<i64>), Error> {
-    let (mut walk, mut before) = (walk(scope, filter), before);
+    let (mut walk, mut before) = (Walk::by("audit_log", filters(scope, filter)), before);
     if let Some(since) = filter.since {
-        walk.lowest = around(conn, since - DISORDER).await?.lowest.map(walk::Value::BigInt);
+        walk.lowest = ids_around(conn, since - DISORDER).await?.lowest.map(walk::Value::BigInt);
     }
     if let Some(until) = filter.until {
-        let highest = around(conn, until + DISORDER).await?.highest;
+        let highest = ids_around(conn, until + DISORDER).await?.highest;
         before = before.into_iter().chain(highest.map(|id| id.saturating_add(1))).min();
     }
     let page = walk.page(conn, before, limit).await?;
@@ -264,7 +265,8 @@ pub async fn page(
 
 /// Oldest first, those with a greater id than `after`: what an export walks along.
 pub async fn next(conn: &mut Conn, filter: &Filter, after: i64, limit: i64) -> Result<Vec<Event>, Error> {
-    Ok(matching(&Scope::All, filter)
+    Ok(audit_log::table
+        .filter(matching(&Scope::All, filter))
         .filter(audit_log::id.gt(after))
         .order(audit_log::id)
         .limit(limit)
@@ -289,13 +291,13 @@ pub async fn newest(conn: &mut Conn) -> Result<Option<i64>, Error> {
     Ok(audit_log::table.select(audit_log::id).order(audit_log::id.desc()).first(conn).await.optional()?)
 }
 
-/// Lets this connection take its time: an export reads more than any request may.
-pub async fn be_patient(conn: &mut Conn) -> Result<(), Error> {
+/// Raises `statement_timeout` of this connection to 10 minutes: an export reads more than any request.
+pub async fn raise_statement_timeout(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("SET statement_timeout = '10min'").execute(conn).await?;
     Ok(())
 }
 
 /// How many events a filter matches: for a progress bar.
 pub async fn count(conn: &mut Conn, filter: &Filter) -> Result<i64, Error> {
-    Ok(matching(&Scope::All, filter).count().get_result(conn).await?)
+    Ok(audit_log::table.filter(matching(&Scope::All, filter)).count().get_result(conn).await?)
 }

@@ -19,6 +19,7 @@ pub struct Moment {
     /// No transaction has this id or a greater one yet.
     #[diesel(sql_type = BigInt)]
     pub xmax: i64,
+    /// By Postgres' clock.
     #[diesel(sql_type = Timestamptz)]
     pub now: DateTime<Utc>,
     /// Cluster and database.
@@ -47,21 +48,27 @@ pub async fn moment(conn: &mut Conn) -> Result<Moment, Error> {
 /// How far the sealer is; `horizon_time` is `None` until it has been at it for a while.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Horizon {
+    /// Cluster and database, as [`Moment::place`].
     #[diesel(sql_type = Text)]
     pub place: String,
+    /// Every event with this id or a smaller one has its leaf.
     #[diesel(sql_type = BigInt)]
     pub horizon_id: i64,
+    /// All transactions below have ended and are sealed.
     #[diesel(sql_type = BigInt)]
     pub horizon_xid: i64,
+    /// Transactions that are not sealed began after it.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub horizon_time: Option<DateTime<Utc>>,
 }
 
+/// Reads the sealer's position. `None`: it has never run.
 pub async fn horizon(conn: &mut Conn) -> Result<Option<Horizon>, Error> {
     let query = "SELECT place, horizon_id, horizon_xid, horizon_time FROM audit_seal";
     Ok(diesel::sql_query(query).get_result(conn).await.optional()?)
 }
 
+/// Writes the sealer's position.
 pub async fn set_horizon(conn: &mut Conn, horizon: &Horizon) -> Result<(), Error> {
     diesel::sql_query(
         "INSERT INTO audit_seal (place, horizon_id, horizon_xid, horizon_time) VALUES ($1, $2, $3, $4)
@@ -80,10 +87,13 @@ pub async fn set_horizon(conn: &mut Conn, horizon: &Horizon) -> Result<(), Error
 /// A row of the log as the sealer decides about it.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct Row {
+    /// The id of the event.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
+    /// The transaction that wrote it.
     #[diesel(sql_type = BigInt)]
     pub xid: i64,
+    /// Whether it is sealed.
     #[diesel(sql_type = Bool)]
     pub has_leaf: bool,
     /// Its transaction ended before any that is under way.
@@ -95,6 +105,7 @@ pub struct Row {
     /// The sequence has not come to this id.
     #[diesel(sql_type = Bool)]
     pub is_beyond: bool,
+    /// Its time. `None`: infinite, which no honest row is.
     #[diesel(sql_type = Nullable<Timestamptz>)]
     pub at: Option<DateTime<Utc>>,
 }
@@ -118,92 +129,34 @@ pub async fn rows_after(conn: &mut Conn, id: i64, limit: i64) -> Result<Vec<Row>
     .await?)
 }
 
-/// Every column as text.
-#[derive(QueryableByName)]
-struct Texts {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = Text)]
-    xid: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    timestamp: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    event_type: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    severity: Option<String>,
-    #[diesel(sql_type = Nullable<Bool>)]
-    success: Option<bool>,
-    #[diesel(sql_type = Nullable<Text>)]
-    user_identity: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    issuer: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    subject: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    team: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    runner_id: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    runner_name: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    target: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    request_id: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    request_ip: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    user_agent: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    policy_rule: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    event_data: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    error_code: Option<String>,
-    #[diesel(sql_type = Nullable<Text>)]
-    error_message: Option<String>,
-}
-
-impl From<Texts> for Record {
-    fn from(row: Texts) -> Record {
-        Record {
-            error_code: row.error_code,
-            error_message: row.error_message,
-            event_data: row.event_data.unwrap_or_default(),
-            event_type: row.event_type,
-            id: row.id.to_string(),
-            issuer: row.issuer,
-            policy_rule: row.policy_rule,
-            request_id: row.request_id,
-            request_ip: row.request_ip,
-            runner_id: row.runner_id,
-            runner_name: row.runner_name,
-            severity: row.severity,
-            subject: row.subject,
-            success: row.success,
-            target: row.target,
-            team: row.team,
-            timestamp: row.timestamp.as_deref().map(time).unwrap_or_default(),
-            user_agent: row.user_agent,
-            user_identity: row.user_identity,
-            xid: row.xid,
-        }
-    }
-}
-
-/// These events, in the order of their ids.
+/// The columns of these events as texts, in the order of their ids. A column that is missing here would be missing in
+/// [`Record`], and the row would not be read.
 pub async fn records(conn: &mut Conn, ids: &[i64]) -> Result<Vec<(i64, Record)>, Error> {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+        #[diesel(sql_type = Text)]
+        texts: String,
+    }
     // The session is in UTC and ISO's date style, so a time has one spelling.
-    let rows: Vec<Texts> = diesel::sql_query(
-        "SELECT id, xid::text AS xid, \"timestamp\"::text AS timestamp, event_type, severity, success,
-                user_identity, issuer, subject, team, runner_id::text AS runner_id, runner_name, target,
-                request_id, request_ip, user_agent, policy_rule, event_data::text AS event_data,
-                error_code, error_message
-         FROM audit_log WHERE id = ANY($1) ORDER BY id",
+    let rows: Vec<Row> = diesel::sql_query(
+        "SELECT l.id, row_to_json(t)::text AS texts FROM audit_log l CROSS JOIN LATERAL (
+             SELECT l.id::text AS id, l.xid::text AS xid, coalesce(l.\"timestamp\"::text, '') AS timestamp,
+                 l.event_type, l.severity, l.success, l.user_identity, l.issuer, l.subject, l.team,
+                 l.runner_id::text AS runner_id, l.runner_name, l.target, l.request_id, l.request_ip, l.user_agent,
+                 l.policy_rule, coalesce(l.event_data::text, '') AS event_data, l.error_code, l.error_message) t
+         WHERE l.id = ANY($1) ORDER BY l.id",
     )
     .bind::<Array<BigInt>, _>(ids)
     .load(conn)
     .await?;
-    Ok(rows.into_iter().map(|row| (row.id, row.into())).collect())
+    let record = |row: Row| {
+        let read: Result<Record, _> = serde_json::from_str(&row.texts);
+        let record = read.map_err(|err| Error::Row(format!("event {}: {err}", row.id)))?;
+        Ok((row.id, Record { timestamp: time(&record.timestamp), ..record }))
+    };
+    rows.into_iter().map(record).collect()
 }
 
 #[derive(QueryableByName)]
@@ -261,12 +214,15 @@ pub async fn leafless(
 /// What waits for the sealer: how many events (at most 10,000 are counted) and the age of the oldest, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, QueryableByName)]
 pub struct Lag {
+    /// At most 10,000.
     #[diesel(sql_type = BigInt)]
     pub events: i64,
+    /// The age of the oldest; 0 if there is none.
     #[diesel(sql_type = Double)]
     pub seconds: f64,
 }
 
+/// Counts the events after this id that have no leaf.
 pub async fn lag(conn: &mut Conn, after: i64) -> Result<Lag, Error> {
     Ok(diesel::sql_query(
         "SELECT count(*) AS events,
@@ -284,10 +240,12 @@ pub async fn lag(conn: &mut Conn, after: i64) -> Result<Lag, Error> {
 /// The transaction that holds the sealer back, in whichever database of the cluster.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct Blocker {
+    /// For people: its process and database.
     #[diesel(sql_type = Text)]
     pub what: String,
 }
 
+/// The oldest transaction that is under way, if any.
 pub async fn blocker(conn: &mut Conn) -> Result<Option<Blocker>, Error> {
     Ok(diesel::sql_query(
         "SELECT what FROM (

@@ -9,18 +9,22 @@ use diesel_async::RunQueryDsl;
 use super::schema::{audit_checkpoints, audit_nodes, audit_tree};
 use super::{Conn, Error};
 use crate::seal::Hash;
-use crate::seal::tree::{Frontier, Place, SPAN, fold};
+use crate::seal::tree::{Frontier, SPAN, Subtree, fold};
 
 /// A leaf as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = audit_tree, check_for_backend(diesel::pg::Pg))]
 pub struct Leaf {
+    /// From 0.
     pub leaf_index: i64,
+    /// The event in `audit_log`.
     pub event_id: i64,
+    /// 32 bytes.
     pub leaf_hash: Vec<u8>,
 }
 
 impl Leaf {
+    /// The leaf hash. An error if it does not have 32 bytes.
     pub fn hash(&self) -> Result<Hash, Error> {
         hash(&self.leaf_hash)
     }
@@ -30,8 +34,11 @@ impl Leaf {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = audit_checkpoints, check_for_backend(diesel::pg::Pg))]
 pub struct Checkpoint {
+    /// The number of leaves.
     pub tree_size: i64,
+    /// The signed note, or the bare checkpoint if there was no key.
     pub note: String,
+    /// When it was published.
     pub signed_at: DateTime<Utc>,
 }
 
@@ -51,7 +58,7 @@ pub async fn append(
     conn: &mut Conn,
     from: i64,
     leaves: &[(i64, Hash)],
-    nodes: &[(Place, Hash)],
+    nodes: &[(Subtree, Hash)],
 ) -> Result<(), Error> {
     let (ids, hashes): (Vec<i64>, Vec<&[u8]>) = leaves.iter().map(|(id, hash)| (*id, &hash.0[..])).unzip();
     diesel::sql_query(
@@ -66,10 +73,10 @@ pub async fn append(
     .await?;
     let nodes: Vec<_> = nodes
         .iter()
-        .map(|(place, hash)| {
+        .map(|(subtree, hash)| {
             (
-                audit_nodes::level.eq(i32::from(place.level)),
-                audit_nodes::node_index.eq(place.index as i64),
+                audit_nodes::level.eq(i32::from(subtree.level)),
+                audit_nodes::node_index.eq(subtree.index as i64),
                 audit_nodes::hash.eq(&hash.0[..]),
             )
         })
@@ -102,12 +109,12 @@ pub async fn run(conn: &mut Conn, level: u8, run: std::ops::Range<u64>) -> Resul
 }
 
 /// The hashes of these subtrees.
-pub async fn subtrees(conn: &mut Conn, places: &[Place]) -> Result<Vec<Hash>, Error> {
-    let mut hashes = Vec::with_capacity(places.len());
-    for place in places {
-        let (level, range) = place.run();
+pub async fn subtrees(conn: &mut Conn, subtrees: &[Subtree]) -> Result<Vec<Hash>, Error> {
+    let mut hashes = Vec::with_capacity(subtrees.len());
+    for subtree in subtrees {
+        let (level, range) = subtree.run();
         let parts = run(conn, level, range).await?;
-        hashes.push(fold(parts).ok_or_else(|| Error::Row(format!("the audit log's tree at {place:?}")))?);
+        hashes.push(fold(parts).ok_or_else(|| Error::Row(format!("the audit log's tree at {subtree:?}")))?);
     }
     Ok(hashes)
 }
@@ -197,21 +204,8 @@ pub async fn checkpoints(conn: &mut Conn, after: i64, until: i64) -> Result<Vec<
         .await?)
 }
 
-#[derive(QueryableByName)]
-struct Note {
-    #[diesel(sql_type = Text)]
-    note: String,
-}
-
-/// The largest checkpoint's size and note, whatever was published after it.
-pub async fn largest(conn: &mut Conn) -> Result<Option<String>, Error> {
-    let query = "SELECT note FROM audit_checkpoints ORDER BY tree_size DESC, id DESC LIMIT 1";
-    let found: Option<Note> = diesel::sql_query(query).get_result(conn).await.optional()?;
-    Ok(found.map(|row| row.note))
-}
-
-/// The largest checkpoint, whatever was published after it.
-pub async fn latest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
+/// The checkpoint of the largest tree, whatever was published after it.
+pub async fn largest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
     Ok(audit_checkpoints::table
         .order((audit_checkpoints::tree_size.desc(), audit_checkpoints::id.desc()))
         .select(Checkpoint::as_select())
@@ -223,12 +217,15 @@ pub async fn latest(conn: &mut Conn) -> Result<Option<Checkpoint>, Error> {
 /// The number of leaves and the largest checkpoint, at one moment: one is never without the other.
 #[derive(Clone, Debug, QueryableByName)]
 pub struct State {
+    /// The number of leaves.
     #[diesel(sql_type = BigInt)]
     pub size: i64,
+    /// Of the largest checkpoint. `None`: nothing was sealed yet.
     #[diesel(sql_type = Nullable<Text>)]
     pub note: Option<String>,
 }
 
+/// Reads both in one statement.
 pub async fn state(conn: &mut Conn) -> Result<State, Error> {
     Ok(diesel::sql_query(
         "SELECT coalesce((SELECT max(leaf_index) + 1 FROM audit_tree), 0) AS size,

@@ -1,5 +1,5 @@
-//! The tables `webhook_deliveries` and `webhook_redeliveries`: what GitHub delivered and is yet to be worked on,
-//! and what it was asked to deliver again. Contents are opaque here.
+//! The tables `webhook_deliveries` and `webhook_redeliveries`: what GitHub delivered and is not processed yet, and what
+//! it was asked to deliver again. Contents are opaque here.
 
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
@@ -11,13 +11,18 @@ use serde_json::Value;
 use super::schema::{webhook_deliveries as deliveries, webhook_listings, webhook_redeliveries};
 use super::{Conn, Error};
 
-/// A delivery to be kept.
+/// A delivery to keep.
 #[derive(Debug)]
 pub struct NewDelivery<'a> {
+    /// GitHub's GUID of the delivery (`X-GitHub-Delivery`).
     pub id: &'a str,
+    /// `X-GitHub-Event`.
     pub event: &'a str,
+    /// The queue that it goes into.
     pub lane: &'static str,
+    /// What is kept of the payload.
     pub content: &'a Value,
+    /// When it was received.
     pub now: DateTime<Utc>,
 }
 
@@ -25,12 +30,16 @@ pub struct NewDelivery<'a> {
 #[derive(Clone, Debug, QueryableByName)]
 #[diesel(check_for_backend(Pg))]
 pub struct Delivery {
+    /// GitHub's GUID of the delivery.
     #[diesel(sql_type = Text)]
     pub id: String,
+    /// `X-GitHub-Event`.
     #[diesel(sql_type = Text)]
     pub event: String,
+    /// As [`NewDelivery::content`].
     #[diesel(sql_type = Jsonb)]
     pub content: Value,
+    /// When it was received.
     #[diesel(sql_type = Timestamptz)]
     pub received_at: DateTime<Utc>,
     /// This one included.
@@ -38,8 +47,8 @@ pub struct Delivery {
     pub attempts: i32,
 }
 
-/// Keeps a delivery. `false`: it is there already. One that was set aside is taken up again: somebody has had it
-/// sent once more.
+/// Keeps a delivery. `false`: it is there already. A dead letter is
+/// processed again: GitHub was asked to send it once more.
 pub async fn keep(conn: &mut Conn, new: &NewDelivery<'_>) -> Result<bool, Error> {
     // A text that never changes, so that it is prepared once: a thousand of these come in a second.
     struct Keep<'a>(&'a NewDelivery<'a>);
@@ -73,8 +82,8 @@ pub async fn keep(conn: &mut Conn, new: &NewDelivery<'_>) -> Result<bool, Error>
     Ok(Keep(new).execute(conn).await? == 1)
 }
 
-/// Takes what is due in a lane, the longest waiting first: nobody else takes it before `until`. What another
-/// replica is taking at this moment is passed by.
+/// Claims at most `limit` deliveries that are due in a lane, the longest waiting first. No other replica claims them
+/// before `until`; those that another replica is claiming now are skipped.
 pub async fn claim(
     conn: &mut Conn,
     lane: &str,
@@ -97,7 +106,7 @@ pub async fn claim(
     .await?)
 }
 
-/// Done with these; how many were not before.
+/// Marks these as processed; how many were not before.
 pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result<usize, Error> {
     Ok(diesel::update(
         deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
@@ -107,7 +116,7 @@ pub async fn finish(conn: &mut Conn, ids: &[&str], now: DateTime<Utc>) -> Result
     .await?)
 }
 
-/// Whether something waits in a lane.
+/// Whether a delivery is due in a lane.
 pub async fn is_due(conn: &mut Conn, lane: &str, now: DateTime<Utc>) -> Result<bool, Error> {
     let due = deliveries::table
         .filter(deliveries::finished_at.is_null())
@@ -116,8 +125,13 @@ pub async fn is_due(conn: &mut Conn, lane: &str, now: DateTime<Utc>) -> Result<b
     Ok(diesel::select(diesel::dsl::exists(due)).get_result(conn).await?)
 }
 
-/// Puts these into another lane, as if they had just come.
-pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Utc>) -> Result<(), Error> {
+/// Moves these to another lane, as if they had just been received.
+pub async fn move_to_lane(
+    conn: &mut Conn,
+    ids: &[&str],
+    lane: &str,
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
     diesel::update(
         deliveries::table.filter(deliveries::id.eq_any(ids)).filter(deliveries::finished_at.is_null()),
     )
@@ -127,8 +141,8 @@ pub async fn hand_on(conn: &mut Conn, ids: &[&str], lane: &str, now: DateTime<Ut
     Ok(())
 }
 
-/// It could not be tried, and is at `next`: that was no attempt.
-pub async fn put_off(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+/// Puts a delivery off until `next` because it could not be tried. Does not count as an attempt.
+pub async fn defer(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
     diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
         .set((
             deliveries::next_attempt_at.eq(next),
@@ -140,8 +154,8 @@ pub async fn put_off(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) 
     Ok(())
 }
 
-/// It failed, and is tried again at `next`.
-pub async fn postpone(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
+/// Notes a failed attempt; the next one is at `next`.
+pub async fn retry_at(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>) -> Result<(), Error> {
     diesel::update(deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()))
         .set((deliveries::next_attempt_at.eq(next), deliveries::failure.eq(why)))
         .execute(conn)
@@ -149,8 +163,8 @@ pub async fn postpone(conn: &mut Conn, id: &str, why: &str, next: DateTime<Utc>)
     Ok(())
 }
 
-/// Nobody tries it again. `false`: somebody has finished it meanwhile.
-pub async fn set_aside(conn: &mut Conn, id: &str, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
+/// Makes the delivery a dead letter, which is not tried again. `false`: another replica has finished it meanwhile.
+pub async fn dead_letter(conn: &mut Conn, id: &str, why: &str, now: DateTime<Utc>) -> Result<bool, Error> {
     let changed = diesel::update(
         deliveries::table.filter(deliveries::id.eq(id)).filter(deliveries::finished_at.is_null()),
     )
@@ -160,7 +174,7 @@ pub async fn set_aside(conn: &mut Conn, id: &str, why: &str, now: DateTime<Utc>)
     Ok(changed == 1)
 }
 
-/// How many are yet to be worked on, counted to `most` and no further.
+/// How many wait to be processed, counted to `most` and no further.
 pub async fn backlog(conn: &mut Conn, most: i64) -> Result<i64, Error> {
     let ids: Vec<String> = deliveries::table
         .filter(deliveries::finished_at.is_null())
@@ -171,12 +185,14 @@ pub async fn backlog(conn: &mut Conn, most: i64) -> Result<i64, Error> {
     Ok(ids.len() as i64)
 }
 
-/// A delivery that was worked off.
+/// A delivery that was processed.
 #[derive(Clone, Debug, QueryableByName)]
 #[diesel(check_for_backend(Pg))]
 pub struct Finished {
+    /// `X-GitHub-Event`.
     #[diesel(sql_type = Text)]
     pub event: String,
+    /// When it was received.
     #[diesel(sql_type = Timestamptz)]
     pub received_at: DateTime<Utc>,
 }
@@ -208,15 +224,16 @@ pub async fn known(conn: &mut Conn, ids: &[&str]) -> Result<Vec<String>, Error> 
     Ok(deliveries::table.filter(deliveries::id.eq_any(ids)).select(deliveries::id).load(conn).await?)
 }
 
-/// Whose turn it is to have a failed delivery sent again.
+/// Whether to ask GitHub now to send a failed delivery again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Redelivery {
-    /// Ours, now.
+    /// Yes: we claimed it.
     Claimed,
-    /// It was asked for not long ago.
+    /// No: it was asked for not long ago.
     NotYet,
-    /// It was asked for often enough, and that is news.
+    /// No: it was asked for often enough. It is given up now.
     GaveUp,
+    /// No: it was given up earlier.
     GivenUp,
 }
 
@@ -263,7 +280,7 @@ pub async fn claim_redelivery(
     Ok(if given_up.is_some() { Redelivery::GivenUp } else { Redelivery::NotYet })
 }
 
-/// The request was not made after all: the next listing may claim it anew.
+/// Gives the claim back, if the request was not made: the next listing may claim it again.
 pub async fn release_redelivery(conn: &mut Conn, guid: &str) -> Result<(), Error> {
     diesel::update(webhook_redeliveries::table.filter(webhook_redeliveries::guid.eq(guid)))
         .set((
@@ -287,6 +304,7 @@ pub async fn listed_until(conn: &mut Conn) -> Result<Option<DateTime<Utc>>, Erro
         .optional()?)
 }
 
+/// Notes that failed deliveries up to this time were listed and answered.
 pub async fn note_listing(conn: &mut Conn, until: DateTime<Utc>) -> Result<(), Error> {
     diesel::insert_into(webhook_listings::table)
         .values((webhook_listings::name.eq(FAILED), webhook_listings::listed_until.eq(until)))

@@ -17,9 +17,13 @@ const PAGES_AT_ONCE: usize = 20;
 #[derive(Clone, Debug, Queryable, Selectable, Insertable)]
 #[diesel(table_name = cache)]
 pub struct Page {
+    /// From 1.
     pub page: i32,
+    /// As GitHub sent it.
     pub etag: Option<String>,
+    /// Whether there is a page after it.
     pub has_next: bool,
+    /// GitHub's JSON.
     pub runners: Value,
     /// On all pages.
     pub total: Option<i64>,

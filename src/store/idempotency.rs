@@ -12,7 +12,9 @@ use crate::model::Identity;
 /// A key as its caller sent it, with the fingerprint of the request.
 #[derive(Clone, Debug)]
 pub struct Key {
+    /// The caller's `Idempotency-Key`.
     pub key: String,
+    /// A hash of the request.
     pub fingerprint: String,
     /// The fingerprint of the same request in the form of the release before; rows of up to 24 hours ago, and those of
     /// older replicas, have it.
@@ -30,12 +32,15 @@ impl Key {
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = idempotency_keys)]
 pub struct Used {
+    /// Of the request that used it first.
     pub fingerprint: String,
+    /// The runner that was made for it.
     pub runner_id: Uuid,
+    /// When it was used first.
     pub created_at: DateTime<Utc>,
 }
 
-/// Waits for whoever uses the same key right now, so that what follows in this transaction sees his row.
+/// Waits until no other transaction uses the same key, so that this one sees its row.
 pub async fn lock(conn: &mut Conn, caller: &Identity, key: &Key) -> Result<(), Error> {
     use diesel::sql_types::Text;
     diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")

@@ -1,6 +1,5 @@
-//! The table `identities`: who was ever let in, and who is not to be any more.
+//! The table `identities`: everybody who has ever called with a team or a role, and who is deactivated.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -16,23 +15,36 @@ use super::{Conn, Error};
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = identities, check_for_backend(Pg))]
 pub struct Identity {
+    /// A UUID v7: newer identities have greater ones.
     pub id: Uuid,
+    /// The issuer of the caller's token.
     pub issuer: String,
+    /// The subject of the caller's token.
     pub subject: String,
+    /// A name for people.
     pub display_name: String,
+    /// Whether the identity may call.
     pub active: bool,
+    /// The first call.
     pub first_seen_at: DateTime<Utc>,
+    /// The last call that was noted.
     pub last_seen_at: DateTime<Utc>,
+    /// `None`: it is active.
     pub deactivated_at: Option<DateTime<Utc>>,
+    /// Of the last activation or deactivation.
     pub comment: Option<String>,
 }
 
-/// Somebody, as he was seen last.
+/// A call by an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
+    /// The issuer of the caller's token.
     pub issuer: String,
+    /// The subject of the caller's token.
     pub subject: String,
+    /// A name for people.
     pub display_name: String,
+    /// When they called.
     pub at: DateTime<Utc>,
 }
 
@@ -41,15 +53,19 @@ pub struct Sighting {
 pub struct Filter {
     /// Part of the subject or the display name, without case.
     pub q: Option<String>,
+    /// Active or deactivated ones.
     pub active: Option<bool>,
+    /// Of this issuer.
     pub issuer: Option<String>,
-    /// Those who were not seen since.
+    /// Those whose last call was before this.
     pub unseen_since: Option<DateTime<Utc>>,
 }
 
+/// The key of an identity in `identities` and `sessions`. Not [`sha256_of_parts`](crate::model::sha256_of_parts): rows
+/// of earlier versions, and replicas of them in a rolling upgrade, have this hash. It is as unambiguous, since neither
+/// part can contain a NUL.
 pub(super) fn sha256(issuer: &str, subject: &str) -> String {
-    // Neither can hold a NUL, so no two pairs read alike.
-    hex::encode(digest(&SHA256, format!("{issuer}\0{subject}").as_bytes()))
+    crate::model::sha256(format!("{issuer}\0{subject}"))
 }
 
 /// Remembers these, each named once, in one statement. A sighting that is older than the row changes nothing.
@@ -79,13 +95,13 @@ pub async fn remember(conn: &mut Conn, seen: &[Sighting]) -> Result<(), Error> {
     Ok(())
 }
 
-/// (issuer, subject) of everybody who is not to be let in.
+/// (issuer, subject) of all deactivated identities.
 pub async fn inactive(conn: &mut Conn) -> Result<Vec<(String, String)>, Error> {
     let rows = identities::table.filter(diesel::dsl::not(identities::active));
     Ok(rows.select((identities::issuer, identities::subject)).load(conn).await?)
 }
 
-/// Whether he may be let in, as it stands until this transaction ends; whom nobody knows may.
+/// Whether the identity is not deactivated; locks its row until this transaction ends. An unknown one is active.
 pub async fn is_active(conn: &mut Conn, issuer: &str, subject: &str) -> Result<bool, Error> {
     let row = identities::table.filter(identities::sha256.eq(sha256(issuer, subject)));
     let active = row.select(identities::active).for_share().first(conn).await.optional()?;
@@ -129,7 +145,7 @@ pub async fn page(
     Ok((rows.select(Identity::as_select()).load(conn).await?, page.next))
 }
 
-/// Whether he is deactivated, by the table.
+/// Whether the identity is deactivated.
 pub async fn is_inactive(conn: &mut Conn, issuer: &str, subject: &str) -> Result<bool, Error> {
     let found = identities::table
         .filter(identities::sha256.eq(sha256(issuer, subject)))
@@ -137,13 +153,13 @@ pub async fn is_inactive(conn: &mut Conn, issuer: &str, subject: &str) -> Result
     Ok(diesel::select(diesel::dsl::exists(found)).get_result(conn).await?)
 }
 
-/// Those of these who are known, in no order.
+/// The identities with these ids, in no order.
 pub async fn by_ids(conn: &mut Conn, ids: &[Uuid]) -> Result<Vec<Identity>, Error> {
     Ok(identities::table.filter(identities::id.eq_any(ids)).select(Identity::as_select()).load(conn).await?)
 }
 
 /// The row with this id and that of (`issuer`, `subject`), locked until the transaction ends. Both in the order
-/// in which `remember` locks them, so that whoever else wants them waits and no more.
+/// in which `remember` locks them, so that two transactions that want them never wait for each other.
 pub async fn lock(
     conn: &mut Conn,
     id: Uuid,
@@ -164,7 +180,7 @@ pub async fn lock(
     Ok((find(&|(_, row)| row.id == id), find(&|(key, _)| *key == own)))
 }
 
-/// Lets him in again, or not any more.
+/// Activates or deactivates an identity.
 pub async fn set_active(
     conn: &mut Conn,
     id: Uuid,

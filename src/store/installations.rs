@@ -10,15 +10,17 @@ use super::schema::installations;
 use super::{Conn, Error};
 use crate::model::Target;
 
-/// What is known of a target; an owner stands for himself and all his repositories.
+/// What is known of a target. An owner's row is about the owner and all its repositories.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = installations, check_for_backend(Pg))]
 pub struct Known {
+    /// An owner, or a repository that is blocked by itself.
     pub target: Target,
+    /// GitHub's id of the installation, if known.
     pub installation_id: Option<i64>,
     /// Why GitHub would refuse; `None`: nothing is known against it.
     pub blocked: Option<String>,
-    /// Grows each time that tokens and look-ups for it are to be forgotten.
+    /// Grows each time that its tokens and look-ups must be dropped.
     pub token_epoch: i64,
 }
 
@@ -67,8 +69,8 @@ pub async fn drop_tokens(conn: &mut Conn, owner: &Target, now: DateTime<Utc>) ->
     Ok(())
 }
 
-/// Takes the blocked targets that GitHub is to be asked about again, at most `limit`, and settles when it is the next
-/// time: 1, 2, 4 … 60 minutes after the last one.
+/// Takes at most `limit` blocked targets that are due to be checked with GitHub again, and sets their next check: 1, 2,
+/// 4 … 60 minutes after this one.
 pub async fn to_be_checked(conn: &mut Conn, now: DateTime<Utc>, limit: i64) -> Result<Vec<Known>, Error> {
     let taken: Vec<Taken> = diesel::sql_query(
         "UPDATE installations SET checks = checks + 1,

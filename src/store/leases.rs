@@ -14,8 +14,11 @@ use super::{Conn, Error};
 /// A lease that was held when it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
+    /// Of what it is the lease.
     pub name: &'static str,
+    /// The replica that holds it.
     pub holder: Uuid,
+    /// Grows with each new holder.
     pub epoch: i64,
 }
 
@@ -68,7 +71,7 @@ pub async fn hold(conn: &mut Conn, lease: &Lease) -> Result<bool, Error> {
     Ok(row.is_some())
 }
 
-/// How long the lease still stands, by Postgres' clock; `None`: it is lost. For what cannot be fenced: whoever
+/// How long the lease still stands, by Postgres' clock; `None`: it is lost. For what cannot be fenced: anybody who
 /// counts from before this question may go on for so long.
 pub async fn remaining(conn: &mut Conn, lease: &Lease) -> Result<Option<Duration>, Error> {
     #[derive(QueryableByName)]
@@ -105,10 +108,13 @@ pub async fn release(conn: &mut Conn, lease: &Lease) -> Result<(), Error> {
 /// A lease as the table has it.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Held {
+    /// The replica that holds it.
     #[diesel(sql_type = SqlUuid)]
     pub holder: Uuid,
+    /// Grows with each new holder.
     #[diesel(sql_type = BigInt)]
     pub epoch: i64,
+    /// By Postgres' clock.
     #[diesel(sql_type = Timestamptz)]
     pub expires_at: DateTime<Utc>,
     /// Whether it still stands, by Postgres' clock.

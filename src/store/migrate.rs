@@ -16,7 +16,7 @@ const MIGRATION_LOCK: i64 = 0x7275_6e6e_6572;
 impl Store {
     /// Brings the schema up to date; the names of the migrations that ran.
     pub async fn migrate(&self) -> Result<Vec<String>, Error> {
-        self.be_patient();
+        self.disable_hang_detection();
         let mut conn = self.single().await?;
         // Building an index may take longer than any statement of the service.
         conn.batch_execute("SET statement_timeout = 0; SET lock_timeout = '60s'").await?;

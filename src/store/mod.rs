@@ -2,14 +2,14 @@
 //!
 //! Functions take the connection first, so that callers join them into one transaction.
 
+#![warn(missing_docs)]
+
 pub mod alerts;
 pub mod audit;
 pub mod audit_sealing;
 pub mod audit_tree;
 pub mod deliveries;
-pub mod detail;
 pub mod github_cache;
-pub mod health;
 pub mod idempotency;
 pub mod identities;
 pub mod installations;
@@ -21,6 +21,7 @@ pub mod postgres;
 pub mod runners;
 mod schema;
 pub mod security;
+pub mod server_info;
 pub mod service_role;
 pub mod sessions;
 pub mod sign_in_attempts;
@@ -39,8 +40,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tracing::Instrument;
 
 pub use migrate::lacking;
-pub use postgres::after::after_commit;
+pub use postgres::after_commit::after_commit;
 pub use postgres::pool::PoolStatus;
+pub use postgres::url::Url as DatabaseUrl;
 
 use crate::telemetry::{self, SPANS};
 use postgres::connect::Server;
@@ -52,24 +54,36 @@ pub type Conn = AsyncPgConnection;
 /// Why a statement did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Postgres, or the way to it, is down.
     #[error("the database is not available: {0}")]
     Unavailable(String),
     /// A lock or a statement took too long, or two transactions met: it may do later, and others may do now.
     #[error("the database could not do it in time: {0}")]
     Contended(String),
+    /// `DATABASE_URL` cannot be used.
     #[error("the database URL is not valid: {0}")]
     Url(String),
+    /// Connections have no sessions of their own.
     #[error(
         "DATABASE_URL leads to a pooler that shares sessions among its clients (transaction or statement mode): \
          set pool_mode=session for this database, or connect to Postgres itself"
     )]
     Pooled,
+    /// A fault of ours, or of the schema.
     #[error("the database refused a statement")]
     Statement(#[source] DieselError),
+    /// A column has a value that this version does not know.
     #[error("a row holds something that this version does not understand: {0}")]
     Row(String),
+    /// A change that [`Status::may_become`](crate::model::Status::may_become) does not allow.
     #[error("a runner that is {from} does not become {to}")]
-    Move { from: &'static str, to: &'static str },
+    Move {
+        /// The state that the runner is in.
+        from: &'static str,
+        /// The state that was asked for.
+        to: &'static str,
+    },
+    /// The schema is as it was.
     #[error("migrating the database failed: {0}")]
     Migration(String),
 }
@@ -129,6 +143,7 @@ fn is_contended(kind: &DatabaseErrorKind, message: &str) -> bool {
 
 /// Names the future of an async closure, so that it can be demanded to cross threads.
 pub trait Work<T, R>: FnOnce(T) -> Self::Future {
+    /// The future.
     type Future: Future<Output = R>;
 }
 
@@ -178,13 +193,13 @@ impl Store {
     }
 
     /// Gives this thread, which answers callers, connections of its own.
-    pub fn own_connections(&self) -> Result<(), Error> {
-        self.pools.own()
+    pub fn add_thread_pool(&self) -> Result<(), Error> {
+        self.pools.add_thread_pool()
     }
 
     /// Lets statements take their time: for a command, which nobody waits for at the other end.
-    pub fn be_patient(&self) {
-        self.server.be_patient();
+    pub fn disable_hang_detection(&self) {
+        self.server.disable_hang_detection();
     }
 
     /// A connection of the thread's own pool, or else of the one that is shared.
@@ -214,10 +229,10 @@ impl Store {
         let pipelined = async {
             let mut open = Open(Some(self.conn().await?));
             let conn: &Conn = open.conn()?;
-            let begin = async { say(conn, "BEGIN").await.map_err(E::from) };
+            let begin = async { run_command(conn, "BEGIN").await.map_err(E::from) };
             // In this order: nothing is sent before BEGIN.
             let both = async { try_join(begin, work(conn)).await.map(|((), value)| value) };
-            let (result, waiting) = postgres::after::gather(both).await;
+            let (result, waiting) = postgres::after_commit::gather(both).await;
             self.conclude(open, result, waiting).await
         };
         pipelined.instrument(span()).await
@@ -231,8 +246,8 @@ impl Store {
     {
         let mut open = Open(Some(self.conn().await?));
         let conn = open.conn()?;
-        say(conn, "BEGIN").await?;
-        let (result, waiting) = postgres::after::gather(work(conn)).await;
+        run_command(conn, "BEGIN").await?;
+        let (result, waiting) = postgres::after_commit::gather(work(conn)).await;
         self.conclude(open, result, waiting).await
     }
 
@@ -241,22 +256,22 @@ impl Store {
         &self,
         mut open: Open,
         result: Result<R, E>,
-        waiting: postgres::after::Waiting,
+        waiting: postgres::after_commit::Waiting,
     ) -> Result<R, E> {
         let conn = open.conn()?;
         let value = match result {
             Ok(value) => value,
             Err(err) => {
-                match say(conn, "ROLLBACK").await {
+                match run_command(conn, "ROLLBACK").await {
                     Ok(()) if takes_writes(conn).await => open.close(),
-                    Ok(()) => self.server.all_are_stale(),
+                    Ok(()) => self.server.mark_all_stale(),
                     // Such a connection is of no use, and Postgres rolls back what it was at.
                     Err(rollback) => tracing::debug!(error = %rollback, "rolling back failed"),
                 }
                 return Err(err);
             }
         };
-        say(conn, "COMMIT").await?;
+        run_command(conn, "COMMIT").await?;
         open.close();
         waiting.run();
         Ok(value)
@@ -269,13 +284,14 @@ impl Store {
         Ok(())
     }
 
+    /// How full all pools are together.
     pub fn status(&self) -> PoolStatus {
         self.pools.status()
     }
 
     /// Whether Postgres is there for good: it answers, and each connection is a session (`Error::Pooled`).
     pub async fn is_ready(&self) -> Result<(), Error> {
-        postgres::pooling::check(&self.server).await?;
+        postgres::pooler_check::check(&self.server).await?;
         self.ping().await
     }
 
@@ -285,9 +301,9 @@ impl Store {
     }
 }
 
-/// A word that begins or ends a transaction.
-async fn say(mut conn: &Conn, word: &'static str) -> Result<(), Error> {
-    Ok(conn.batch_execute(word).await?)
+/// Begins or ends a transaction.
+async fn run_command(mut conn: &Conn, command: &'static str) -> Result<(), Error> {
+    Ok(conn.batch_execute(command).await?)
 }
 
 /// What a trace shows of a transaction.
@@ -299,7 +315,7 @@ fn span() -> tracing::Span {
     })
 }
 
-/// Whether the server that a transaction failed on still takes writes. diesel tells of a refused write at once only if
+/// Whether the server that a transaction failed on still takes writes. diesel reports a refused write at once only if
 /// the statement returns nothing.
 async fn takes_writes(conn: &mut Conn) -> bool {
     #[derive(diesel::QueryableByName)]

@@ -17,16 +17,27 @@ use super::{Conn, Error};
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = teams, check_for_backend(Pg), treat_none_as_null = true)]
 pub struct Team {
+    /// Unique without regard to case.
     pub name: String,
+    /// For people.
     pub description: String,
+    /// Labels of all its runners.
     pub required_labels: Vec<String>,
+    /// Patterns.
     pub allowed_labels: Vec<String>,
+    /// Texts of [`Method`](crate::model::Method).
     pub methods: Vec<String>,
+    /// Patterns; `None`: the default target.
     pub targets: Option<Vec<String>>,
+    /// A list of ids and names; `None`: the default group.
     pub runner_groups: Option<Value>,
+    /// `None`: no limit.
     pub max_runners: Option<i64>,
+    /// `None`: no limit.
     pub requests_per_minute: Option<i64>,
+    /// An inactive team has no effect.
     pub active: bool,
+    /// Its place in the document.
     pub position: i32,
 }
 
@@ -34,9 +45,13 @@ pub struct Team {
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = team_members, check_for_backend(Pg))]
 pub struct TeamMember {
+    /// The team's name.
     pub team: String,
+    /// Its place among the members of the team.
     pub position: i32,
+    /// Of the tokens that it is about.
     pub issuer: String,
+    /// Claim to pattern.
     pub claims: Value,
 }
 
@@ -44,17 +59,24 @@ pub struct TeamMember {
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = role_members, check_for_backend(Pg))]
 pub struct RoleMember {
+    /// The text of a [`Role`](crate::model::Role).
     pub role: String,
+    /// Its place among the members of the role.
     pub position: i32,
+    /// Of the tokens that it is about.
     pub issuer: String,
+    /// Claim to pattern.
     pub claims: Value,
 }
 
 /// The whole policy. Inactive teams are in the table but not in here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tables {
+    /// In the order of the document.
     pub teams: Vec<Team>,
+    /// Of these teams.
     pub team_members: Vec<TeamMember>,
+    /// Of all roles.
     pub role_members: Vec<RoleMember>,
 }
 
@@ -85,8 +107,8 @@ pub async fn revision(conn: &mut Conn) -> Result<i64, Error> {
     Ok(newest.first::<Option<i64>>(conn).await?.unwrap_or(0))
 }
 
-/// Lets all that this transaction reads be of one moment; its first statement.
-pub async fn freeze(conn: &mut Conn) -> Result<(), Error> {
+/// Makes the transaction read one snapshot (`REPEATABLE READ`). Must be its first statement.
+pub async fn repeatable_read(conn: &mut Conn) -> Result<(), Error> {
     diesel::sql_query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").execute(conn).await?;
     Ok(())
 }
@@ -191,7 +213,7 @@ pub async fn replace(
         .await?)
 }
 
-/// Where a team stands among the others is no change of the team.
+/// Writes the order of the teams. A new position alone does not count as a change of a team.
 async fn reorder(conn: &mut Conn, ordered: &[Team]) -> Result<(), Error> {
     diesel::sql_query(
         "UPDATE teams SET position = wanted.position FROM unnest($1, $2) AS wanted (name, position)
@@ -208,9 +230,12 @@ async fn reorder(conn: &mut Conn, ordered: &[Team]) -> Result<(), Error> {
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable)]
 #[diesel(table_name = teams, check_for_backend(Pg))]
 pub struct TeamRow {
+    /// The team.
     #[diesel(embed)]
     pub team: Team,
+    /// When the row was written.
     pub created_at: DateTime<Utc>,
+    /// When the row was last changed.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -219,6 +244,7 @@ pub struct TeamRow {
 pub struct TeamFilter {
     /// Part of the name or the description, without case.
     pub q: Option<String>,
+    /// Active or inactive ones.
     pub active: Option<bool>,
 }
 

@@ -8,16 +8,19 @@ use diesel_async::RunQueryDsl;
 use super::audit::Event;
 use super::{Conn, Error};
 
-/// Where a page begins: after the event with this time and id.
-pub type Place = (DateTime<Utc>, i64);
+/// The time and id of an event: a page begins after it.
+pub type Cursor = (DateTime<Utc>, i64);
 
 /// What a page shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
     /// Of these types; what the migration's `audit_security_type` calls them.
     pub types: Vec<&'static str>,
+    /// About this team.
     pub team: Option<String>,
+    /// Not before this time.
     pub since: Option<DateTime<Utc>>,
+    /// Before this time.
     pub until: Option<DateTime<Utc>>,
 }
 
@@ -25,7 +28,7 @@ pub struct Filter {
 pub async fn page(
     conn: &mut Conn,
     filter: &Filter,
-    after: Option<Place>,
+    after: Option<Cursor>,
     limit: i64,
 ) -> Result<Vec<Event>, Error> {
     let (at, id) = after.unzip();
@@ -59,10 +62,13 @@ pub async fn page(
 /// How many security events of one type there were about a team.
 #[derive(Clone, Debug, PartialEq, QueryableByName)]
 pub struct Count {
+    /// As `audit_security_type` calls it.
     #[diesel(sql_type = Text)]
     pub security_type: String,
+    /// `None`: events about no team.
     #[diesel(sql_type = Nullable<Text>)]
     pub team: Option<String>,
+    /// At most the limit that was given.
     #[diesel(sql_type = BigInt)]
     pub count: i64,
 }
@@ -96,6 +102,7 @@ pub async fn counts(
 pub struct Unusual {
     /// Provisions from then on are looked at, in windows as long as this one.
     pub since: DateTime<Utc>,
+    /// Provisions up to then are looked at.
     pub now: DateTime<Utc>,
     /// What is usual goes back no further.
     pub history_since: DateTime<Utc>,
@@ -110,12 +117,16 @@ pub struct Unusual {
 /// A team, or a caller, with unusually many provisions.
 #[derive(Clone, Debug, PartialEq, QueryableByName)]
 pub struct Burst {
+    /// `None`: it is about a caller.
     #[diesel(sql_type = Nullable<Text>)]
     pub team: Option<String>,
+    /// `None`: it is about a team.
     #[diesel(sql_type = Nullable<Text>)]
     pub issuer: Option<String>,
+    /// `None`: it is about a team.
     #[diesel(sql_type = Nullable<Text>)]
     pub subject: Option<String>,
+    /// Provisions in the latest window.
     #[diesel(sql_type = BigInt)]
     pub recent: i64,
     /// On average, in those windows in which there were any.

@@ -1,23 +1,25 @@
-//! What the running service's role may do in Postgres: exactly what it needs, and whether it can do more.
+//! The rights of the service's role in Postgres: grants exactly what `serve` needs, and finds what is missing or more.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Bool, Text};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 
-use super::{Conn, Error};
+use super::{Conn, Error, Store};
 
-/// Tables to which rows are only added.
+/// Tables to which `serve` only adds rows.
 const APPEND_ONLY: &[&str] = &["audit_log", "audit_tree", "audit_nodes", "audit_checkpoints"];
 
-/// Which migrations ran: the service only looks.
+/// Tables that `serve` only reads.
 const READ_ONLY: &[&str] = &["__diesel_schema_migrations"];
 
-/// Whether a role can be set up as the service's.
+/// The result of [`Store::set_up_service_role`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setup {
+    /// The role has what `serve` needs.
     Done,
+    /// Nothing was changed.
     NoSuchRole,
-    /// Rights cannot be taken from a superuser, nor from who owns the tables.
+    /// It is a superuser or owns the tables, and keeps its rights whatever is revoked. Nothing was changed.
     TooPowerful,
 }
 
@@ -32,9 +34,20 @@ async fn names(conn: &mut Conn, query: &str) -> Result<Vec<String>, Error> {
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
-/// Gives this role what the service needs and takes away what else it was given in this schema. Call it in a
-/// transaction, as the owner of the tables.
-pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
+impl Store {
+    /// Grants a role exactly what `serve` needs: what else it was granted in this schema is revoked. Connect as the
+    /// owner of the tables.
+    pub async fn set_up_service_role(&self, role: &str) -> Result<Setup, Error> {
+        self.transaction::<_, Error, _>(async |conn| set_up(conn, role).await).await
+    }
+
+    /// As [`excess`].
+    pub async fn excess_rights(&self) -> Result<Vec<String>, Error> {
+        excess(&mut *self.conn().await?).await
+    }
+}
+
+async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
     #[derive(QueryableByName)]
     struct Role {
         #[diesel(sql_type = Text)]
@@ -93,14 +106,14 @@ pub async fn set_up(conn: &mut Conn, role: &str) -> Result<Setup, Error> {
     Ok(Setup::Done)
 }
 
-/// Our tables: others may have theirs in the same schema. As generated, which a test holds against the migrations.
+/// The names of our tables, as the generated `schema.rs` has them: the same schema may have others.
 fn ours() -> Vec<&'static str> {
     let tables = include_str!("schema.rs").split("diesel::table! {").skip(1);
     let names = tables.filter_map(|text| Some(text.split_once(" (")?.0.trim()));
     names.chain(READ_ONLY.iter().copied()).collect()
 }
 
-/// What the service needs and this connection's role may not do, a line for each table: `INSERT on audit_log`.
+/// The rights that `serve` needs and the connection's role lacks, one entry for each table: `INSERT on audit_log`.
 pub async fn missing(conn: &mut Conn) -> Result<Vec<String>, Error> {
     let rows: Vec<Name> = diesel::sql_query(
         "SELECT string_agg(right_name, ', ' ORDER BY place) || ' on ' || relname AS name
@@ -119,9 +132,9 @@ pub async fn missing(conn: &mut Conn) -> Result<Vec<String>, Error> {
     Ok(rows.into_iter().map(|row| row.name).collect())
 }
 
-/// What this connection's role can do beyond what the service needs, a line each; nothing if all is well.
+/// The rights of the connection's role beyond what `serve` needs, one entry for each; empty if all is well.
 pub async fn excess(conn: &mut Conn) -> Result<Vec<String>, Error> {
-    // A member who does not inherit can still SET ROLE: what counts is whom this role can become.
+    // A member that does not inherit can still SET ROLE: every role that this one can become counts.
     names(
         conn,
         "WITH me AS (SELECT rolsuper, rolcreaterole FROM pg_roles WHERE rolname = current_user),

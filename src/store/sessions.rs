@@ -14,27 +14,41 @@ use super::{Conn, Error};
 #[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = sessions, check_for_backend(Pg))]
 pub struct Session {
+    /// The key: a hash of the cookie.
     pub token_sha256: String,
     identity_sha256: String,
+    /// The id of the provider.
     pub provider: String,
+    /// The issuer of the caller's token.
     pub issuer: String,
+    /// The subject of the caller's token.
     pub subject: String,
+    /// A name for people.
     pub display_name: String,
+    /// A JSON object: the claims that the provider sent.
     pub claims: Value,
+    /// When they signed in.
     pub created_at: DateTime<Utc>,
+    /// The last use that was noted.
     pub last_seen_at: DateTime<Utc>,
 }
 
-/// Who signed in, by which provider, and what it said of him.
+/// A sign-in: who, by which provider, and with which claims.
 #[derive(Clone, Debug)]
 pub struct SignedIn {
+    /// The id of the provider.
     pub provider: String,
+    /// The issuer of the caller's token.
     pub issuer: String,
+    /// The subject of the caller's token.
     pub subject: String,
+    /// A name for people.
     pub display_name: String,
+    /// A JSON object: the claims that the provider sent.
     pub claims: Value,
 }
 
+/// Begins a session.
 pub async fn add(
     conn: &mut Conn,
     token_sha256: String,
@@ -56,12 +70,13 @@ pub async fn add(
     Ok(())
 }
 
+/// The session with this hash.
 pub async fn find(conn: &mut Conn, token_sha256: &str) -> Result<Option<Session>, Error> {
     let session = sessions::table.find(token_sha256).select(Session::as_select());
     Ok(session.first(conn).await.optional()?)
 }
 
-/// Those of these that there are.
+/// The sessions with these hashes.
 pub async fn some(conn: &mut Conn, token_sha256s: &[String]) -> Result<Vec<Session>, Error> {
     let some = sessions::table.filter(sessions::token_sha256.eq_any(token_sha256s));
     Ok(some.select(Session::as_select()).load(conn).await?)
@@ -79,8 +94,7 @@ pub async fn remove(conn: &mut Conn, token_sha256: &str) -> Result<bool, Error> 
     Ok(diesel::delete(sessions::table.find(token_sha256)).execute(conn).await? > 0)
 }
 
-/// Ends all but so many of somebody's sessions, the oldest first. Two who sign in as him at once take turns until
-/// their transactions end.
+/// Ends all but the newest `most` sessions of an identity. Transactions that do so for the same identity take turns.
 pub async fn keep_newest(conn: &mut Conn, issuer: &str, subject: &str, most: i64) -> Result<(), Error> {
     let key = sha256(issuer, subject);
     diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 1))")
@@ -99,7 +113,7 @@ pub async fn keep_newest(conn: &mut Conn, issuer: &str, subject: &str, most: i64
     Ok(())
 }
 
-/// Ends all sessions of somebody.
+/// Ends all sessions of an identity.
 pub async fn remove_all_of(conn: &mut Conn, issuer: &str, subject: &str) -> Result<usize, Error> {
     let all = sessions::table.filter(sessions::identity_sha256.eq(sha256(issuer, subject)));
     Ok(diesel::delete(all).execute(conn).await?)

@@ -1,4 +1,4 @@
-//! The table `sign_in_attempts`: how often somebody at an address tried to sign in lately.
+//! The table `sign_in_attempts`: recent attempts to sign in, by network.
 
 use chrono::{DateTime, Utc};
 use diesel::prelude::*;
@@ -11,8 +11,10 @@ use super::{Conn, Error};
 /// What a network has used up since `began_at`.
 #[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
 pub struct Attempts {
+    /// In this window.
     #[diesel(sql_type = Int4)]
     pub count: i32,
+    /// When the window began.
     #[diesel(sql_type = Timestamptz)]
     pub began_at: DateTime<Utc>,
 }
@@ -42,7 +44,7 @@ pub async fn count(
     .await?)
 }
 
-/// Takes one back of each step: whoever has signed in was no stranger.
+/// Takes one attempt back of each step, after a successful sign-in.
 pub async fn take_back(conn: &mut Conn, network: &str) -> Result<(), Error> {
     // Locked in one order, so that two who sign in at once only wait for each other.
     diesel::sql_query(

@@ -42,9 +42,13 @@ pub async fn counted_for_quota(
 /// Live runners of a team that are alike in what a policy decides on.
 #[derive(Clone, Debug)]
 pub struct LiveKind {
+    /// Lower-cased.
     pub labels: Vec<String>,
+    /// The organisation or repository.
     pub target: Target,
+    /// How they were registered.
     pub method: Method,
+    /// How many there are.
     pub runners: i64,
     /// Ids and names of the newest.
     pub newest: Vec<(Uuid, String)>,
@@ -100,8 +104,11 @@ pub async fn live_by_status(conn: &mut Conn) -> Result<Vec<(Status, i64)>, Error
 /// How many live runners of a team are in one state.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Live {
+    /// The team's name.
     pub team: String,
+    /// Their state.
     pub status: Status,
+    /// How many there are.
     pub count: i64,
 }
 
@@ -132,10 +139,13 @@ pub struct Ended {
     /// Its beginning.
     #[diesel(sql_type = Timestamptz)]
     pub hour: DateTime<Utc>,
+    /// `provisioned`, `provision_refused` or `provision_failed`.
     #[diesel(sql_type = Text)]
     pub event_type: String,
+    /// `None`: the request named no team of theirs.
     #[diesel(sql_type = Nullable<Text>)]
     pub team: Option<String>,
+    /// How many there were.
     #[diesel(sql_type = BigInt)]
     pub count: i64,
 }
@@ -143,6 +153,7 @@ pub struct Ended {
 /// How provisions ended, by the hour. As in the partial index, to the letter.
 const OUTCOMES: &str = "event_type IN ('provisioned', 'provision_refused', 'provision_failed')";
 
+/// Counts how provisions ended, from `since` on and before `until`.
 pub async fn provisions_by_hour(
     conn: &mut Conn,
     since: DateTime<Utc>,
@@ -162,16 +173,22 @@ pub async fn provisions_by_hour(
 /// How often somebody asked for a runner within one hour.
 #[derive(Clone, Debug, PartialEq, QueryableByName)]
 pub struct Asked {
+    /// Its beginning.
     #[diesel(sql_type = Timestamptz)]
     pub hour: DateTime<Utc>,
+    /// The issuer of the caller's token.
     #[diesel(sql_type = Text)]
     pub issuer: String,
+    /// The subject of the caller's token.
     #[diesel(sql_type = Text)]
     pub subject: String,
+    /// A name for people.
     #[diesel(sql_type = Text)]
     pub display_name: String,
+    /// Provisions that succeeded.
     #[diesel(sql_type = BigInt)]
     pub provisioned: i64,
+    /// Provisions that were refused or failed.
     #[diesel(sql_type = BigInt)]
     pub not_provisioned: i64,
 }

@@ -23,6 +23,7 @@ pub enum SweepResult {
 }
 
 impl SweepResult {
+    /// As the table has it.
     pub fn as_str(self) -> &'static str {
         match self {
             SweepResult::Complete => "complete",
@@ -36,14 +37,23 @@ impl SweepResult {
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable)]
 #[diesel(table_name = sync_targets, check_for_backend(diesel::pg::Pg))]
 pub struct SyncTarget {
+    /// The organisation or repository.
     pub target: Target,
+    /// When it became known.
     pub created_at: DateTime<Utc>,
+    /// When a sweep out of turn was asked for, or is due.
     pub wanted_at: Option<DateTime<Utc>>,
+    /// When the last sweep began.
     pub started_at: Option<DateTime<Utc>>,
+    /// When the last sweep ended, in whatever way.
     pub finished_at: Option<DateTime<Utc>>,
+    /// When a sweep last read the whole list.
     pub completed_at: Option<DateTime<Utc>>,
+    /// The text of a [`SweepResult`].
     pub result: Option<String>,
+    /// Why the last sweep was not complete.
     pub error: Option<String>,
+    /// How many runners GitHub's list had.
     pub runners_seen: Option<i64>,
 }
 
@@ -163,7 +173,7 @@ pub async fn break_off(
     }
 }
 
-/// It is not even begun before `until`, whoever wants it.
+/// Puts the sweep off: it is not begun before `until`, even if it is asked for.
 pub async fn postpone(
     conn: &mut Conn,
     target: &Target,

@@ -14,8 +14,11 @@ use crate::model::Target;
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = unmanaged, check_for_backend(diesel::pg::Pg))]
 pub struct Known {
+    /// GitHub's id.
     pub github_runner_id: i64,
+    /// How many whole lists of GitHub's in a row did not have it.
     pub missed_sweeps: i32,
+    /// When its removal began.
     pub removing_at: Option<DateTime<Utc>>,
 }
 
@@ -23,10 +26,15 @@ pub struct Known {
 #[derive(Clone, Debug, Insertable)]
 #[diesel(table_name = unmanaged)]
 pub struct New<'a> {
+    /// The organisation or repository.
     pub target: String,
+    /// GitHub's id.
     pub github_runner_id: i64,
+    /// As GitHub has it.
     pub name: &'a str,
+    /// When a list first had it.
     pub first_seen_at: DateTime<Utc>,
+    /// When its removal began.
     pub removing_at: Option<DateTime<Utc>>,
 }
 

@@ -9,8 +9,11 @@ use crate::store::{Conn, audit_tree};
 /// The last checkpoint.
 #[derive(Clone, Debug)]
 pub struct Published {
+    /// The signed note, as it was published.
     pub note: String,
+    /// The size and root that it states.
     pub head: Head,
+    /// When it was published.
     pub signed_at: DateTime<Utc>,
     /// As names and key ids; empty: nobody signed.
     pub signers: Vec<String>,
@@ -19,7 +22,7 @@ pub struct Published {
 }
 
 pub(super) async fn published(conn: &mut Conn) -> Result<(String, Head), Error> {
-    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?;
+    let text = audit_tree::largest(conn).await?.ok_or(Error::NothingSealed)?.note;
     let head = note::read(&text, None).map_err(|err| Error::AuditTree(err.to_string()))?;
     Ok((text, head))
 }
@@ -31,9 +34,13 @@ impl Broker {
     }
 
     /// The last checkpoint. `None`: nothing is sealed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditTree`] or [`Error::Store`].
     pub async fn published(&self) -> Result<Option<Published>, Error> {
         let mut conn = self.store.conn().await?;
-        let Some(found) = audit_tree::latest(&mut conn).await? else { return Ok(None) };
+        let Some(found) = audit_tree::largest(&mut conn).await? else { return Ok(None) };
         let head = note::read(&found.note, None).map_err(|err| Error::AuditTree(err.to_string()))?;
         let (signers, signer) = (note::signers(&found.note), self.signer.get());
         let by_our_key = signer.is_some() && note::is_by(&found.note, signer);
@@ -41,6 +48,10 @@ impl Broker {
     }
 
     /// The last checkpoint, as it was signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingSealed`], [`Error::AuditTree`] or [`Error::Store`].
     pub async fn checkpoint(&self) -> Result<String, Error> {
         Ok(published(&mut *self.store.conn().await?).await?.0)
     }

@@ -12,10 +12,10 @@ use crate::broker::people::scopes::audit_scope;
 use crate::broker::{Broker, Error};
 use crate::model::Role;
 use crate::seal::Hash;
+use crate::seal::export::{Removed, Seal, Skipped, line};
 use crate::seal::note;
-use crate::seal::offline::{Removed, Seal, Skipped, line};
 use crate::seal::record::Record;
-use crate::seal::tree::Place;
+use crate::seal::tree::Subtree;
 use crate::store::audit::{self, Event, Filter};
 use crate::store::{Conn, Store, audit_sealing, audit_tree};
 
@@ -40,7 +40,9 @@ pub struct Export {
 /// An event of an export; `line` is that of `export-audit-log`.
 #[derive(Debug)]
 pub struct Exported {
+    /// The event.
     pub event: Event,
+    /// Its line of the export, JSON.
     pub line: String,
 }
 
@@ -54,6 +56,10 @@ impl Export {
 impl Broker {
     /// The next events of an export; empty at its end. Those who may see the whole log get each event's leaf with it.
     /// A connection is held only while this reads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditTree`], [`Error::EventNotFound`] or [`Error::Store`].
     pub async fn export(&self, export: &mut Export) -> Result<Vec<Exported>, Error> {
         let scope = audit_scope(&export.caller);
         let mut conn = self.store.conn().await?;
@@ -87,6 +93,10 @@ impl Broker {
 
 /// The log from `since` up to `until`, oldest first: each event as the API shows it and as a line that can be
 /// checked, then the seal, if anything is sealed. Memory stays flat.
+///
+/// # Errors
+///
+/// [`Error::AuditTree`], [`Error::EventNotFound`] or [`Error::Store`].
 pub async fn export(
     store: &Store,
     since: DateTime<Utc>,
@@ -95,12 +105,12 @@ pub async fn export(
     mut each: impl FnMut(&Event, &str) -> io::Result<()>,
 ) -> Result<io::Result<Option<Seal>>, Error> {
     let mut conn = store.conn().await?;
-    audit::be_patient(&mut conn).await?;
+    audit::raise_statement_timeout(&mut conn).await?;
     let filter = Filter { since: Some(since), until, ..Filter::default() };
     started(audit::count(&mut conn, &filter).await?.unsigned_abs());
     // In this order: what lies below the horizon is in the checkpoint.
     let horizon_id = audit_sealing::horizon(&mut conn).await?.map_or(0, |horizon| horizon.horizon_id);
-    let checkpoint = audit_tree::largest(&mut conn).await?;
+    let checkpoint = audit_tree::largest(&mut conn).await?.map(|largest| largest.note);
     let mut leaves = Intervals::default();
     let mut after = i64::MIN;
     loop {
@@ -132,7 +142,7 @@ pub async fn export(
     let (mut skipped, mut removed) = (Vec::new(), Vec::new());
     for gap in leaves.gaps(head.size) {
         removed.extend(lost(&mut conn, &gap).await?);
-        let places = Place::covering(gap);
+        let places = Subtree::covering(gap);
         for (place, hash) in places.iter().zip(audit_tree::subtrees(&mut conn, &places).await?) {
             skipped.push(Skipped { level: place.level, index: place.index, hash: hash.to_string() });
         }

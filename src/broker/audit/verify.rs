@@ -8,9 +8,9 @@ use crate::seal::Hash;
 use crate::seal::check::{Check, Outcome};
 use crate::seal::key::VerifierKey;
 use crate::seal::note::{self, Head};
-use crate::seal::offline::reported_ids;
 use crate::seal::record::Record;
-use crate::seal::tree::Place;
+use crate::seal::report::reported_ids;
+use crate::seal::tree::Subtree;
 use crate::store::audit_tree::{self, Checkpoint, State};
 use crate::store::{Conn, Store, audit, audit_sealing};
 
@@ -20,19 +20,24 @@ const WINDOW: i64 = 5_000;
 /// What the auditor brings.
 #[derive(Clone, Default)]
 pub struct Against {
+    /// The key that must have signed the checkpoints.
     pub key: Option<VerifierKey>,
     /// Checkpoints from elsewhere, each with what to call it.
     pub heads: Vec<(&'static str, Head)>,
 }
 
 /// Checks the whole log; `progress` hears (done, of) leaves.
+///
+/// # Errors
+///
+/// [`Error::Store`].
 pub async fn verify(
     store: &Store,
     against: &Against,
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Outcome, Error> {
     let mut conn = store.conn().await?;
-    audit::be_patient(&mut conn).await?;
+    audit::raise_statement_timeout(&mut conn).await?;
     // In this order: what lies below the horizon has its leaf.
     let horizon = audit_sealing::horizon(&mut conn).await?;
     let State { size, note: largest } = audit_tree::state(&mut conn).await?;
@@ -138,7 +143,7 @@ impl Reading<'_> {
     }
 
     /// The stored nodes, of which proofs are made. While leaves do not fit checkpoints they say nothing.
-    async fn nodes(&mut self, conn: &mut Conn, nodes: Vec<(Place, Hash)>) -> Result<(), Error> {
+    async fn nodes(&mut self, conn: &mut Conn, nodes: Vec<(Subtree, Hash)>) -> Result<(), Error> {
         for (place, hash) in nodes {
             let (level, index) = (place.level, place.index);
             let stored = audit_tree::run(conn, level, index..index + 1).await?;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{Area, Check, Code};
 use crate::broker::Broker;
-use crate::store::health::{self, Server};
+use crate::store::server_info::{self, Server};
 use crate::store::{self, Conn, service_role};
 
 /// Postgres is close, or every provision is slow.
@@ -22,6 +22,7 @@ const ROLE: &str = "Privileges";
 /// Whether what is in the tables can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
+    /// They can be read.
     Readable,
     /// Why not is in the checks.
     Unreadable,
@@ -34,7 +35,7 @@ impl Broker {
             let mut conn = self.store.conn().await?;
             let waited = begun.elapsed();
             let asked = Instant::now();
-            let server = health::server(&mut conn).await?;
+            let server = server_info::server(&mut conn).await?;
             Ok::<_, store::Error>((conn, server, waited, asked.elapsed()))
         };
         let (mut conn, server, waited, took) = match asked.await {

@@ -4,14 +4,18 @@ use chrono::{DateTime, Utc};
 
 use crate::github;
 use crate::model::{Method, Status};
-use crate::store::runners::{Change, Runner, Told};
+use crate::store::runners::{Change, Observation, Runner};
 
 /// What one look at GitHub says about one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
+    /// The state that follows.
     pub to: Status,
+    /// Whether it runs a job.
     pub busy: bool,
+    /// Whether it is connected to GitHub.
     pub online: bool,
+    /// GitHub's id of it.
     pub github_runner_id: i64,
     /// When a registration-flow runner is seen for the first time.
     first_seen: bool,
@@ -41,8 +45,8 @@ impl Facts {
     }
 
     /// The same for many rows at once.
-    pub fn of<'a>(&self, seen: &'a Runner) -> Told<'a> {
-        Told {
+    pub fn of<'a>(&self, seen: &'a Runner) -> Observation<'a> {
+        Observation {
             seen,
             to: self.to,
             busy: self.busy,

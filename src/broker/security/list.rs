@@ -5,37 +5,51 @@ use chrono::{DateTime, Utc};
 use crate::broker::events::{Severity, Type, classify};
 use crate::broker::{Broker, Error};
 use crate::store::audit::Event;
-use crate::store::security::{self, Filter, Place};
+use crate::store::security::{self, Cursor, Filter};
 
 /// A security event as it is shown.
 #[derive(Debug)]
 pub struct SecurityEvent {
+    /// The type.
     pub kind: Type,
+    /// The event of the log.
     pub event: Event,
 }
 
 /// One page of security events, newest first.
 #[derive(Debug)]
 pub struct SecurityPage {
+    /// The events of this page.
     pub events: Vec<SecurityEvent>,
-    pub next: Option<Place>,
+    /// Where the next page begins; `None`: this is the last.
+    pub next: Option<Cursor>,
 }
 
 /// Which security events to show; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// The type.
     pub kind: Option<Type>,
+    /// The severity.
     pub severity: Option<Severity>,
+    /// The team.
     pub team: Option<String>,
+    /// From then on.
     pub since: Option<DateTime<Utc>>,
+    /// Before then.
     pub until: Option<DateTime<Utc>>,
 }
 
 impl Broker {
+    /// A page of security events.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn security_events(
         &self,
         wanted: Wanted,
-        after: Option<Place>,
+        after: Option<Cursor>,
         limit: i64,
     ) -> Result<SecurityPage, Error> {
         let fits = |kind: &Type| {

@@ -10,16 +10,16 @@ use uuid::Uuid;
 use super::orphans::orphans;
 use super::plan::{self, Plan};
 use super::report::Report;
-use super::unmanaged::strangers;
+use super::unmanaged::unmanaged_runners;
 use super::{WATCH, pace};
 use crate::broker::events::{About, Actor, Kind, record_all};
 use crate::broker::lease::fence;
-use crate::broker::runners::transition::By;
+use crate::broker::runners::transition::Cause;
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
 use crate::model::{Status, Target};
 use crate::store::leases::Lease;
-use crate::store::runners::{self, Told};
+use crate::store::runners::{self, Observation};
 use crate::store::sync_targets::{self, SweepResult};
 use crate::store::{self, github_cache};
 
@@ -34,7 +34,7 @@ const AT_ONCE: usize = 2_000;
 const ASKED_FOR: usize = 50;
 
 /// When a sweep that somebody wanted, and that broke off, is tried again.
-const AGAIN: TimeDelta = TimeDelta::seconds(15);
+const RETRY_AFTER: TimeDelta = TimeDelta::seconds(15);
 
 /// What a list says of rows that do not change their state.
 #[derive(Clone, Copy)]
@@ -90,14 +90,14 @@ impl Broker {
         drop(conn);
         let orphans = orphans(&watched, &rows, listing.runners());
         let ours: HashSet<i64> = orphans.iter().map(|(_, found)| found.id).collect();
-        let strangers = strangers(&rows, &ours, listing.runners(), at);
+        let unmanaged = unmanaged_runners(&rows, &ours, listing.runners(), at);
         let mut plan = plan::compare(&rows, listing.runners(), at);
         plan.drifts.retain(|drift| self.is_news(drift));
-        // Of a list that does not show all, whoever it misses is asked for.
+        // The list may be incomplete: GitHub is asked for each runner that it misses.
         let unsure = if listing.shows_all() { Vec::new() } else { std::mem::take(&mut plan.gone) };
         let followed = async {
             self.carry_out(lease, &plan, at, report).await?;
-            let unmanaged = self.report_unmanaged(lease, target, strangers, at, report).await?;
+            let unmanaged = self.report_unmanaged(lease, target, unmanaged, at, report).await?;
             self.complete(lease, target, &listing).await?;
             Ok(unmanaged)
         };
@@ -113,7 +113,7 @@ impl Broker {
         // What is asked of GitHub now may take its time, and is the same however often it is asked.
         drop(turn);
         for row in unsure.into_iter().take(ASKED_FOR) {
-            let by = By { actor: Actor::System("sync"), reason: "not on GitHub", lease: Some(lease) };
+            let by = Cause { actor: Actor::System("sync"), reason: "not on GitHub", lease: Some(lease) };
             let looked = self.look(by, row).await;
             if report
                 .note(looked, "looking for a runner that a list missed")?
@@ -159,7 +159,7 @@ impl Broker {
         let now = self.clock.now();
         let (result, again) = match err {
             Error::GitHub(github::Error::RateLimited { until }) => (SweepResult::Postponed, Some(*until)),
-            _ => (SweepResult::Incomplete, wanted.then(|| now + AGAIN)),
+            _ => (SweepResult::Incomplete, wanted.then(|| now + RETRY_AFTER)),
         };
         let why = err.to_string();
         self.store
@@ -178,8 +178,9 @@ impl Broker {
         report: &mut Report,
     ) -> Result<(), Error> {
         let moves = plan.moves.iter().map(|(row, facts)| facts.of(row));
-        let told: Vec<Told<'_>> = moves.chain(plan.gone.iter().map(|row| Told::gone(row))).collect();
-        for some in told.chunks(AT_ONCE) {
+        let observations: Vec<Observation<'_>> =
+            moves.chain(plan.gone.iter().map(|row| Observation::gone(row))).collect();
+        for some in observations.chunks(AT_ONCE) {
             report.moved += self.move_all(lease, some, at).await?;
         }
         for (mark, ids) in [
@@ -209,17 +210,22 @@ impl Broker {
     }
 
     /// Moves these rows in one statement, with their events in another. How many changed their state.
-    async fn move_all(&self, lease: &Lease, told: &[Told<'_>], at: DateTime<Utc>) -> Result<usize, Error> {
+    async fn move_all(
+        &self,
+        lease: &Lease,
+        observations: &[Observation<'_>],
+        at: DateTime<Utc>,
+    ) -> Result<usize, Error> {
         let now = self.clock.now();
         self.store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, Some(lease)).await?;
-                let moved = runners::follow_all(conn, told, at, now).await?;
-                let news = told.iter().filter(|told| told.to != told.seen.status);
-                let events = news.filter(|told| moved.contains(&told.seen.id)).map(|told| {
-                    let reason = if told.to == Status::Deleted { "not on GitHub" } else { "sweep" };
-                    let data = json!({ "from": told.seen.status, "to": told.to, "reason": reason });
-                    self.event(Kind::RunnerStateChanged, Actor::System("sync")).about(told.seen).with(data)
+                let moved = runners::follow_all(conn, observations, at, now).await?;
+                let news = observations.iter().filter(|one| one.to != one.seen.status);
+                let events = news.filter(|one| moved.contains(&one.seen.id)).map(|one| {
+                    let reason = if one.to == Status::Deleted { "not on GitHub" } else { "sweep" };
+                    let data = json!({ "from": one.seen.status, "to": one.to, "reason": reason });
+                    self.event(Kind::RunnerStateChanged, Actor::System("sync")).about(one.seen).with(data)
                 });
                 let events: Vec<_> = events.collect();
                 record_all(conn, &events).await?;

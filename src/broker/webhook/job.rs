@@ -11,7 +11,7 @@ use crate::broker::{Broker, Error};
 use crate::github::webhook::{Job, JobAction};
 use crate::model::{Method, Status, Target};
 use crate::store::deliveries::Delivery;
-use crate::store::jobs::{self, Said};
+use crate::store::jobs::{self, JobReport};
 use crate::store::runners::{Change, Runner};
 
 /// A delivery with what it says, as far as it can be placed.
@@ -62,7 +62,7 @@ impl Broker {
     /// Merges into the table what these say; where each job then stands.
     async fn merge(&self, known: &[&Placed<'_>]) -> Result<HashMap<i64, String>, Error> {
         // A statement takes each job once: the second delivery about it goes with the next.
-        let mut rounds: Vec<Vec<Said>> = Vec::new();
+        let mut rounds: Vec<Vec<JobReport>> = Vec::new();
         let mut seen: HashMap<i64, usize> = HashMap::new();
         for placed in known.iter().filter(|placed| placed.job.is_self_hosted()) {
             let round = seen.entry(placed.job.id).and_modify(|round| *round += 1).or_default();
@@ -216,7 +216,7 @@ impl Placed<'_> {
         is_here && self.job.runner_name.as_ref().is_some_and(|name| row.name.eq_ignore_ascii_case(name))
     }
 
-    fn said(&self) -> Said {
+    fn said(&self) -> JobReport {
         let job = self.job;
         let has_runner = job.action >= JobAction::InProgress;
         let state_at = match job.action {
@@ -227,7 +227,7 @@ impl Placed<'_> {
         let mut labels: Vec<String> = job.labels.iter().map(|label| label.to_lowercase()).collect();
         labels.sort();
         labels.dedup();
-        Said {
+        JobReport {
             id: job.id,
             run_id: job.run_id,
             repository: self.repository.to_string(),

@@ -12,6 +12,7 @@ use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::github;
+use crate::model::Backoff;
 use crate::store;
 use crate::store::deliveries::{self, Delivery};
 use crate::store::jobs;
@@ -26,8 +27,8 @@ const AT_ONCE: i64 = 8;
 /// After so many attempts a delivery is set aside: about an hour.
 const MOST_ATTEMPTS: i32 = 12;
 
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
+/// Between two attempts at a delivery.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(15 * 60));
 
 /// How long a claim lasts beyond what GitHub may take.
 const SPARE: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ const OTHERS_KEPT: TimeDelta = TimeDelta::days(7);
 /// Where counting the backlog stops.
 const MOST_COUNTED: i64 = 100_000;
 
-/// What came of one delivery.
+/// The result of one delivery.
 pub(super) enum Done {
     Finished,
     /// Its labels are yet to be checked.
@@ -82,6 +83,10 @@ impl Failure {
 
 impl Broker {
     /// Works off everything that is due, in every lane; how many deliveries were taken up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn work_off(&self) -> Result<usize, Error> {
         let mut all = 0;
         loop {
@@ -97,6 +102,10 @@ impl Broker {
     }
 
     /// Works off the next few of a lane; how many were taken up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn work_off_lane(&self, lane: Lane) -> Result<usize, Error> {
         let now = self.clock.now();
         let limit = if lane == Lane::Jobs { BATCH } else { AT_ONCE };
@@ -198,7 +207,7 @@ impl Broker {
                     deliveries::finish(conn, &ids, now).await?;
                 }
                 if !handed_on.is_empty() {
-                    deliveries::hand_on(conn, &handed_on, Lane::Policy.as_str(), now).await?;
+                    deliveries::move_to_lane(conn, &handed_on, Lane::Policy.as_str(), now).await?;
                 }
                 Ok(())
             })
@@ -233,12 +242,12 @@ impl Broker {
             counter!("webhook_worked_off_total", "outcome" => "put_off").increment(1);
             let mut conn = self.store.conn().await?;
             let next = (*until).max(now + TimeDelta::seconds(1));
-            return Ok(deliveries::put_off(&mut conn, &delivery.id, &why, next).await?);
+            return Ok(deliveries::defer(&mut conn, &delivery.id, &why, next).await?);
         }
         if is_poison || delivery.attempts >= MOST_ATTEMPTS {
-            return self.set_aside(delivery, &why).await;
+            return self.dead_letter(delivery, &why).await;
         }
-        let pause = TimeDelta::seconds(1 << delivery.attempts.clamp(1, 10)).min(LONGEST_PAUSE);
+        let pause = BACKOFF.delta_after(delivery.attempts);
         tracing::warn!(
             delivery = delivery.id,
             event = delivery.event,
@@ -247,10 +256,10 @@ impl Broker {
         );
         counter!("webhook_worked_off_total", "outcome" => "failed").increment(1);
         let mut conn = self.store.conn().await?;
-        Ok(deliveries::postpone(&mut conn, &delivery.id, &why, now + pause).await?)
+        Ok(deliveries::retry_at(&mut conn, &delivery.id, &why, now + pause).await?)
     }
 
-    async fn set_aside(&self, delivery: &Delivery, why: &str) -> Result<(), Error> {
+    async fn dead_letter(&self, delivery: &Delivery, why: &str) -> Result<(), Error> {
         let mut event = self.event(Kind::WebhookDeliverySetAside, Actor::System("webhooks")).with(json!({
             "delivery": delivery.id,
             "event": delivery.event,
@@ -262,7 +271,7 @@ impl Broker {
         let id = &delivery.id;
         self.store
             .transaction::<_, Error, _>(async |conn| {
-                match deliveries::set_aside(conn, id, why, now).await? {
+                match deliveries::dead_letter(conn, id, why, now).await? {
                     true => record(conn, event).await,
                     false => Ok(()),
                 }
@@ -279,6 +288,10 @@ impl Broker {
     }
 
     /// Forgets deliveries and jobs that are long over, and tells how many deliveries wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn tidy_webhooks(&self, lease: &Lease) -> Result<(), Error> {
         let now = self.clock.now();
         let before = now - KEPT;

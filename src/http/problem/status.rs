@@ -58,11 +58,18 @@ impl From<login::Error> for Problem {
 
 impl From<broker::Error> for Problem {
     fn from(err: broker::Error) -> Problem {
+        Problem::from(&err)
+    }
+}
+
+impl From<&broker::Error> for Problem {
+    fn from(err: &broker::Error) -> Problem {
         use StatusCode as S;
         use broker::Error::*;
         let code = err.code();
         let because = |status, title| Problem::new(status, code, title, err.to_string());
-        match &err {
+        match err {
+            Shared(err) => Problem::from(&**err),
             Denied(denial) => from_denial(denial),
             TooManyRequests { until } | TooManySignIns { until } => {
                 because(S::TOO_MANY_REQUESTS, "Too many requests").retry_at(*until)
@@ -89,7 +96,7 @@ impl From<broker::Error> for Problem {
             TeamDeactivated(_) => because(S::CONFLICT, "Team deactivated"),
             PreconditionRequired => because(S::PRECONDITION_REQUIRED, "Precondition required"),
             PreconditionFailed => because(S::PRECONDITION_FAILED, "Changed meanwhile"),
-            PolicyIsOfFile => because(S::CONFLICT, "Managed by a file"),
+            PolicyManagedByFile => because(S::CONFLICT, "Managed by a file"),
             OwnRole => because(S::CONFLICT, "Own role"),
             Faulty(faults) => Problem::invalid(
                 faults.iter().map(|fault| FieldError::new(fault.place.clone(), &fault.what)).collect(),

@@ -1,4 +1,4 @@
-//! One connection to Postgres: the host that takes it, the settings of its session, and who keeps an eye on it.
+//! One connection to Postgres: the choice of its host, the settings of its session, and the detection of hangs.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -14,35 +14,38 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tls;
 use super::url::{Address, Url};
+use crate::model::with_causes;
 use crate::store::{Conn, Error};
 
-/// No statement, lock or forgotten transaction of a frozen replica holds anybody up for longer.
-/// Counts under a lock need each statement to see what the lock's last holder committed, whatever the server's
-/// default is. Warnings must come: one of them takes a COMMIT back.
-const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
+/// The settings of each session. The timeouts bound how long a frozen replica can hold up the others. READ COMMITTED,
+/// because counts under a lock must see what the lock's last holder committed. Warnings are needed: one of them says
+/// that a COMMIT does not count, see [`is_unconfirmed_commit`].
+const SESSION_SETTINGS: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
      SET idle_in_transaction_session_timeout = '5s'; SET TIME ZONE 'UTC'; \
      SET datestyle = 'ISO, YMD'; SET default_transaction_isolation = 'read committed'; \
      SET client_min_messages = 'warning'";
 
-/// Within this a session must have its settings: a pooler may let us in long before it has a server for us.
-const SETTLED: Duration = Duration::from_secs(5);
+/// The longest time from a connection to a session with its settings: a pooler may accept us long before it has a
+/// server for us.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// By then Postgres has ended any statement itself (`statement_timeout`), if it is still alive. The rest is for a
-/// COMMIT that waits for a standby.
-const SILENT: Duration = Duration::from_secs(10);
+/// A statement that is unanswered for this long means that the server is gone: Postgres itself ends statements after
+/// `statement_timeout`, and the rest is for a COMMIT that waits for a standby.
+const HANG_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How to connect, and what is known about the connections there are.
 pub struct Server {
     url: Url,
-    tls: Option<tls::Connector>,
-    /// The host that took the last connection: the others may be down, and waiting for that takes time.
+    tls: Option<MakeRustlsConnect>,
+    /// The host that accepted the last connection. It is tried first, because the others may be down.
     last: AtomicUsize,
-    /// Connections that were made before this moment are of no use: one of them was told that it may only read.
+    /// Connections made before this moment lead to a server that has become read-only.
     stale: Mutex<Option<Instant>>,
-    patient: AtomicBool,
+    hang_detection: AtomicBool,
 }
 
 impl Server {
@@ -51,49 +54,52 @@ impl Server {
         let url = Url::parse(url).map_err(Error::Url)?;
         let plain = url.tls == super::url::Tls::default();
         // The system's roots may be missing where nobody needs them.
-        let tls = if plain { None } else { Some(tls::Connector::new(&url.tls).map_err(Error::Url)?) };
+        let tls = if plain { None } else { Some(tls::connector(&url.tls).map_err(Error::Url)?) };
         Ok(Server {
             url,
             tls,
             last: AtomicUsize::new(0),
             stale: Mutex::default(),
-            patient: AtomicBool::new(false),
+            hang_detection: AtomicBool::new(true),
         })
     }
 
-    /// Statements may take as long as they do: for commands that read everything.
-    pub fn be_patient(&self) {
-        self.patient.store(true, Ordering::Relaxed);
+    /// Lets statements take as long as they need, on connections that are made from now on: for commands that read
+    /// everything.
+    pub fn disable_hang_detection(&self) {
+        self.hang_detection.store(false, Ordering::Relaxed);
     }
 
-    /// Whether a connection that was made then is to be thrown away.
+    /// Whether a connection that was made at this moment must not be used again.
     pub fn is_stale(&self, made: Instant) -> bool {
         self.stale.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|since| made <= since)
     }
 
-    /// The server was demoted: what is connected to it is of no use.
-    pub fn all_are_stale(&self) {
+    /// Marks all connections that there are as stale: their server has become read-only.
+    pub fn mark_all_stale(&self) {
         *self.stale.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
-    /// A connection with the settings of ours.
+    /// A connection with [`SESSION_SETTINGS`].
     pub async fn establish(self: Arc<Self>) -> diesel::ConnectionResult<Conn> {
         let failed = diesel::ConnectionError::BadConnection;
         let busy = Arc::new(Busy::default());
         let client = self.client_watched(busy.clone()).await.map_err(failed)?;
         let settle = async {
             let mut conn = Conn::try_from(client).await?;
-            conn.batch_execute(SESSION).await.map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+            conn.batch_execute(SESSION_SETTINGS)
+                .await
+                .map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
             Ok(conn)
         };
-        let mut conn = timeout(SETTLED, settle)
+        let mut conn = timeout(SESSION_TIMEOUT, settle)
             .await
             .unwrap_or_else(|_| Err(failed("the connection was made, but no session in time".into())))?;
         conn.set_instrumentation(Watch { server: self, busy });
         Ok(conn)
     }
 
-    /// A connection without settings, past diesel.
+    /// A connection without these settings, for tokio-postgres.
     pub async fn client(&self) -> Result<Client, String> {
         self.client_watched(Arc::default()).await
     }
@@ -101,14 +107,14 @@ impl Server {
     async fn client_watched(&self, busy: Arc<Busy>) -> Result<Client, String> {
         let tls = match &self.tls {
             Some(tls) => tls.clone(),
-            None => tls::Connector::new(&self.url.tls)?,
+            None => tls::connector(&self.url.tls)?,
         };
         let hosts = &self.url.hosts;
         let first = self.last.load(Ordering::Relaxed);
         let mut whys = Vec::new();
         for at in (first..first + hosts.len()).map(|at| at % hosts.len()) {
             let host = &hosts[at];
-            match self.enter(host, &tls, &busy).await {
+            match self.connect_to(host, &tls, &busy).await {
                 Ok(client) => {
                     if self.last.swap(at, Ordering::Relaxed) != at {
                         tracing::warn!(
@@ -127,11 +133,16 @@ impl Server {
     }
 
     /// Tries all addresses of a host, each for as long as an address may take.
-    async fn enter(&self, host: &Address, tls: &tls::Connector, busy: &Arc<Busy>) -> Result<Client, String> {
+    async fn connect_to(
+        &self,
+        host: &Address,
+        tls: &MakeRustlsConnect,
+        busy: &Arc<Busy>,
+    ) -> Result<Client, String> {
         let Some((name, port)) = &host.lookup else {
-            return self.enter_at(host.config.clone(), tls, busy).await;
+            return self.connect_at(host.config.clone(), tls, busy).await;
         };
-        let found = timeout(self.url.patience, tokio::net::lookup_host((name.as_str(), *port))).await;
+        let found = timeout(self.url.connect_timeout, tokio::net::lookup_host((name.as_str(), *port))).await;
         let found: Vec<SocketAddr> = match found {
             Ok(Ok(found)) => found.collect(),
             Ok(Err(err)) => return Err(format!("its address cannot be found: {err}")),
@@ -141,7 +152,7 @@ impl Server {
         for address in found {
             let mut config = host.config.clone();
             config.hostaddr(address.ip());
-            match self.enter_at(config, tls, busy).await {
+            match self.connect_at(config, tls, busy).await {
                 Ok(client) => return Ok(client),
                 Err(why) => last = why,
             }
@@ -149,54 +160,54 @@ impl Server {
         Err(last)
     }
 
-    async fn enter_at(
+    async fn connect_at(
         &self,
         config: Config,
-        tls: &tls::Connector,
+        tls: &MakeRustlsConnect,
         busy: &Arc<Busy>,
     ) -> Result<Client, String> {
-        match timeout(self.url.patience, config.connect(tls.clone())).await {
+        match timeout(self.url.connect_timeout, config.connect(tls.clone())).await {
             Ok(Ok((client, connection))) => {
-                let patient = self.patient.load(Ordering::Relaxed);
-                tokio::spawn(drive(connection, busy.clone(), patient));
+                let detect_hangs = self.hang_detection.load(Ordering::Relaxed);
+                tokio::spawn(drive(connection, busy.clone(), detect_hangs));
                 Ok(client)
             }
-            Ok(Err(err)) => Err(chain(&err)),
+            Ok(Err(err)) => Err(with_causes(&err)),
             Err(_) => Err("no answer in time".into()),
         }
     }
 }
 
-/// Moves a connection's bytes, and ends it when the server leaves a statement unanswered: it hangs, or its machine
-/// is gone. Whoever waits then hears that the connection is closed.
+/// Moves a connection's bytes, and closes it when the server leaves a statement unanswered for [`HANG_TIMEOUT`]: it
+/// hangs, or its machine is gone. The statement then fails with a closed connection.
 async fn drive(
-    mut connection: Connection<Socket, <tls::Connector as MakeTlsConnect<Socket>>::Stream>,
+    mut connection: Connection<Socket, <MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>,
     busy: Arc<Busy>,
-    patient: bool,
+    detect_hangs: bool,
 ) {
     let over = poll_fn(|cx| {
         loop {
             match ready!(connection.poll_message(cx)) {
-                Some(Ok(AsyncMessage::Notice(notice))) if takes_back(&notice) => {
+                Some(Ok(AsyncMessage::Notice(notice))) if is_unconfirmed_commit(&notice) => {
                     tracing::warn!(
                         notice = notice.message(),
                         "the database gave up waiting for its standby; the transaction does not count as done"
                     );
-                    // It says so before it says that the COMMIT is done: nobody hears the latter.
+                    // This notice comes before the answer to COMMIT, which is dropped with the connection.
                     return Poll::Ready(None);
                 }
                 Some(Ok(_)) => {}
-                Some(Err(err)) => return Poll::Ready(Some(chain(&err))),
+                Some(Err(err)) => return Poll::Ready(Some(with_causes(&err))),
                 None => return Poll::Ready(None),
             }
         }
     });
     let hangs = async {
-        let mut glances = interval(Duration::from_secs(1));
-        glances.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = interval(Duration::from_secs(1));
+        checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            glances.tick().await;
-            if !patient && busy.since() > SILENT {
+            checks.tick().await;
+            if detect_hangs && busy.since() > HANG_TIMEOUT {
                 return;
             }
         }
@@ -205,22 +216,22 @@ async fn drive(
         why = over => if let Some(why) = why {
             tracing::debug!(why, "a connection to the database ended");
         },
-        () = hangs => tracing::warn!("the database left a statement unanswered; its connection is given up"),
+        () = hangs => tracing::warn!("the database left a statement unanswered; closing its connection"),
     }
 }
 
-/// Whether a notice says that a COMMIT did not wait for its synchronous standby: somebody cancelled it, or stops the
-/// server. Postgres then calls it done all the same, although a promoted standby may know nothing of it. A cancelled
-/// wait has no SQLSTATE of its own, and its text may be in any language: what tells is the function that said it.
-fn takes_back(notice: &DbError) -> bool {
+/// Whether a notice says that a COMMIT did not wait for its synchronous standby, because somebody cancelled it or stops
+/// the server. Postgres then still reports success, although a promoted standby may not have the transaction. A
+/// cancelled wait has no SQLSTATE of its own and its text may be in any language, so the routine identifies it.
+fn is_unconfirmed_commit(notice: &DbError) -> bool {
     [SqlState::QUERY_CANCELED, SqlState::ADMIN_SHUTDOWN].contains(notice.code())
         || notice.routine() == Some("SyncRepWaitForLSN")
 }
 
-/// Since when a connection's statement has been waiting for its answer.
+/// How long a connection's statement has been waiting for its answer.
 struct Busy {
     begun: Instant,
-    /// Milliseconds after `begun`, plus one; 0: there is none.
+    /// Milliseconds after `begun`, plus one; 0: no statement is waiting.
     since: AtomicU64,
 }
 
@@ -251,7 +262,7 @@ impl Busy {
     }
 }
 
-/// Hears of each statement of a connection. Looks at no query.
+/// Notes when each statement of a connection begins and ends.
 struct Watch {
     server: Arc<Server>,
     busy: Arc<Busy>,
@@ -264,22 +275,10 @@ impl Instrumentation for Watch {
             InstrumentationEvent::FinishQuery { error, .. } => {
                 self.busy.end();
                 if let Some(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)) = error {
-                    self.server.all_are_stale();
+                    self.server.mark_all_stale();
                 }
             }
             _ => {}
         }
     }
-}
-
-/// An error with its causes; tokio-postgres keeps the telling part in the source. Never holds the URL.
-pub fn chain(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -15,14 +15,14 @@ use super::connect::Server;
 use crate::store::{Conn, Error};
 
 /// How long a caller waits for a connection.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CHECKOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections of a thread: as many statements as it may wait for at the same time.
-const OF_A_THREAD: usize = 4;
+const MAX_OF_A_THREAD: usize = 4;
 
 thread_local! {
     /// This thread's own, by what they connect to.
-    static OWN: RefCell<Vec<(Arc<Server>, Pool<Conn>)>> = const { RefCell::new(Vec::new()) };
+    static THREAD_POOLS: RefCell<Vec<(Arc<Server>, Pool<Conn>)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// How full the pool of a thread is; `None`: the thread has ended.
@@ -31,8 +31,11 @@ type Look = Box<dyn Fn() -> Option<PoolStatus> + Send + Sync>;
 /// How full the pools are.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolStatus {
+    /// Connections that are open.
     pub size: usize,
+    /// Those that nobody uses.
     pub available: usize,
+    /// Callers that wait for one.
     pub waiting: usize,
 }
 
@@ -50,22 +53,22 @@ impl Pools {
         Ok(Pools { server, shared, own: Mutex::default() })
     }
 
-    /// From now on this thread, which must be one that drives a runtime by itself, has connections of its own.
-    pub fn own(&self) -> Result<(), Error> {
-        let pool = pool(&self.server, OF_A_THREAD)?;
+    /// Gives this thread, which must drive a runtime by itself, a pool of its own.
+    pub fn add_thread_pool(&self) -> Result<(), Error> {
+        let pool = pool(&self.server, MAX_OF_A_THREAD)?;
         let weak = pool.weak();
         self.registered().push(Box::new(move || weak.upgrade().as_ref().map(status)));
-        OWN.with_borrow_mut(|own| own.push((self.server.clone(), pool)));
+        THREAD_POOLS.with_borrow_mut(|own| own.push((self.server.clone(), pool)));
         Ok(())
     }
 
     /// One of this thread's own or, if it has none, of those that are shared.
     pub async fn get(&self) -> Result<Object<Conn>, Error> {
-        let own = OWN.with_borrow(|own| {
+        let own = THREAD_POOLS.with_borrow(|own| {
             let ours = own.iter().find(|(server, _)| Arc::ptr_eq(server, &self.server));
             ours.map(|(_, pool)| pool.clone())
         });
-        match tokio::time::timeout(PATIENCE, own.as_ref().unwrap_or(&self.shared).get()).await {
+        match tokio::time::timeout(CHECKOUT_TIMEOUT, own.as_ref().unwrap_or(&self.shared).get()).await {
             Ok(conn) => Ok(conn?),
             Err(_) => Err(Error::Unavailable("no connection became free in time".into())),
         }
@@ -96,7 +99,7 @@ fn status(pool: &Pool<Conn>) -> PoolStatus {
     PoolStatus { size: status.size, available: status.available, waiting: status.waiting }
 }
 
-/// A pool whose connections are driven by the runtime that it is made on, whoever asks for them.
+/// A pool whose connections are driven by the runtime that makes it, even if others use them.
 fn pool(server: &Arc<Server>, connections: usize) -> Result<Pool<Conn>, Error> {
     let mut config = ManagerConfig::default();
     config.recycling_method = RecyclingMethod::Fast;

@@ -1,12 +1,8 @@
-//! TLS for Postgres on the rustls that everything else uses. Always verified, whatever `sslmode` says: against
-//! the system's roots or those of `sslrootcert`, the name as well unless `verify-ca` leaves that out.
+//! TLS for Postgres on the rustls that everything else uses. The certificate is always verified, whatever `sslmode`
+//! says: against the system's roots or those of `sslrootcert`, and against the host's name unless it is `verify-ca`.
 
-use std::future::Future;
-use std::io;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
@@ -16,25 +12,19 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::BuilderVerifierExt;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
-use tokio_rustls::TlsConnector;
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::url::Tls;
 
-/// Makes the TLS sessions of new connections; the configuration is built once.
-#[derive(Clone)]
-pub struct Connector(Arc<ClientConfig>);
-
-impl Connector {
-    /// Reads the files that the URL names; the message names the parameter.
-    pub fn new(tls: &Tls) -> Result<Connector, String> {
-        static USUAL: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
-        match *tls == Tls::default() {
-            // The system's roots are many, and are read once.
-            true => USUAL.get_or_init(|| client_config(tls).map(Arc::new)).clone().map(Connector),
-            false => client_config(tls).map(Arc::new).map(Connector),
-        }
+/// Makes the TLS sessions of new connections, with channel binding (RFC 5929, `tls-server-end-point`) where the server
+/// offers it. Reads the files that the URL names; the message names the parameter.
+pub fn connector(tls: &Tls) -> Result<MakeRustlsConnect, String> {
+    static SYSTEM_ROOTS: OnceLock<Result<MakeRustlsConnect, String>> = OnceLock::new();
+    let connector = || client_config(tls).map(MakeRustlsConnect::new);
+    match *tls == Tls::default() {
+        // The system's roots are many, and are read once.
+        true => SYSTEM_ROOTS.get_or_init(connector).clone(),
+        false => connector(),
     }
 }
 
@@ -80,7 +70,7 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// `verify-ca`: somebody whom the roots vouch for, whatever his name.
+/// `verify-ca`: any certificate that the roots vouch for, whatever name it is for.
 #[derive(Debug)]
 struct ChainOnly {
     roots: RootCertStore,
@@ -122,77 +112,5 @@ impl ServerCertVerifier for ChainOnly {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl<S> MakeTlsConnect<S> for Connector
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    type Stream = Stream<S>;
-    type TlsConnect = Handshake;
-    type Error = io::Error;
-
-    fn make_tls_connect(&mut self, domain: &str) -> io::Result<Handshake> {
-        // Asked for sockets as well, whose name is empty and which then do without TLS.
-        Ok(Handshake { config: self.0.clone(), name: ServerName::try_from(domain.to_owned()).ok() })
-    }
-}
-
-/// One session to be.
-pub struct Handshake {
-    config: Arc<ClientConfig>,
-    name: Option<ServerName<'static>>,
-}
-
-impl<S> TlsConnect<S> for Handshake
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    type Stream = Stream<S>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Stream<S>>> + Send>>;
-
-    fn connect(self, stream: S) -> Self::Future {
-        Box::pin(async move {
-            let name = self.name.ok_or_else(|| io::Error::other("TLS needs a host name to verify"))?;
-            TlsConnector::from(self.config).connect(name, stream).await.map(Stream)
-        })
-    }
-}
-
-/// The encrypted stream. Offers no channel binding: that would need a second crypto library's digests.
-pub struct Stream<S>(tokio_rustls::client::TlsStream<S>);
-
-impl<S> TlsStream for Stream<S>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Stream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Stream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

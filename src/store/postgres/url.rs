@@ -1,5 +1,5 @@
-//! `DATABASE_URL` as libpq means it: several hosts, which of them will do, and how far TLS is verified. What
-//! tokio-postgres refuses (`verify-full`, `sslrootcert`, …) is taken out of it here.
+//! Reads `DATABASE_URL` as libpq does: several hosts, the choice among them, and the TLS parameters (`verify-full`,
+//! `sslrootcert`, …) that tokio-postgres' own parser refuses.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -10,46 +10,54 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
-/// How long one address may take to let us in. Of several, all have to have had their turn while a caller
-/// still waits.
-const ALONE: Duration = Duration::from_secs(5);
-const AMONG_OTHERS: Duration = Duration::from_secs(2);
+use crate::model::with_causes;
 
-/// A peer that has gone without a word (a machine lost its power) is noticed within this.
-const SILENCE: Duration = Duration::from_secs(6);
-const PROBE: Duration = Duration::from_secs(2);
+/// The default of `connect_timeout` for a single host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What `DATABASE_URL` says.
+/// The same for each of several hosts: all must be tried while a caller still waits.
+const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(2);
+
+/// A server that disappears without closing its connections (its machine lost power) is noticed within this time.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(6);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A parsed `DATABASE_URL`.
 pub struct Url {
     /// In the order in which they are tried.
     pub hosts: Vec<Address>,
+    /// How TLS is verified, for all hosts.
     pub tls: Tls,
-    /// For one address of a host: from the first packet to being let in.
-    pub patience: Duration,
+    /// For one address of a host: from the first packet to the end of authentication.
+    pub connect_timeout: Duration,
 }
 
-/// One host, and all that is needed to connect to it; the address is the caller's to look up.
+/// One host with everything needed to connect to it, except its address.
 pub struct Address {
+    /// Without other hosts.
     pub config: Config,
-    /// `None`: `config` says where.
+    /// The name to look up and the port. `None`: `config` has the address or the socket's path.
     pub lookup: Option<(String, u16)>,
-    /// As messages show it.
+    /// For messages.
     pub name: String,
 }
 
-/// How far TLS is verified, and how we show who we are.
+/// How TLS is verified, and our own certificate.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// `verify-ca`: whoever the roots vouch for will do, whatever his name.
+    /// `verify-ca`: the certificate may be for any name.
     pub any_name: bool,
-    /// `None`: the system's roots.
+    /// The authorities' certificates (PEM). `None`: the system's roots.
     pub roots: Option<PathBuf>,
-    /// Certificate chain and key that we show.
+    /// Our certificate chain and its key (PEM).
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
 impl Url {
-    /// The message names the parameter, and never holds a password.
+    /// Parses the URL.
+    ///
+    /// # Errors
+    /// A message that names the parameter and never holds a password.
     pub fn parse(text: &str) -> Result<Url, String> {
         let (rest, params) = split(text);
         let mut kept: Vec<&str> = Vec::new();
@@ -78,7 +86,7 @@ impl Url {
             true => rest.to_owned(),
             false => format!("{rest}?{}", kept.join("&")),
         };
-        let mut config: Config = plain.parse().map_err(|err| super::connect::chain(&err))?;
+        let mut config: Config = plain.parse().map_err(|err| with_causes(&err))?;
         for host in hosts.iter().flat_map(|hosts| hosts.split(',')) {
             config.host(host);
         }
@@ -86,19 +94,19 @@ impl Url {
         let tls = tls(mode.as_deref(), roots, cert, key)?;
         let several = count(&config) > 1;
         config.target_session_attrs(session_attrs(session.as_deref(), several)?);
-        let usual = if several { AMONG_OTHERS } else { ALONE };
-        let patience = match timeout.as_deref().map(str::parse::<u64>) {
+        let usual = if several { CONNECT_TIMEOUT_OF_SEVERAL } else { CONNECT_TIMEOUT };
+        let connect_timeout = match timeout.as_deref().map(str::parse::<u64>) {
             None | Some(Ok(0)) => usual,
             Some(Ok(seconds)) => Duration::from_secs(seconds),
             Some(Err(_)) => return Err("connect_timeout: wanted a number of seconds".into()),
         };
         config.application_name(config.get_application_name().unwrap_or("runner-broker").to_owned());
-        watch_the_line(&mut config, &plain);
-        Ok(Url { hosts: addresses(&config)?, tls, patience })
+        set_keepalives(&mut config, &plain);
+        Ok(Url { hosts: addresses(&config)?, tls, connect_timeout })
     }
 }
 
-/// What stands before the `?`, and the parameters behind it. A password may hold a `?` of its own.
+/// The part before the `?`, and the parameters after it. A password may contain a `?`, too.
 fn split(text: &str) -> (&str, Vec<&str>) {
     let host = text.find('@').map_or(0, |at| at + 1);
     match text[host..].find('?') {
@@ -133,7 +141,7 @@ fn tls(
 ) -> Result<Tls, String> {
     let roots = roots.filter(|roots| roots != "system").map(PathBuf::from);
     let any_name = mode == Some("verify-ca");
-    // Any site's owner has a certificate of a public authority.
+    // Anybody can have a certificate of a public authority for some name.
     if any_name && roots.is_none() {
         return Err(
             "sslmode: verify-ca needs the authority's file in sslrootcert, or take verify-full".into()
@@ -147,7 +155,7 @@ fn tls(
     Ok(Tls { any_name, roots, client })
 }
 
-/// Of several hosts all but one are standbys, and we always write.
+/// Of several hosts all but one are standbys, and the broker writes.
 fn session_attrs(wanted: Option<&str>, several: bool) -> Result<TargetSessionAttrs, String> {
     match wanted {
         None if several => Ok(TargetSessionAttrs::ReadWrite),
@@ -159,13 +167,16 @@ fn session_attrs(wanted: Option<&str>, several: bool) -> Result<TargetSessionAtt
     }
 }
 
-/// Without these a lost machine is waited for for a quarter of an hour. What the URL says goes first.
-fn watch_the_line(config: &mut Config, plain: &str) {
+/// Sets what the URL does not. Without these settings a lost machine is noticed after a quarter of an hour.
+fn set_keepalives(config: &mut Config, plain: &str) {
     if !plain.contains("tcp_user_timeout=") {
-        config.tcp_user_timeout(SILENCE);
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
     }
     if !plain.contains("keepalives") {
-        config.keepalives_idle(PROBE).keepalives_interval(PROBE).keepalives_retries(2);
+        config
+            .keepalives_idle(KEEPALIVE_INTERVAL)
+            .keepalives_interval(KEEPALIVE_INTERVAL)
+            .keepalives_retries(2);
     }
 }
 
@@ -193,7 +204,7 @@ fn address(config: &Config, host: Option<&Host>, addr: Option<&IpAddr>, port: u1
     one.port(port);
     let (name, lookup) = match (host, addr) {
         (Some(Host::Unix(path)), _) => {
-            // As libpq has it: nobody listens in on a socket.
+            // As libpq does: nobody can listen in on a socket.
             one.host_path(path).ssl_mode(SslMode::Disable);
             (path.display().to_string(), None)
         }
@@ -258,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn several_hosts_are_several_places_to_try_of_which_one_must_take_writes() {
+    fn of_several_hosts_each_is_tried_and_must_accept_writes() {
         let url = Url::parse("postgres://me:p%40ss?x@db1:5433,[::1],db3/b?application_name=x").unwrap();
         assert_eq!(names(&url), ["db1:5433", "::1:5432", "db3:5432"]);
         for host in &url.hosts {
@@ -268,7 +279,7 @@ mod tests {
             assert_eq!(host.config.get_application_name(), Some("x"));
             assert_eq!(host.config.get_hosts().len(), 1);
         }
-        assert_eq!(url.patience, AMONG_OTHERS);
+        assert_eq!(url.connect_timeout, CONNECT_TIMEOUT_OF_SEVERAL);
         let sockets =
             Url::parse("postgres:///b?user=u&host=/run/a,/run/b&port=1,2&sslmode=verify-full").unwrap();
         assert_eq!(names(&sockets), ["/run/a", "/run/b"]);
@@ -276,7 +287,7 @@ mod tests {
         assert_eq!(sockets.hosts[1].config.get_ssl_mode(), SslMode::Disable);
         let any = Url::parse("postgres://u@a,b/b?target_session_attrs=any&connect_timeout=7").unwrap();
         assert_eq!(any.hosts[0].config.get_target_session_attrs(), TargetSessionAttrs::Any);
-        assert_eq!(any.patience, Duration::from_secs(7));
+        assert_eq!(any.connect_timeout, Duration::from_secs(7));
         let one = Url::parse("postgres://u@a/b?hostaddr=10.0.0.1").unwrap();
         assert_eq!(one.hosts[0].config.get_target_session_attrs(), TargetSessionAttrs::Any);
         assert_eq!(one.hosts[0].lookup, None);
@@ -313,5 +324,52 @@ mod tests {
             assert!(why.contains(named) && !why.contains("secret"), "{params}: {why}");
         }
         assert!(Url::parse("postgres:///b").err().unwrap().contains("host"));
+    }
+
+    use proptest::prelude::*;
+
+    proptest! {
+        /// On what both understand, a URL means what it means to tokio-postgres.
+        #[test]
+        fn a_plain_url_is_read_as_tokio_postgres_reads_it(
+            user in "[a-z]{1,8}",
+            password in proptest::option::of("([a-zA-Z0-9._~!?$*-]|%40|%2F|%3A|%C3%A9){1,12}"),
+            hosts in proptest::collection::vec(("[a-z]{1,8}(\\.[a-z]{2,5})?|10\\.0\\.0\\.[1-9]|\\[::1\\]", 1..65_535_u16), 1..4),
+            dbname in "[a-z_]{1,8}",
+            application_name in proptest::option::of("[a-z]{1,8}(%20[a-z]{1,4})?"),
+            options in proptest::option::of("-c%20geqo=off"),
+            sslmode in proptest::option::of(proptest::sample::select(vec!["disable", "prefer", "require"])),
+            user_timeout in proptest::option::of(1..100_u64),
+        ) {
+            let password = password.map(|password| format!(":{password}")).unwrap_or_default();
+            let all: Vec<String> = hosts.iter().map(|(host, port)| format!("{host}:{port}")).collect();
+            let params: Vec<String> = [
+                application_name.map(|name| format!("application_name={name}")),
+                options.map(|options| format!("options={options}")),
+                sslmode.map(|mode| format!("sslmode={mode}")),
+                user_timeout.map(|seconds| format!("tcp_user_timeout={seconds}")),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let text = format!("postgres://{user}{password}@{}/{dbname}?{}", all.join(","), params.join("&"));
+            let theirs: Config = text.parse().unwrap();
+            let ours = Url::parse(&text).unwrap();
+            prop_assert_eq!(ours.hosts.len(), theirs.get_hosts().len());
+            for (at, host) in ours.hosts.iter().enumerate() {
+                let one = &host.config;
+                prop_assert_eq!(one.get_hosts(), &theirs.get_hosts()[at..=at]);
+                prop_assert_eq!(one.get_ports(), &theirs.get_ports()[at..=at]);
+                prop_assert_eq!(one.get_user(), theirs.get_user());
+                prop_assert_eq!(one.get_password(), theirs.get_password());
+                prop_assert_eq!(one.get_dbname(), theirs.get_dbname());
+                prop_assert_eq!(one.get_options(), theirs.get_options());
+                prop_assert_eq!(one.get_ssl_mode(), theirs.get_ssl_mode());
+                let name = theirs.get_application_name().unwrap_or("runner-broker");
+                prop_assert_eq!(one.get_application_name(), Some(name));
+                let timeout = theirs.get_tcp_user_timeout().copied().unwrap_or(TCP_USER_TIMEOUT);
+                prop_assert_eq!(one.get_tcp_user_timeout(), Some(&timeout));
+            }
+        }
     }
 }

@@ -15,11 +15,14 @@ use crate::store::{Conn, Error};
 /// Whose runners a caller may see.
 #[derive(Clone, Debug)]
 pub enum Scope {
+    /// All runners.
     All,
+    /// Those of these teams.
     Teams(Vec<String>),
 }
 
 impl Scope {
+    /// Whether the runner is in this scope.
     pub fn has(&self, runner: &Runner) -> bool {
         match self {
             Scope::All => true,
@@ -66,9 +69,13 @@ pub async fn lock(conn: &mut Conn, id: Uuid) -> Result<Option<Runner>, Error> {
 /// What a list shows; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// In this state.
     pub status: Option<Status>,
+    /// Of this team.
     pub team: Option<String>,
+    /// With this label, in upper or lower case.
     pub label: Option<String>,
+    /// Ephemeral or persistent ones.
     pub ephemeral: Option<bool>,
     /// Part of the name, without case.
     pub q: Option<String>,

@@ -1,4 +1,4 @@
-//! Many rows at once: what a whole list of GitHub's says of them, in one statement however many they are.
+//! Many rows at once, in one statement: what a whole list of GitHub's shows of them.
 
 use std::collections::HashSet;
 
@@ -13,23 +13,28 @@ use crate::model::{Status, Target};
 use crate::store::schema::runners;
 use crate::store::{Conn, Error};
 
-/// What a list says of one row, as it was seen.
+/// What a list shows of one row.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct Observation<'a> {
+    /// The row as it was read.
     pub seen: &'a Runner,
+    /// The state that follows from the list.
     pub to: Status,
+    /// Whether it runs a job.
     pub busy: bool,
     /// `None`: the row keeps the one it has.
     pub github_runner_id: Option<i64>,
+    /// Whether it is connected.
     pub online: bool,
+    /// Whether no list showed it before.
     pub first_seen: bool,
 }
 
-impl<'a> Told<'a> {
-    /// GitHub has it no more.
-    pub fn gone(seen: &'a Runner) -> Told<'a> {
+impl<'a> Observation<'a> {
+    /// The list does not have the runner any more.
+    pub fn gone(seen: &'a Runner) -> Observation<'a> {
         let to = Status::Deleted;
-        Told { seen, to, busy: false, github_runner_id: None, online: false, first_seen: false }
+        Observation { seen, to, busy: false, github_runner_id: None, online: false, first_seen: false }
     }
 }
 
@@ -39,48 +44,48 @@ struct Id {
     id: Uuid,
 }
 
-/// As `follow`, for many rows in one statement: those that still have the status and generation that were
-/// seen and know nothing newer than `at`. Which ones changed.
+/// As [`follow`](super::follow), for many rows in one statement. Changes rows that still have the status and generation
+/// that were read and no facts newer than `at`; answers with their ids.
 pub async fn follow_all(
     conn: &mut Conn,
-    told: &[Told<'_>],
+    observations: &[Observation<'_>],
     at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<HashSet<Uuid>, Error> {
-    for told in told {
-        allowed(told.seen, Some(told.to.as_str()))?;
+    for observation in observations {
+        allowed(observation.seen, Some(observation.to.as_str()))?;
     }
     let changed: Vec<Id> = diesel::sql_query(
         "UPDATE runners SET
-             status = told.status, busy = told.busy, updated_at = $2,
-             github_runner_id = coalesce(told.github_runner_id, runners.github_runner_id),
-             missed_sweeps = CASE WHEN told.status = 'deleted' THEN runners.missed_sweeps ELSE 0 END,
-             facts_at = CASE WHEN told.status = 'deleted' THEN $2 ELSE $1 END,
-             deleted_at = CASE WHEN told.status = 'deleted' THEN $2 END,
-             registered_at = CASE WHEN told.first_seen THEN $1 ELSE runners.registered_at END,
-             last_seen_at = CASE WHEN told.online THEN $1 ELSE runners.last_seen_at END
+             status = observed.status, busy = observed.busy, updated_at = $2,
+             github_runner_id = coalesce(observed.github_runner_id, runners.github_runner_id),
+             missed_sweeps = CASE WHEN observed.status = 'deleted' THEN runners.missed_sweeps ELSE 0 END,
+             facts_at = CASE WHEN observed.status = 'deleted' THEN $2 ELSE $1 END,
+             deleted_at = CASE WHEN observed.status = 'deleted' THEN $2 END,
+             registered_at = CASE WHEN observed.first_seen THEN $1 ELSE runners.registered_at END,
+             last_seen_at = CASE WHEN observed.online THEN $1 ELSE runners.last_seen_at END
          FROM unnest($3, $4, $5, $6, $7, $8, $9, $10)
-             AS told (id, seen, generation, status, busy, github_runner_id, online, first_seen)
-         WHERE runners.id = told.id AND runners.status = told.seen AND runners.generation = told.generation
+             AS observed (id, seen, generation, status, busy, github_runner_id, online, first_seen)
+         WHERE runners.id = observed.id AND runners.status = observed.seen AND runners.generation = observed.generation
              AND (runners.facts_at IS NULL OR runners.facts_at < $1)
          RETURNING runners.id",
     )
     .bind::<Timestamptz, _>(at)
     .bind::<Timestamptz, _>(now)
-    .bind::<Array<SqlUuid>, _>(told.iter().map(|told| told.seen.id).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(told.iter().map(|told| told.seen.status.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(told.iter().map(|told| told.seen.generation).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(told.iter().map(|told| told.to.as_str()).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(told.iter().map(|told| told.busy).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(told.iter().map(|told| told.github_runner_id).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(told.iter().map(|told| told.online).collect::<Vec<_>>())
-    .bind::<Array<Bool>, _>(told.iter().map(|told| told.first_seen).collect::<Vec<_>>())
+    .bind::<Array<SqlUuid>, _>(observations.iter().map(|one| one.seen.id).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(observations.iter().map(|one| one.seen.status.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(observations.iter().map(|one| one.seen.generation).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(observations.iter().map(|one| one.to.as_str()).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(observations.iter().map(|one| one.busy).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(observations.iter().map(|one| one.github_runner_id).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(observations.iter().map(|one| one.online).collect::<Vec<_>>())
+    .bind::<Array<Bool>, _>(observations.iter().map(|one| one.first_seen).collect::<Vec<_>>())
     .load(conn)
     .await?;
     Ok(changed.into_iter().map(|row| row.id).collect())
 }
 
-/// Those that GitHub showed online in a whole sweep: one statement however many they are.
+/// Notes that a whole list showed these online.
 pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq_any(ids))
@@ -90,7 +95,7 @@ pub async fn seen(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<us
         .await?)
 }
 
-/// Those that a whole list, begun at `at`, did not show.
+/// Notes that a whole list, begun at `at`, did not show these.
 pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<usize, Error> {
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq_any(ids))
@@ -100,7 +105,7 @@ pub async fn missed(conn: &mut Conn, ids: &[Uuid], at: DateTime<Utc>) -> Result<
         .await?)
 }
 
-/// Those whose labels are again what was asked for.
+/// Notes that these have the labels again that were asked for.
 pub async fn undrifted(conn: &mut Conn, ids: &[Uuid]) -> Result<usize, Error> {
     Ok(diesel::update(runners::table)
         .filter(runners::id.eq_any(ids))
@@ -112,9 +117,13 @@ pub async fn undrifted(conn: &mut Conn, ids: &[Uuid]) -> Result<usize, Error> {
 /// A row that has ended.
 #[derive(Clone, Debug, Queryable)]
 pub struct Ended {
+    /// The row.
     pub id: Uuid,
+    /// The runner's name.
     pub name: String,
+    /// GitHub's id, if it ever had one.
     pub github_runner_id: Option<i64>,
+    /// When it ended.
     pub ended_at: Option<DateTime<Utc>>,
 }
 
@@ -150,15 +159,20 @@ pub async fn ended(
 /// A row whose registration token was good at some time since.
 #[derive(Clone, Debug, Queryable)]
 pub struct TokenHolder {
+    /// The row.
     pub id: Uuid,
+    /// The runner's name.
     pub name: String,
+    /// The team's name.
     pub team: String,
+    /// The display name of the caller who got the token.
     pub provisioned_by: String,
+    /// When the token ends.
     pub token_expires_at: Option<DateTime<Utc>>,
 }
 
-/// Rows of a target whose registration token was still good after `since`, the newest first; a token serves
-/// whoever has it, whatever became of its row.
+/// Rows of a target whose registration token was still good after `since`, the newest first; a token works
+/// for anybody who has it, even if its row has ended.
 pub async fn tokens_since(
     conn: &mut Conn,
     target: &Target,

@@ -1,4 +1,4 @@
-//! The end of a provision in the table: the row has GitHub's runner, or its token.
+//! The end of a successful provision: the row gets GitHub's runner, or its token.
 
 use chrono::{DateTime, Utc};
 use diesel::QueryResult;
@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use super::{Claim, Issued};
 use crate::store::{Conn, Error};
 
-/// `requested → pending`. `false`: the claim is no longer ours to settle.
+/// `requested → pending`. `false`: the row has changed, and the claim is void.
 pub async fn settle(
     mut conn: &Conn,
     claim: Claim,

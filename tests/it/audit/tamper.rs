@@ -1,6 +1,7 @@
-//! A superuser who disables the triggers: whatever he does to sealed events is found, with the first bad event
+//! A superuser who disables the triggers: every change of sealed events is found, with the first bad event
 //! named; in the database, in an export, and by checkpoints that were kept elsewhere.
 
+mod altered;
 mod forged;
 mod offline;
 
@@ -60,7 +61,7 @@ fn finds(ended: &Ended, what: &str, how: &str) {
     assert!(first.contains(what), "{how}: wanted '{what}'\n{}", ended.err);
 }
 
-/// What he does, and the first bad event as the verifier names it.
+/// Changes, and the first bad event as the verifier names it.
 const CHANGES: &[(&str, &str)] = &[
     ("UPDATE audit_log SET success = false WHERE id = 7", "event 7 (leaf 6) was changed"),
     ("UPDATE audit_log SET event_type = 'e0' WHERE id IN (9, 8)", "event 8 (leaf 7) was changed"),
@@ -172,7 +173,7 @@ async fn checkpoints_that_he_signs_with_another_key_convince_nobody() {
     assert!(ended.code == 1 && ended.err.contains("not signed"), "{}", ended.err);
 }
 
-/// What he plants before the sealer comes by. It never gets a leaf, is reported once, and found ever after.
+/// Events that are planted before the sealer runs. Each never gets a leaf, is reported once, and found ever after.
 const PLANTS: &[&str] = &[
     // Back-dated.
     "INSERT INTO audit_log (timestamp, event_type, severity, success, user_identity)

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use chrono::{Datelike, TimeDelta, Utc};
 use rcgen::{CertificateParams, KeyPair};
-use runner_broker::broker::rights;
 use runner_broker::dev::github::rotated_private_key_pem;
 use runner_broker::seal::key::SigningKey;
 use runner_broker::store::Store;
@@ -53,7 +52,7 @@ impl Patient {
         let role = format!("doc_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let own = role_on(world.database_url(), &role).await;
         let store = Store::new(&world.database_url().into(), 1).expect("a URL");
-        assert_eq!(rights::set_up_role(&store, &role).await.expect("a role"), Setup::Done);
+        assert_eq!(store.set_up_service_role(&role).await.expect("a role"), Setup::Done);
 
         world.github.set_webhook(&hook(&world), WEBHOOK_SECRET);
         world.github.queue_job(REPO, "build", &["self-hosted"]);

@@ -177,6 +177,13 @@ fn extra_issuers_are_a_list_of_what_the_first_one_is() {
         faults[0].to_owned()
     };
     extra("https://idp.example.com");
+    // What a .env file without single quotes makes of it.
+    let bare = extra("[{issuer:https://a.example,audience:x}]");
+    assert!(
+        bare.starts_with("OIDC_EXTRA_ISSUERS: found '[{issuer:https://a.example,audience:x}]' ("),
+        "{bare}"
+    );
+    assert!(bare.ends_with("in a .env file, put the JSON in single quotes"), "{bare}");
     assert!(extra(r#"[{"issuer": "https://a.example"}]"#).contains("audience"));
     assert!(extra(r#"[{"issuer": "https://a.example", "audience": "x", "jwks": "y"}]"#).contains("jwks"));
     extra(r#"[{"issuer": "http://a.example", "audience": "x"}]"#);
@@ -307,9 +314,10 @@ fn login_providers_are_checked_field_by_field_and_no_value_is_shown() {
         faults
     };
     for (json, expected) in [
-        ("hunter2", "wanted a JSON list"),
+        ("hunter2", "found something that is not JSON (line 1, column 1), wanted a JSON list"),
+        ("[{id:a}]", "in a .env file, put the JSON in single quotes"),
         (r#"{"client_secret": "hunter2"}"#, "wanted a JSON list"),
-        (r#"["hunter2"]"#, "wanted a JSON list"),
+        (r#"["hunter2"]"#, "provider 1: found a text, wanted a JSON list"),
         (
             r#"[{"id": "A b", "kind": "github", "client_id": "c", "client_secret": "hunter2"}]"#,
             "provider 1: id: wanted",

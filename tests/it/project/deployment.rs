@@ -197,7 +197,7 @@ fn the_chart_counts_connections_to_postgres_as_the_broker_does() {
         pattern.captures(&text).and_then(|found| found[1].parse::<usize>().ok()).expect(name)
     };
     let of_a_core = number("src/cli/serve.rs", "CONNECTIONS_PER_CORE")
-        + number("src/store/postgres/pool.rs", "OF_A_THREAD");
+        + number("src/store/postgres/pool.rs", "MAX_OF_A_THREAD");
     let notes = read("deploy/helm/runner-broker/templates/NOTES.txt");
     assert!(notes.contains(&format!("mul {of_a_core} (int $cpu)")), "{of_a_core} for each core");
     let word = match of_a_core {

@@ -263,7 +263,7 @@ async fn what_is_rolled_back_is_neither_counted_nor_told() {
         .transaction(async |conn| {
             tell();
             assert_eq!(told.load(Ordering::SeqCst), 0, "not before the commit");
-            runner_broker::store::audit::be_patient(conn).await?;
+            runner_broker::store::audit::raise_statement_timeout(conn).await?;
             Ok(())
         })
         .await;
@@ -271,7 +271,7 @@ async fn what_is_rolled_back_is_neither_counted_nor_told() {
     assert_eq!(told.load(Ordering::SeqCst), 1);
     let undone: Result<(), Error> = store
         .transaction(async |conn| {
-            runner_broker::store::audit::be_patient(conn).await?;
+            runner_broker::store::audit::raise_statement_timeout(conn).await?;
             tell();
             Err(Error::Forbidden)
         })

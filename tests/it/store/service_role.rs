@@ -39,7 +39,7 @@ async fn the_service_lives_its_whole_life_with_nothing_but_its_rights() {
     assert_eq!(ended.code, 0, "{}", ended.err);
     assert!(ended.out.contains("no more"), "{}", ended.out);
     let service = World::served_by(world, &own).await;
-    assert!(service.broker.excess_rights().await.unwrap().is_empty());
+    assert!(service.broker.store().excess_rights().await.unwrap().is_empty());
     service.policy(&[team("blue", ""), team("green", "")].concat()).await;
     let ask = json!({ "runner_name": "b1" });
     assert_eq!(service.post("/api/v1/runners/jit", "blue", ask.clone()).await.status, 201);
@@ -85,7 +85,7 @@ async fn the_service_lives_its_whole_life_with_nothing_but_its_rights() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_given_too_much_is_taken_back_and_said_at_start() {
     let world = World::new().await;
-    assert_eq!(world.broker.excess_rights().await.unwrap(), ["it is a superuser"]);
+    assert_eq!(world.broker.store().excess_rights().await.unwrap(), ["it is a superuser"]);
     let name = format!("lax_{}", std::process::id());
     let url = role_on(world.database_url(), &name).await;
     world
@@ -94,7 +94,7 @@ async fn what_was_given_too_much_is_taken_back_and_said_at_start() {
         ))
         .await;
     let lax = World::served_by(&world, &url).await;
-    let excess = lax.broker.excess_rights().await.unwrap();
+    let excess = lax.broker.store().excess_rights().await.unwrap();
     for wanted in [
         "CREATE in schema public",
         "UPDATE on audit_log",
@@ -104,7 +104,7 @@ async fn what_was_given_too_much_is_taken_back_and_said_at_start() {
         assert!(excess.iter().any(|line| line == wanted), "{wanted}: {excess:?}");
     }
     assert_eq!(migrate(world.database_url(), &["--service-role", &name]).code, 0);
-    assert!(lax.broker.excess_rights().await.unwrap().is_empty());
+    assert!(lax.broker.store().excess_rights().await.unwrap().is_empty());
     drop(lax);
     forget(world.database_url(), &name).await;
 }
@@ -123,7 +123,7 @@ async fn what_a_role_can_do_by_detours_is_said_at_start() {
     world.sql(&format!("GRANT UPDATE ON SEQUENCE audit_log_id_seq TO {name}")).await;
     world.sql(&format!("ALTER SCHEMA public OWNER TO {owner}")).await;
     let sly = World::served_by(&world, &url).await;
-    let excess = sly.broker.excess_rights().await.unwrap();
+    let excess = sly.broker.store().excess_rights().await.unwrap();
     for wanted in [
         "it may make roles (CREATEROLE)",
         "it owns audit_nodes",

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use runner_broker::store::Store;
-use runner_broker::store::runners::{self, Runner, Told};
+use runner_broker::store::runners::{self, Observation, Runner};
 
 use crate::support::{ORG, World};
 
@@ -94,15 +94,15 @@ async fn rows_that_moved_after_they_were_read_stay_as_they_are() {
         .await;
     world.sql("UPDATE runners SET generation = 2 WHERE name = 'generation'").await;
     world.sql("UPDATE runners SET facts_at = now() + interval '2 minutes' WHERE name = 'newer'").await;
-    let told: Vec<_> = rows.iter().map(Told::gone).collect();
+    let told: Vec<_> = rows.iter().map(Observation::gone).collect();
     let moved = runners::follow_all(&mut conn, &told, at, at).await.unwrap();
     let same = rows.iter().find(|row| row.name == "same").unwrap();
     assert_eq!(moved.into_iter().collect::<Vec<_>>(), [same.id]);
     let left = "SELECT name || ' ' || status FROM runners ORDER BY name";
     let states = ["generation pending", "newer pending", "same deleted", "status deleting"];
     assert_eq!(world.sql(left).await, states);
-    let gone = Told { seen: same, ..told[0] };
+    let gone = Observation { seen: same, ..told[0] };
     let deleted = Runner { status: runner_broker::model::Status::Deleted, ..gone.seen.clone() };
-    let back = Told { seen: &deleted, to: runner_broker::model::Status::Active, ..gone };
+    let back = Observation { seen: &deleted, to: runner_broker::model::Status::Active, ..gone };
     assert!(runners::follow_all(&mut conn, &[back], at, at).await.is_err(), "no such move");
 }

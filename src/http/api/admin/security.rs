@@ -13,7 +13,7 @@ use crate::http::api::query::{Faults, WithoutTeam, refuse_team, time};
 use crate::http::body::Query;
 use crate::http::caller::Auditor;
 use crate::http::problem::Problem;
-use crate::store::security::Place;
+use crate::store::security::Cursor;
 
 /// Which security events to list.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -49,7 +49,7 @@ impl SecurityQuery {
         Ok(SecurityQuery { team: Some(team), ..self })
     }
 
-    pub fn parse(self) -> Result<(Wanted, Option<Place>, i64), Problem> {
+    pub fn parse(self) -> Result<(Wanted, Option<Cursor>, i64), Problem> {
         let mut faults = Faults::default();
         let wanted = Wanted {
             kind: faults.parse("type", self.kind.as_deref(), str::parse),
@@ -66,11 +66,11 @@ impl SecurityQuery {
     }
 }
 
-pub fn to_cursor((at, id): Place) -> String {
+pub fn to_cursor((at, id): Cursor) -> String {
     format!("{}-{id}", at.timestamp_micros())
 }
 
-fn from_cursor(text: &str) -> Option<Place> {
+fn from_cursor(text: &str) -> Option<Cursor> {
     let (micros, id) = text.split_once('-')?;
     // Postgres reaches less far than chrono.
     let micros = micros.parse().ok().filter(|micros| (0..=253_402_300_799_999_999).contains(micros))?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::broker;
 use crate::broker::people::sessions::Session;
-use crate::broker::runners::batch::{Choice, Done, Item, Order};
+use crate::broker::runners::batch::{BatchRequest, Choice, Item, ItemOutcome};
 use crate::broker::runners::remove::Outcome;
 use crate::http::State;
 use crate::http::console::frame::form::{Fields, SubmittedForm};
@@ -58,7 +58,7 @@ pub async fn remove(submitted: SubmittedForm, state: Data<State>) -> Result<Http
                 return Ok(confirm(&session, &found, &fields, Some(fault), state.broker.clock().now()));
             }
             Ok(comment) => {
-                let order = Order { comment, dry_run: false };
+                let order = BatchRequest { comment, dry_run: false };
                 state.broker.delete_runners(caller, Choice::These(names), when_idle, order).await?.items
             }
         },
@@ -187,15 +187,15 @@ fn results(items: Vec<Item>, runners: Vec<Runner>) -> Markup {
     }
 }
 
-fn outcome(result: Result<Done, broker::Error>) -> Markup {
+fn outcome(result: Result<ItemOutcome, broker::Error>) -> Markup {
     let text = match result {
-        Ok(Done::Removed(Outcome::Deleted)) => "removed from GitHub",
-        Ok(Done::Removed(Outcome::AlreadyGone) | Done::Unchanged) => "was already gone",
-        Ok(Done::Removed(Outcome::NeverRegistered)) => {
+        Ok(ItemOutcome::Removed(Outcome::Deleted)) => "removed from GitHub",
+        Ok(ItemOutcome::Removed(Outcome::AlreadyGone) | ItemOutcome::Unchanged) => "was already gone",
+        Ok(ItemOutcome::Removed(Outcome::NeverRegistered)) => {
             "never registered with GitHub; its registration token stays valid and counts towards the quota until it expires"
         }
-        Ok(Done::Removed(Outcome::WhenIdle)) => "busy with a job; will be removed once idle",
-        Ok(Done::Would | Done::Deactivated) => "nothing to do",
+        Ok(ItemOutcome::Removed(Outcome::WhenIdle)) => "busy with a job; will be removed once idle",
+        Ok(ItemOutcome::Would | ItemOutcome::Deactivated) => "nothing to do",
         // As the API answers it, with failures of the broker in the log.
         Err(err) => {
             let problem = Problem::from(err);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use runner_broker::seal::Hash;
 use runner_broker::seal::key::{self, SigningKey, VerifierKey};
 use runner_broker::seal::note::{self, Head};
-use runner_broker::seal::tree::{Frontier, Place, Proof, fold};
+use runner_broker::seal::tree::{Frontier, Proof, Subtree, fold};
 
 /// The leaves of the test vectors that Certificate Transparency's implementations share.
 const LEAVES: [&str; 8] =
@@ -54,7 +54,7 @@ fn numbered(count: u64) -> Vec<Hash> {
 }
 
 /// The hash of a complete subtree.
-fn subtree(leaves: &[Hash], place: Place) -> Hash {
+fn subtree(leaves: &[Hash], place: Subtree) -> Hash {
     let from = (place.index << place.level) as usize;
     fold(leaves[from..from + (1 << place.level)].to_vec()).expect("a subtree")
 }
@@ -170,7 +170,7 @@ proptest! {
         let leaves = numbered(size);
         let (from, until) = (a % size, a % size + b % (size - a % size) + 1);
         let mut tree = grown(&leaves[..from as usize]);
-        for place in Place::covering(from..until) {
+        for place in Subtree::covering(from..until) {
             let (level, run) = place.run();
             prop_assert!(level % 8 == 0 && run.end - run.start <= 128);
             tree.push(place.level, subtree(&leaves, place)).expect("a place");
