@@ -91,7 +91,7 @@ impl Shown {
         shown
     }
 
-    /// Runners in several states, jobs, refusals, somebody who calls himself a script.
+    /// Runners in several states, jobs, refusals, a user agent that is a script.
     async fn fill(&self) {
         let Shown { site, replica, .. } = self;
         for number in 1..=9 {

@@ -227,8 +227,8 @@ mod tests {
             Denial::TooManyLabels,
             Denial::Target(None),
             Denial::RunnerGroup(None),
-            Denial::QuotaExceeded { team: "ml".into(), live: 1, most: 1 },
-            Denial::RateLimited { team: "ml".into(), most: 1 },
+            Denial::QuotaExceeded { team: "a".into(), live: 1, most: 1 },
+            Denial::RateLimited { team: "a".into(), most: 1 },
         ];
         for denial in denials {
             let found = classify("provision_refused", Some(denial.code()));

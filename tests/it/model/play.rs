@@ -234,6 +234,7 @@ impl Play {
         let key = key.map(|n| Key {
             key: format!("key-{n}-{}", self.day),
             fingerprint: format!("{method} {name:?} {target}"),
+            former_fingerprint: None,
         });
         let ask = Ask {
             method,

@@ -5,19 +5,19 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use runner_broker::store::Store;
-use runner_broker::store::jobs::{Said, merge};
+use runner_broker::store::jobs::{JobReport, merge};
 
 use crate::support::migrated;
 
 const STATES: [&str; 4] = ["waiting", "queued", "in_progress", "completed"];
 
 /// Anything that a delivery may say of a job, within a few seconds.
-fn any_report(rng: &mut StdRng, id: i64) -> Said {
+fn any_report(rng: &mut StdRng, id: i64) -> JobReport {
     let begin = DateTime::from_timestamp(1_767_225_600, 0).expect("a time");
     let mut some_time = || rng.random_bool(0.5).then(|| begin + TimeDelta::seconds(rng.random_range(0..5)));
     let (queued_at, started_at, completed_at) = (some_time(), some_time(), some_time());
     let runner_id = [None, Some(0), Some(7)].choose(rng).copied().flatten();
-    Said {
+    JobReport {
         id,
         run_id: 1,
         repository: "octo-org/octo-repo".into(),
