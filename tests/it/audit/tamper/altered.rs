@@ -35,6 +35,7 @@ fn record(event: usize) -> Record {
 }
 
 /// An export of the events from `from` up to `until` of a log of `sealed` events, and of `unsealed` ones after them.
+#[derive(Debug)]
 struct Export {
     events: Vec<String>,
     unsealed: Vec<String>,
