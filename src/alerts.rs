@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use url::Url;
 
 use crate::config;
+use crate::model::with_causes;
 
 /// For one post, from the first byte sent to the first received.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
@@ -56,7 +57,7 @@ impl Poster {
         let request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
         let answer = request.header(SIGNATURE, signature).body(body).send().await;
         match answer {
-            Err(err) => Err(Error::Unreachable { host: self.host(), why: causes(&err.without_url()) }),
+            Err(err) => Err(Error::Unreachable { host: self.host(), why: with_causes(&err.without_url()) }),
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(Error::Status { host: self.host(), status: answer.status().as_u16() }),
         }
@@ -65,14 +66,4 @@ impl Poster {
     fn host(&self) -> String {
         self.url.host_str().unwrap_or_default().to_owned()
     }
-}
-
-fn causes(err: &dyn std::error::Error) -> String {
-    let mut text = err.to_string();
-    let mut source = err.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -42,7 +42,7 @@ const WISHES: Duration = Duration::from_secs(1);
 /// How long the sealer rests between two passes.
 const SEALING: Duration = Duration::from_secs(2);
 
-/// How often the numbers are counted though nobody asks, so that whoever does has them at once.
+/// How often the numbers are counted in advance, so that the first page load has them at once.
 const NUMBERS: Duration = Duration::from_secs(60);
 
 /// Runs every loop until `stop`; the lease is given up at the end.
@@ -56,28 +56,28 @@ pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToke
         let broker = broker.clone();
         move || {
             let broker = broker.clone();
-            async move { report("refreshing the policy", broker.refresh_policy().await) }
+            async move { report("refresh the policy", broker.refresh_policy().await) }
         }
     }));
     loops.spawn(every(REFUSALS, stop.clone(), {
         let broker = broker.clone();
         move || {
             let broker = broker.clone();
-            async move { report("writing refusals", broker.flush_refusals().await) }
+            async move { report("write refusals to the audit log", broker.flush_refusals().await) }
         }
     }));
     loops.spawn(every(IDENTITIES, stop.clone(), {
         let broker = broker.clone();
         move || {
             let broker = broker.clone();
-            async move { report("writing identities", broker.flush_identities().await) }
+            async move { report("write identities", broker.flush_identities().await) }
         }
     }));
     loops.spawn(every(SESSIONS, stop.clone(), {
         let broker = broker.clone();
         move || {
             let broker = broker.clone();
-            async move { report("forgetting sessions", broker.purge_sessions().await) }
+            async move { report("delete ended sessions", broker.purge_sessions().await) }
         }
     }));
     loops.spawn(post(broker.clone(), stop.clone()));
@@ -87,8 +87,8 @@ pub async fn run(broker: Arc<Broker>, verifier: Verifier, stop: CancellationToke
         async move { verifier.refresh().await }
     }));
     while loops.join_next().await.is_some() {}
-    report("writing refusals", broker.flush_refusals().await);
-    report("writing identities", broker.flush_identities().await);
+    report("write refusals to the audit log", broker.flush_refusals().await);
+    report("write identities", broker.flush_identities().await);
 }
 
 /// Counts what happened in the hours that are over.
@@ -96,13 +96,13 @@ async fn count(broker: Arc<Broker>, stop: CancellationToken) {
     every(NUMBERS, stop.clone(), || async {
         tokio::select! {
             () = stop.cancelled() => {}
-            done = broker.count_ahead() => report("counting ahead", done),
+            done = broker.count_ahead() => report("count statistics in advance", done),
         }
     })
     .await;
 }
 
-/// Posts security events, if somebody is to be told.
+/// Posts security events, if a webhook is configured for them.
 async fn post(broker: Arc<Broker>, stop: CancellationToken) {
     let Some(config) = &broker.config().alerts else { return };
     let poster = match Poster::new(config) {
@@ -119,7 +119,7 @@ async fn post(broker: Arc<Broker>, stop: CancellationToken) {
             match round {
                 Ok(round) if round.goes_on() => {}
                 Ok(_) => return,
-                Err(err) => return report("posting security events", Err(err)),
+                Err(err) => return report("post security events", Err(err)),
             }
         }
     })
@@ -164,7 +164,7 @@ async fn lead(broker: Arc<Broker>, stop: CancellationToken) {
                     }
                 }
                 metrics::gauge!("broker_leader").set(0);
-                report("giving up the lease", broker.step_down(&lease).await);
+                report("give up the lease", broker.step_down(&lease).await);
             }
             Ok(None) => {}
             Err(err) => tracing::warn!(error = %err, "the leader's lease could not be asked for"),
@@ -205,7 +205,7 @@ async fn prolong(broker: &Broker, replica: Uuid, lease: &Lease, renewal: Duratio
 /// Sweeps at once, then by the clock or when woken.
 async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
     // Many wakes in a row make one sweep a second, not one each.
-    const BREATH: Duration = Duration::from_secs(1);
+    const DEBOUNCE: Duration = Duration::from_secs(1);
     // However this ends: a leader that does not sweep must not keep others from it.
     let _lost = stop.clone().drop_guard();
     loop {
@@ -220,7 +220,7 @@ async fn sweep(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(broker.config().sync_interval) => {}
-            () = async { broker.woken().await; sleep(BREATH).await } => {}
+            () = async { broker.woken().await; sleep(DEBOUNCE).await } => {}
         }
     }
 }
@@ -267,13 +267,13 @@ async fn seal(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
 /// Looks for bursts of provisions.
 async fn watch(broker: Arc<Broker>, lease: Lease, stop: CancellationToken) {
     every(BURSTS, stop, || async {
-        report("looking for bursts", broker.watch_provisions(&lease).await.map(drop));
+        report("look for bursts of provisions", broker.watch_provisions(&lease).await.map(drop));
     })
     .await;
 }
 
 fn report<E: std::fmt::Display>(doing: &str, result: Result<(), E>) {
     if let Err(err) = result {
-        tracing::warn!(error = %err, "{doing} failed");
+        tracing::warn!(error = %err, "could not {doing}");
     }
 }

@@ -4,7 +4,6 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs::default_provider;
@@ -15,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::config::Tls;
+use crate::model::sha256;
 
 const CERT: &str = "HTTPS_CERT_FILE";
 const KEY: &str = "HTTPS_KEY_FILE";
@@ -41,7 +41,7 @@ fn broken(variable: &'static str, path: &Path, why: String) -> Broken {
 }
 
 /// SHA-256 of certificate and key.
-pub type Fingerprint = [Vec<u8>; 2];
+pub type Fingerprint = [String; 2];
 
 /// What is in the two files.
 pub struct Files {
@@ -58,7 +58,7 @@ impl Files {
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
-        [&self.cert, &self.key].map(|file| digest(&SHA256, file).as_ref().to_vec())
+        [&self.cert, &self.key].map(sha256)
     }
 
     /// The chain with its key, which is the first certificate's.

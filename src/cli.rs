@@ -50,7 +50,7 @@ pub enum Command {
         after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey"
     )]
     AuditKey(audit_verify::AuditKey),
-    /// Check, apply or show the policy
+    /// Check, apply or show the policy, or print its JSON Schema
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Policy(policy::Policy),
     /// Check all that the broker needs, and say what to do about what is wrong

@@ -24,6 +24,7 @@ pub mod config;
 
 pub mod clock;
 pub mod model;
+pub mod single_flight;
 
 #[cfg(feature = "dev")]
 pub mod dev;

@@ -16,14 +16,14 @@ use tracing_subscriber::reload;
 use crate::config::Log;
 pub use traces::{SPANS, Traces};
 
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Starts logging to standard error. A second call changes nothing.
 pub fn logs(log: &Log) {
     logs_and_traces(log, None);
 }
 
-/// As `logs`, and sends spans to whoever wants traces.
+/// As `logs`, and sends spans to the collector of traces.
 pub fn logs_and_traces(log: &Log, traces: Option<&Traces>) {
     // Below `info` the libraries print whole requests, headers and all, whatever `LOG_LEVEL` says.
     let ours = filter_fn(|what| {
@@ -40,7 +40,7 @@ pub fn logs_and_traces(log: &Log, traces: Option<&Traces>) {
     let (level, handle) = reload::Layer::new(EnvFilter::new(&log.level));
     // Refused if there is one already, as in a test.
     if tracing_subscriber::registry().with(sent).with(layer.with_filter(level.and(ours))).try_init().is_ok() {
-        // No library's detail is wanted, so none is to be put together only to be dropped.
+        // No library's detail is wanted, so none should be put together only to be dropped.
         log::set_max_level(log::LevelFilter::Info);
         let change = move |filter| handle.reload(filter).map_err(|err| err.to_string());
         drop(LEVEL.set((Mutex::new(log.level.clone()), Box::new(change))));
@@ -85,7 +85,7 @@ pub fn metrics() -> Option<&'static PrometheusHandle> {
         // What is measured piles up until it is sorted into its buckets, which else only `/metrics` does.
         let upkeep = move || {
             loop {
-                std::thread::sleep(UPKEEP);
+                std::thread::sleep(UPKEEP_INTERVAL);
                 kept.run_upkeep();
             }
         };

@@ -24,32 +24,53 @@ const DISCOVERY: &str = ".well-known/openid-configuration";
 /// Why an issuer's keys could not be fetched.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// No connection, or it broke.
     #[error("{url} cannot be reached")]
     Unreachable {
+        /// What was asked.
         url: String,
+        /// Why, without the URL.
         #[source]
         source: reqwest::Error,
     },
+    /// An answer that is not 200.
     #[error("{url} answered {status}; redirects are not followed")]
-    Status { url: String, status: u16 },
+    Status {
+        /// What was asked.
+        url: String,
+        /// Of HTTP.
+        status: u16,
+    },
+    /// More bytes than a document of this kind has.
     #[error("{url} answered more than {SIZE_LIMIT} bytes")]
-    TooLarge { url: String },
+    TooLarge {
+        /// What was asked.
+        url: String,
+    },
+    /// It took longer than the time limit.
     #[error("no complete answer within {} s", TIME_LIMIT.as_secs())]
     TooSlow,
-    #[error("{url} answered something else than the document wanted")]
+    /// JSON of another shape, or none.
+    #[error("{url} answered with something other than the expected document")]
     Malformed {
+        /// What was asked.
         url: String,
+        /// Where it differs.
         #[source]
         source: serde_json::Error,
     },
+    /// RFC 8414, 3.3: it has to name the issuer that was asked.
     #[error("the discovery document names another issuer: '{0}'")]
     OtherIssuer(String),
     #[error(
         "{0} is not safe to fetch keys from: https is wanted, or http if the issuer is on loopback itself"
     )]
+    /// Neither https nor loopback.
     Insecure(String),
+    /// Its discovery document has no address.
     #[error("the issuer is not a URL")]
     NotAUrl(#[from] url::ParseError),
+    /// The first fetch is not over.
     #[error("it has not answered yet")]
     Unanswered,
 }
@@ -67,6 +88,7 @@ struct Discovered {
 }
 
 impl Client {
+    /// System roots (`SSL_CERT_FILE`) and proxies of the environment.
     pub fn new() -> Result<Client, reqwest::Error> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -108,7 +130,7 @@ impl Client {
         parsed(&url, &self.get(&url).await?.body)
     }
 
-    /// What is shown there to whoever has this access token.
+    /// What is shown there to the holder of this access token.
     pub async fn get_as<T: DeserializeOwned>(&self, url: &Url, access: &SecretString) -> Result<T, Error> {
         let request = self.0.get(url.clone()).header(ACCEPT, "application/json");
         let answer = read(url, request.bearer_auth(access.expose_secret())).await?;
@@ -155,7 +177,7 @@ struct Answer {
     status: u16,
     /// GitHub says 403 for this as well.
     is_limited: bool,
-    /// What the clock of whoever made it said.
+    /// The time by the clock of the server that made it.
     clock: Option<DateTime<Utc>>,
     body: Vec<u8>,
 }

@@ -29,13 +29,15 @@ pub struct Keys {
     keys: Vec<Key>,
     /// The SHA-256 of tokens that one of these keys was found to have signed: who asks often shows the same one.
     /// Only signatures are remembered, and no longer than the keys: times and claims are checked each time.
-    seen: Mutex<HashSet<[u8; 32]>>,
+    seen: Mutex<HashSet<String>>,
 }
 
 /// What the known keys say about a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
+    /// One of them made it.
     Genuine,
+    /// None made it, or it may not be used for it; the reason is for the caller.
     Forged(&'static str),
     /// A key that is not here might have made it.
     UnknownKey,
@@ -78,6 +80,7 @@ impl Keys {
         Ok(Keys { keys: jwks.filter_map(Key::new).collect(), seen: Mutex::default() })
     }
 
+    /// How many keys can be used.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
@@ -99,7 +102,7 @@ impl Keys {
         judgement
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashSet<[u8; 32]>> {
+    fn seen(&self) -> MutexGuard<'_, HashSet<String>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,8 +1,9 @@
 //! Sign-in for people. Every kind of provider is a file that knows two things: where the browser is to go, and who
-//! came back. Whoever came back is a `Verified`, as by a bearer token; remembering him is the broker's part.
+//! came back. The person who came back is a [`Verified`], as by a bearer token; remembering them is the broker's part.
 
 mod attempt;
 mod code;
+mod discovery;
 mod github;
 mod gitlab;
 mod openid;
@@ -21,10 +22,10 @@ use crate::config::{self, LoginKind};
 
 pub use attempt::Attempt;
 
-/// For everything that a provider is asked while somebody waits for his page.
+/// For everything that a provider is asked while somebody waits for a page.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 
-/// What a kind of provider does. The next kind is one file with this, and its line in `Logins::new`.
+/// What a kind of provider does. The next kind is one file with this, and its line in [`Logins::new`].
 trait Provider: Send + Sync {
     /// What identities of this provider have as their issuer.
     fn issuer(&self) -> &str;
@@ -40,8 +41,9 @@ trait Provider: Send + Sync {
 /// What a browser brought back from its provider, after `state` was found to be ours.
 #[derive(Clone, Debug)]
 pub struct Back {
+    /// RFC 6749, 4.1.2; good once.
     pub code: String,
-    /// Who says that he sent it (RFC 9207), if he does.
+    /// The issuer that says it sent it (RFC 9207, 2), if it does.
     pub issuer: Option<String>,
 }
 
@@ -53,7 +55,7 @@ enum Fault {
     /// What the browser brought is worth nothing, or nothing any more.
     #[error("it did not accept what the browser brought back: {0}")]
     Refused(String),
-    /// It refuses this broker: its own configuration or ours is to be mended.
+    /// It refuses this broker: its configuration or ours has to be mended.
     #[error("it refuses this service: {0}")]
     Unfit(String),
     #[error("what it says of the user cannot be accepted: {0}")]
@@ -84,19 +86,36 @@ pub enum Error {
     /// The provider is down, slow, or answers nonsense.
     #[error("{provider} cannot be asked at the moment")]
     Unavailable {
+        /// Its name.
         provider: String,
+        /// What went wrong.
         #[source]
         source: Arc<fetch::Error>,
     },
     /// The code was used before, has expired, or was never the provider's.
     #[error("{provider} did not accept this sign-in ({why}): begin it anew")]
-    Refused { provider: String, why: String },
+    Refused {
+        /// Its name.
+        provider: String,
+        /// Its error code.
+        why: String,
+    },
     /// The client is not registered there as it is configured here.
     #[error("{provider} refuses this service ({why}): an administrator has to look at LOGIN_PROVIDERS")]
-    Unfit { provider: String, why: String },
+    Unfit {
+        /// Its name.
+        provider: String,
+        /// Its error code.
+        why: String,
+    },
     /// The provider's word is not good enough.
     #[error("what {provider} says of you cannot be accepted: {why}")]
-    Unproven { provider: String, why: &'static str },
+    Unproven {
+        /// Its name.
+        provider: String,
+        /// A sentence for the person.
+        why: &'static str,
+    },
 }
 
 /// One way to sign in.
@@ -138,16 +157,19 @@ impl Logins {
         Ok(Logins(Arc::new(logins.collect())))
     }
 
+    /// In the order of the configuration.
     pub fn iter(&self) -> impl Iterator<Item = &Login> {
         self.0.iter()
     }
 
+    /// The one with this id. `None`: it is not configured.
     pub fn get(&self, id: &str) -> Option<&Login> {
         self.iter().find(|login| login.id == id)
     }
 }
 
 impl Login {
+    /// As configured: part of the callback's path.
     pub fn id(&self) -> &str {
         &self.id
     }

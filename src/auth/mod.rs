@@ -1,10 +1,12 @@
 //! Who is calling: OpenID Connect tokens become identities. Decides nothing about what a caller may do.
 
+#![warn(missing_docs)]
+
 mod fetch;
-mod keys;
+pub mod keys;
 pub mod login;
 mod provider;
-mod token;
+pub mod token;
 mod verifier;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub use verifier::Verifier;
 /// What a token proved.
 #[derive(Clone, Debug)]
 pub struct Verified {
+    /// Whose it is.
     pub identity: Identity,
     /// All claims as the issuer signed them. Texts are the issuer's: they may hold any character.
     pub claims: Map<String, Value>,
@@ -39,13 +42,15 @@ pub enum Error {
     /// Nobody can say whether the token is good: its issuer's keys are not known.
     #[error("the keys of the issuer {issuer} are not known")]
     IssuerUnavailable {
+        /// As configured.
         issuer: String,
         /// The issuer is not asked again before this time.
         until: DateTime<Utc>,
+        /// Why the latest attempt failed.
         #[source]
         source: Arc<FetchError>,
     },
-    /// The HTTP client could not be set up; only `Verifier::new` answers this.
+    /// The HTTP client could not be set up; only [`Verifier::new`] answers this.
     #[error("the HTTP client for the issuers cannot be set up")]
     Client(#[source] reqwest::Error),
 }
@@ -53,6 +58,7 @@ pub enum Error {
 /// How an issuer is doing, for health checks and `doctor`.
 #[derive(Clone, Debug)]
 pub struct IssuerStatus {
+    /// As configured.
     pub issuer: String,
     /// Tokens of this issuer can be verified now.
     pub usable: bool,

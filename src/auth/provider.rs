@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::Mutex;
 
 use super::fetch::{self, Client};
 use super::keys::{Judgement, Keys};
@@ -12,22 +11,25 @@ use super::token::Unverified;
 use super::{Error, IssuerStatus};
 use crate::clock::Clock;
 use crate::config;
+use crate::model::with_causes;
+use crate::single_flight::SingleFlight;
 
-/// Between two attempts, whoever wants them: forged tokens must not make us a nuisance to the issuer.
+/// Between two attempts: forged tokens must not make us a nuisance to the issuer.
 const COOLDOWN: TimeDelta = TimeDelta::seconds(10);
 /// A withdrawn key is trusted for this much longer, and the background loop's round.
 const FRESH: TimeDelta = TimeDelta::minutes(5);
 /// How long the last known keys serve when the issuer is down.
 const TRUSTED: TimeDelta = TimeDelta::hours(24);
 
+/// An issuer whose tokens are accepted. Its keys are fetched when they are needed.
 pub struct Provider {
+    /// Its issuer, audience, and where its keys are.
     pub config: config::Issuer,
     client: Client,
     clock: Clock,
     known: ArcSwapOption<Known>,
-    latest: ArcSwapOption<Attempt>,
-    /// Held by the one attempt in flight; the others wait here.
-    turn: Arc<Mutex<()>>,
+    /// The latest attempt, shared by all who wait for it.
+    attempts: Arc<SingleFlight<Attempt>>,
 }
 
 struct Known {
@@ -37,22 +39,16 @@ struct Known {
     ahead: Option<TimeDelta>,
 }
 
+#[derive(Clone)]
 struct Attempt {
     began_at: DateTime<Utc>,
-    /// `None`: not over.
-    outcome: Option<Result<(), Arc<fetch::Error>>>,
+    outcome: Result<(), Arc<fetch::Error>>,
 }
 
 impl Provider {
+    /// Asks nothing yet.
     pub fn new(config: config::Issuer, client: Client, clock: Clock) -> Provider {
-        Provider {
-            config,
-            client,
-            clock,
-            known: ArcSwapOption::empty(),
-            latest: ArcSwapOption::empty(),
-            turn: Arc::default(),
-        }
+        Provider { config, client, clock, known: ArcSwapOption::empty(), attempts: Arc::default() }
     }
 
     /// Whether this issuer signed the token. Waits for nothing when the key is known.
@@ -85,10 +81,12 @@ impl Provider {
         }
     }
 
+    /// Whether there are keys that may be trusted.
     pub fn usable(&self) -> bool {
         self.known.load().as_ref().is_some_and(|known| self.trusts(known) && known.keys.len() > 0)
     }
 
+    /// For health checks and `doctor`.
     pub fn status(&self) -> IssuerStatus {
         let known = self.known.load();
         IssuerStatus {
@@ -96,18 +94,20 @@ impl Provider {
             usable: self.usable(),
             keys: known.as_ref().map_or(0, |known| known.keys.len()),
             fetched_at: known.as_ref().map(|known| known.fetched_at),
-            failure: self.failure().map(|failure| chain(&failure)),
+            failure: self.failure().map(|failure| with_causes(&failure)),
             cause: self.failure(),
             ahead: known.as_ref().and_then(|known| known.ahead),
         }
     }
 
+    /// A refusal of one of its tokens.
     pub fn invalid(&self, why: &'static str) -> Error {
         Error::Invalid { why, known_issuer: Some(self.config.issuer.clone()) }
     }
 
     fn unavailable(&self, source: Arc<fetch::Error>) -> Error {
-        let began_at = self.latest.load().as_ref().map_or_else(|| self.clock.now(), |latest| latest.began_at);
+        let latest = self.attempts.peek(|_| true);
+        let began_at = latest.map_or_else(|| self.clock.now(), |latest| latest.began_at);
         Error::IssuerUnavailable { issuer: self.config.issuer.clone(), until: began_at + COOLDOWN, source }
     }
 
@@ -123,29 +123,20 @@ impl Provider {
     }
 
     fn failure(&self) -> Option<Arc<fetch::Error>> {
-        match self.latest.load().as_ref()?.outcome.as_ref()? {
-            Ok(()) => None,
-            Err(failure) => Some(failure.clone()),
-        }
+        self.attempts.peek(|_| true)?.outcome.err()
     }
 
     /// One attempt to fetch the keys, shared by all who wait; none soon after another.
     async fn attempt(self: &Arc<Provider>) {
-        let turn = self.turn.clone().lock_owned().await;
-        let began_at = self.clock.now();
-        if self.latest.load().as_ref().is_some_and(|latest| began_at - latest.began_at < COOLDOWN) {
-            return;
-        }
-        self.latest.store(Some(Arc::new(Attempt { began_at, outcome: None })));
+        let now = self.clock.now();
         let provider = self.clone();
-        // In a task of its own: a caller who hangs up must not take the answer from all the others.
-        let task = tokio::spawn(async move {
-            let outcome = provider.fetch(began_at).await;
-            provider.latest.store(Some(Arc::new(Attempt { began_at, outcome: Some(outcome) })));
-            drop(turn);
-        });
-        // It ends early only with the runtime.
-        let _ = task.await;
+        let is_recent = |latest: &Attempt| now - latest.began_at < COOLDOWN;
+        let fetch = || async move {
+            let began_at = provider.clock.now();
+            Ok(Attempt { began_at, outcome: provider.fetch(began_at).await })
+        };
+        // It is broken off only with the runtime.
+        let _ = self.attempts.get(is_recent, fetch).await;
     }
 
     async fn fetch(&self, began_at: DateTime<Utc>) -> Result<(), Arc<fetch::Error>> {
@@ -158,15 +149,9 @@ impl Provider {
                 Ok(())
             }
             Err(failure) => {
-                tracing::warn!(issuer, error = chain(&failure), "cannot fetch the issuer's keys");
+                tracing::warn!(issuer, error = with_causes(&failure), "cannot fetch the issuer's keys");
                 Err(Arc::new(failure))
             }
         }
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }

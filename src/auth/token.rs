@@ -1,6 +1,5 @@
 //! A token taken apart (RFC 7519) and its claims checked; whether it is genuine is for the keys to say.
 
-use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
 use chrono::{DateTime, Utc};
@@ -9,7 +8,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use crate::model::Identity;
+use crate::model::{Identity, sha256_of_parts};
 
 /// In bytes.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -24,9 +23,13 @@ pub type Why = &'static str;
 pub struct Unverified<'a> {
     /// Header and claims as they were signed.
     pub signed: &'a str,
+    /// In base64url.
     pub signature: &'a str,
+    /// Never an HMAC.
     pub alg: Algorithm,
+    /// Which key signed it, if the header says so.
     pub kid: Option<String>,
+    /// As the issuer wrote them.
     pub claims: Map<String, Value>,
 }
 
@@ -70,14 +73,8 @@ impl<'a> Unverified<'a> {
     }
 
     /// Of all that the issuer made, signature included.
-    pub fn sha256(&self) -> [u8; 32] {
-        let mut hash = Context::new(&SHA256);
-        for part in [self.signed, ".", self.signature] {
-            hash.update(part.as_bytes());
-        }
-        let mut digest = [0; 32];
-        digest.copy_from_slice(hash.finish().as_ref());
-        digest
+    pub fn sha256(&self) -> String {
+        sha256_of_parts([self.signed, self.signature])
     }
 
     /// The issuer that the token claims to be from.

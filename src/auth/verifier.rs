@@ -1,4 +1,4 @@
-//! Turns a bearer token into an identity, by the rules of the contract's «Tokens that we accept».
+//! Turns a bearer token into an identity, by the rules of the contract's "Tokens that we accept".
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub struct Verifier {
 }
 
 impl Verifier {
-    /// How often `refresh` is to be called; it asks only issuers whose keys are due.
-    pub const ROUND: Duration = Duration::from_secs(30);
+    /// How often to call [`Verifier::refresh`]; it asks only issuers whose keys are due.
+    pub const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
     /// Sends nothing yet.
     pub fn new(config: &config::Oidc, clock: Clock) -> Result<Verifier, Error> {
@@ -46,11 +46,11 @@ impl Verifier {
     /// Who holds this token. Everything cheap is checked first, so that a token which is refused anyway
     /// costs neither a signature check nor a question to its issuer.
     pub async fn verify(&self, unverified_token: &str) -> Result<Verified, Error> {
-        let stranger = |why| Error::Invalid { why, known_issuer: None };
-        let unverified = Unverified::parse(unverified_token).map_err(stranger)?;
-        let unverified_issuer = unverified.issuer().ok_or(stranger("iss is missing"))?;
+        let of_nobody = |why| Error::Invalid { why, known_issuer: None };
+        let unverified = Unverified::parse(unverified_token).map_err(of_nobody)?;
+        let unverified_issuer = unverified.issuer().ok_or(of_nobody("iss is missing"))?;
         let provider =
-            self.providers.get(unverified_issuer).ok_or(stranger("the issuer is not known here"))?;
+            self.providers.get(unverified_issuer).ok_or(of_nobody("the issuer is not known here"))?;
         unverified
             .check(&provider.config.audience, self.clock.now(), self.leeway)
             .map_err(|why| provider.invalid(why))?;

@@ -13,13 +13,13 @@ use crate::broker::webhook::Lane;
 use crate::store::leases::Lease;
 
 /// How often a lane is looked at that nobody here was woken for: another replica may have received something.
-const GLANCE: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What comes within so long is worked off together.
-const BREATH: Duration = Duration::from_millis(50);
+const DEBOUNCE: Duration = Duration::from_millis(50);
 
 /// After a failure, which is likely to be Postgres'.
-const PAUSE: Duration = Duration::from_secs(2);
+const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Works off one lane until `stop`.
 pub(super) async fn work_off(broker: Arc<Broker>, lane: Lane, stop: CancellationToken) {
@@ -30,17 +30,17 @@ pub(super) async fn work_off(broker: Arc<Broker>, lane: Lane, stop: Cancellation
             worked = broker.work_off_lane(lane) => worked,
         };
         let pause = match worked {
-            Ok(0) => GLANCE,
-            Ok(_) => BREATH,
+            Ok(0) => POLL_INTERVAL,
+            Ok(_) => DEBOUNCE,
             Err(err) => {
-                tracing::warn!(error = %err, lane = lane.as_str(), "working off webhooks failed");
-                PAUSE
+                tracing::warn!(error = %err, lane = lane.as_str(), "could not process webhooks");
+                RETRY_AFTER
             }
         };
         tokio::select! {
             () = stop.cancelled() => return,
             () = sleep(pause) => {}
-            () = async { broker.delivered(lane).await; sleep(BREATH).await }, if pause == GLANCE => {}
+            () = async { broker.delivered(lane).await; sleep(DEBOUNCE).await }, if pause == POLL_INTERVAL => {}
         }
     }
 }
@@ -54,7 +54,7 @@ pub(super) async fn redeliver(broker: Arc<Broker>, lease: Lease, stop: Cancellat
         let round = async {
             let begun = Instant::now();
             let sent = broker.redeliver_failed(&lease, PACE).await.map(|_| ());
-            report("asking for failed webhooks", sent);
+            report("list failed webhook deliveries", sent);
             sleep_until(begun + ROUND).await;
         };
         // May be interrupted anywhere: a claim that came to nothing is made anew.
@@ -75,15 +75,15 @@ pub(super) async fn tend(broker: Arc<Broker>, lease: Lease, stop: CancellationTo
             let now = Instant::now();
             if due[0] <= now {
                 due[0] = now + RECHECK;
-                report("looking at blocked targets", broker.recheck_installations(&lease).await);
-                report("tidying webhooks", broker.tidy_webhooks(&lease).await);
+                report("recheck blocked targets", broker.recheck_installations(&lease).await);
+                report("clean up webhooks", broker.tidy_webhooks(&lease).await);
             }
             if due[1] <= now {
                 due[1] = now + UNMATCHED;
                 let reported = broker.report_unmatched(&lease).await.map(|_| ());
-                report("reporting jobs that no runner fits", reported);
+                report("report jobs that no runner fits", reported);
             }
-            sleep(GLANCE).await;
+            sleep(POLL_INTERVAL).await;
         };
         // May be interrupted anywhere, as the sweep.
         tokio::select! {

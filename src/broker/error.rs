@@ -1,92 +1,158 @@
 //! Why a use case did not end as its caller wished. What this means in HTTP is `http::problem`'s to say.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use crate::policy::{Denial, Fault};
+use crate::single_flight::Abandoned;
 use crate::{github, store};
 
 /// Refusals (the caller's to mend) and failures (ours, GitHub's or Postgres').
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// The policy does not permit the request.
     #[error("{0}")]
     Denied(#[source] Denial),
-    #[error("the team has used its provisions of this minute")]
-    TooManyRequests { until: DateTime<Utc> },
+    /// The team's requests per minute are used up, until then.
+    #[error("the team has used its requests for this minute")]
+    TooManyRequests {
+        /// When to try again.
+        until: DateTime<Utc>,
+    },
+    /// Too many sign-ins from one network failed, until then.
     #[error("too many attempts to sign in from your address; try again later")]
-    TooManySignIns { until: DateTime<Utc> },
-    #[error("runner '{0}' is live already")]
+    TooManySignIns {
+        /// When to try again.
+        until: DateTime<Utc>,
+    },
+    /// A live runner has this name.
+    #[error("runner '{0}' is already live")]
     NameTaken(String),
+    /// There is no such runner, or the caller may not see it.
     #[error("there is no runner '{0}', or it is not one of yours")]
     RunnerNotFound(String),
+    /// GitHub does not remove a runner that runs a job.
     #[error("runner '{0}' is busy with a job")]
     RunnerBusy(String),
-    #[error("runner '{0}' is between two states at this moment; try again in some seconds")]
+    /// Another request is changing this runner at the same time.
+    #[error("runner '{0}' is changing its state; try again in a few seconds")]
     RunnerInFlight(String),
+    /// The runner has ended.
     #[error("runner '{name}' is {status}: there is nothing to {verb}")]
-    RunnerGone { name: String, status: &'static str, verb: &'static str },
+    RunnerGone {
+        /// The runner's name.
+        name: String,
+        /// Its state.
+        status: &'static str,
+        /// What cannot be done.
+        verb: &'static str,
+    },
+    /// Only runners with a registration token have a configuration to remove.
     #[error("a JIT runner has no configuration to remove; delete it instead")]
     NoRemoveTokenForJit,
+    /// Another request with the same idempotency key has not ended.
     #[error("a request with this idempotency key is in flight")]
-    KeyInProgress { until: DateTime<Utc> },
+    KeyInProgress {
+        /// When to try again.
+        until: DateTime<Utc>,
+    },
+    /// The runner of this idempotency key has started or ended.
     #[error("the runner that this idempotency key was used for has started or is gone; use a new key")]
     KeySpent,
+    /// The same idempotency key came with another request.
     #[error("this idempotency key was used for another request")]
     KeyReused,
+    /// There is no such event, or the caller may not see it.
     #[error("there is no event {0}, or it is not one of yours")]
     EventNotFound(i64),
-    #[error("event {0} is not sealed yet; it will be in some seconds")]
+    /// The event has no leaf in the tree yet.
+    #[error("event {0} is not sealed yet; try again in a few seconds")]
     EventNotSealed(i64),
-    #[error("nothing of the audit log is sealed yet")]
+    /// There is no checkpoint yet.
+    #[error("no event of the audit log is sealed yet")]
     NothingSealed,
+    /// The sizes are not those of trees that were published.
     #[error("{0}")]
     NoSuchTree(String),
+    /// The caller's role does not allow this.
     #[error("your role does not allow this")]
     Forbidden,
+    /// An administrator has deactivated the caller.
     #[error("this identity was deactivated by an administrator")]
     IdentityDeactivated,
+    /// There is no such identity.
     #[error("there is no identity {0}")]
     IdentityNotFound(uuid::Uuid),
-    #[error("nobody can deactivate himself; another administrator can")]
+    /// Administrators cannot deactivate themselves.
+    #[error("you cannot deactivate yourself; ask another administrator")]
     OwnIdentity,
+    /// There is no such team.
     #[error("there is no team '{0}'")]
     TeamNotFound(String),
-    #[error("there is a team '{0}' already")]
+    /// The name of the team is in use.
+    #[error("team '{0}' already exists")]
     TeamExists(String),
-    #[error("there is a team '{0}' already, which is deactivated: reactivate it")]
+    /// The name is that of a deactivated team.
+    #[error("team '{0}' already exists and is deactivated: reactivate it")]
     TeamExistsDeactivated(String),
+    /// A deactivated team cannot be changed.
     #[error("team '{0}' is deactivated: reactivate it first")]
     TeamDeactivated(String),
+    /// The team or role has no such member.
     #[error("there is no such member")]
     MemberNotFound,
-    #[error("send If-Match with the ETag of what you saw, so that nobody's change is overwritten unseen")]
+    /// The request has no `If-Match`.
+    #[error("send If-Match with the ETag that you read, so that no other change is overwritten")]
     PreconditionRequired,
-    #[error("it has changed since you saw it: read it again")]
+    /// The version of `If-Match` is not the current one.
+    #[error("it has changed since you read it: read it again")]
     PreconditionFailed,
-    #[error("POLICY_FILE manages the policy here: change that file")]
-    PolicyIsOfFile,
-    #[error("nobody can take the role of an administrator from himself; another administrator can")]
+    /// `POLICY_FILE` manages the policy, administrators do not.
+    #[error("the policy is managed by POLICY_FILE: change that file")]
+    PolicyManagedByFile,
+    /// Administrators cannot remove their own role.
+    #[error("you cannot remove your own administrator role; ask another administrator")]
     OwnRole,
     /// What the caller wants of the policy has faults.
-    #[error("not acceptable: {}", .0.iter().map(|fault| fault.what.as_str()).collect::<Vec<_>>().join("; "))]
+    #[error("invalid: {}", .0.iter().map(|fault| fault.what.as_str()).collect::<Vec<_>>().join("; "))]
     Faulty(Vec<Fault>),
-    #[error("the database did not take the result in time; the runner was taken off GitHub again")]
+    /// Postgres did not store the result before another replica gave the row up.
+    #[error("the database did not store the result in time; the runner was removed from GitHub again")]
     TooLate,
-    #[error("GitHub did not answer whether it made the runner; what it made will be removed")]
+    /// GitHub may have created the runner, its answer did not arrive.
+    #[error("GitHub did not answer whether it created the runner; if it did, the runner will be removed")]
     AnswerLost(#[source] github::Error),
+    /// GitHub refused or could not be reached.
     #[error("{0}")]
     GitHub(#[source] github::Error),
+    /// Postgres refused or could not be reached.
     #[error("{0}")]
     Store(#[source] store::Error),
+    /// Another replica leads: nothing was written.
     #[error("another replica leads now")]
     LeaseLost,
+    /// The work will be done by another replica or a later attempt.
     #[error("{0}")]
     Elsewhere(&'static str),
+    /// The audit log's tree is damaged or not ours.
     #[error("the audit log's tree: {0}")]
     AuditTree(String),
+    /// A background task panicked.
     #[error("a task panicked: {0}")]
     Panicked(String),
+    /// A policy document, or the stored policy, has faults: one line each.
     #[error("the policy has faults:\n{0}")]
     Policy(String),
+    /// What several callers waited for together failed for all of them.
+    #[error("{0}")]
+    Shared(#[source] Arc<Error>),
+}
+
+impl From<Abandoned> for Arc<Error> {
+    fn from(err: Abandoned) -> Arc<Error> {
+        Arc::new(Error::Panicked(err.to_string()))
+    }
 }
 
 impl From<github::Error> for Error {
@@ -132,7 +198,7 @@ impl Error {
             Error::TeamDeactivated(_) => "TEAM_DEACTIVATED",
             Error::PreconditionRequired => "PRECONDITION_REQUIRED",
             Error::PreconditionFailed => "PRECONDITION_FAILED",
-            Error::PolicyIsOfFile => "POLICY_IS_MANAGED_BY_FILE",
+            Error::PolicyManagedByFile => "POLICY_IS_MANAGED_BY_FILE",
             Error::OwnRole => "OWN_ADMIN_ROLE",
             Error::Faulty(_) => "INVALID_REQUEST",
             Error::TooLate | Error::Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
@@ -145,6 +211,7 @@ impl Error {
                 github::Error::Unavailable { .. } => "GITHUB_UNAVAILABLE",
                 _ => "GITHUB_REFUSED",
             },
+            Error::Shared(err) => err.code(),
             Error::Store(_)
             | Error::LeaseLost
             | Error::Elsewhere(_)

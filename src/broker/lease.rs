@@ -11,12 +11,20 @@ pub const LEADER: &str = "leader";
 
 impl Broker {
     /// Takes or prolongs the leader's lease. `None`: another replica has it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn lead(&self, replica: Uuid) -> Result<Option<Lease>, Error> {
         let mut conn = self.store.conn().await?;
         Ok(leases::acquire(&mut conn, LEADER, replica, self.config.lease).await?)
     }
 
     /// Gives the lease up at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn step_down(&self, lease: &Lease) -> Result<(), Error> {
         let mut conn = self.store.conn().await?;
         Ok(leases::release(&mut conn, lease).await?)

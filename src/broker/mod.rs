@@ -19,6 +19,8 @@
 //! Below all rooms are also `lease` (who leads), `error` and `urls`. Rooms for runner
 //! pools, API tokens and workflow runs would be `pools`, `tokens` and `runs`, beside these.
 
+#![warn(missing_docs)]
+
 pub mod audit;
 pub mod checks;
 mod error;
@@ -91,8 +93,8 @@ pub struct Broker {
     /// What signs checkpoints of the audit log.
     signer: OnceLock<SigningKey>,
     stats: numbers::Computed,
-    system: checks::Kept,
-    pulse: numbers::live::Kept,
+    system: checks::CheckCache,
+    pulse: numbers::live::PulseFlight,
 }
 
 impl Broker {
@@ -112,7 +114,7 @@ impl Broker {
             github_timeout: github_config.timeout,
             store,
             github,
-            system: checks::Kept::new(clock.now()),
+            system: checks::CheckCache::new(clock.now()),
             policy: ArcSwap::from_pointee(Policy { revision: 0, rules: Rules::default() }),
             reading_policy: Mutex::default(),
             policy_is_of_file: OnceLock::new(),
@@ -126,18 +128,21 @@ impl Broker {
             webhooks: webhook::Webhooks::new(github_config),
             signer: OnceLock::new(),
             stats: numbers::Computed::default(),
-            pulse: numbers::live::Kept::default(),
+            pulse: Arc::default(),
         })
     }
 
+    /// The clock by which everything here happens.
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
 
+    /// The database.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
+    /// The GitHub App.
     pub fn github(&self) -> &GitHub {
         &self.github
     }
@@ -159,6 +164,7 @@ impl Broker {
         self.policy_is_of_file.get().is_some()
     }
 
+    /// The settings of the use cases.
     pub fn config(&self) -> &config::Broker {
         &self.config
     }
@@ -182,7 +188,7 @@ impl Broker {
     }
 
     /// Runs `work` to its end even if the caller hangs up, on the runtime that ends last.
-    async fn to_the_end<T: Send + 'static>(
+    async fn run_detached<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl Future<Output = Result<T, Error>> + Send + 'static,
     ) -> Result<T, Error> {

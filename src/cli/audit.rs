@@ -10,10 +10,11 @@ use clap::{Args, ValueEnum};
 use super::runners::progress;
 use super::serve::existing;
 use super::{Done, Failure, print};
+use crate::broker::audit::csv::{csv_header, csv_rows};
 use crate::broker::audit::export;
+use crate::config;
 use crate::seal::export::{Seal, SealLine};
 use crate::store::audit::Event;
-use crate::{config, http};
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -104,9 +105,9 @@ impl Writer {
             Format::Jsonl | Format::Json => self.entry(line),
             Format::Csv => {
                 if !std::mem::replace(&mut self.begun, true) {
-                    http::csv_header(&mut self.out)?;
+                    csv_header(&mut self.out)?;
                 }
-                http::csv_rows(&mut self.out, [event])
+                csv_rows(&mut self.out, [event])
             }
         }
     }
@@ -127,7 +128,7 @@ impl Writer {
         match self.format {
             Format::Json if !self.begun => writeln!(self.out, "[]")?,
             Format::Json => writeln!(self.out, "\n]")?,
-            Format::Csv if self.count == 0 => http::csv_header(&mut self.out)?,
+            Format::Csv if self.count == 0 => csv_header(&mut self.out)?,
             Format::Csv | Format::Jsonl => {}
         }
         self.out.flush()?;

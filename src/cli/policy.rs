@@ -1,4 +1,4 @@
-//! `policy check`, `apply` and `show`.
+//! `policy check`, `apply`, `show` and `schema`.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::broker::policy::apply::{self, Applied};
 use crate::broker::policy::refresh;
 use crate::clock::Clock;
 use crate::config;
-use crate::policy::{Defaults, Document};
+use crate::policy::{self, Defaults, Document};
 
 #[derive(Subcommand)]
 pub enum Policy {
@@ -28,6 +28,9 @@ pub enum Policy {
     /// Print the policy in force, as the document that `apply` takes
     #[command(after_help = "Example:\n  runner-broker policy show > policy.toml")]
     Show,
+    /// Print the JSON Schema of the document, for editors; needs no database
+    #[command(after_help = "Example:\n  runner-broker policy schema > policy.schema.json")]
+    Schema,
 }
 
 impl Policy {
@@ -44,6 +47,7 @@ impl Policy {
                 ))
             }
             Policy::Apply { file, dry_run } => apply(&file, dry_run).await,
+            Policy::Schema => print(&policy::schema()),
             Policy::Show => {
                 let store = existing(&config::database_url()?, 1).await?;
                 print(&apply::current(&store).await?.to_toml())

@@ -11,7 +11,7 @@ use url::Url;
 
 use super::{Done, Failure};
 use crate::client::{
-    self, Ask, Error, Key, Method, Output, Roots, Session, Source, Surroundings, Token, variable,
+    self, Environment, Error, Key, Method, Output, Roots, RunnerRequest, Session, Source, Token, variable,
 };
 use crate::model::{Arch, Label, NamePrefix, Os, RunnerName, Target};
 
@@ -186,21 +186,21 @@ impl Request {
             body.insert("ephemeral".into(), ephemeral.into());
             body.insert("disable_update".into(), disable_update.into());
         }
-        let ask = Ask { method, body };
+        let request = RunnerRequest { method, body };
         let (url, text) = access.url()?;
         let roots = access.ca_file.as_deref().map_or_else(|| Ok(Roots::default()), Roots::read)?;
         let audience = access.audience.clone().or_else(|| variable("RUNNER_BROKER_AUDIENCE")).unwrap_or(text);
         let token = Token::new(access.source(&audience)?, audience, roots.clone());
         let key = match access.idempotency_key {
             Some(key) => Key::given(key),
-            None => Key::for_ask(&ask, url.as_str(), variable),
+            None => Key::for_request(&request, url.as_str(), variable),
         };
         let output = match (handing.exec, handing.print) {
             (Some(command), _) => Output::Exec(command),
             (None, Some(Print::Command)) => Output::Command,
             (None, _) => Output::Json,
         };
-        Ok(Session { url, roots, token, ask, key, output, limit: access.timeout, grace: handing.grace })
+        Ok(Session { url, roots, token, request, key, output, limit: access.timeout, grace: handing.grace })
     }
 }
 
@@ -247,7 +247,7 @@ impl Access {
         if let Some(command) = &self.token_command {
             return Ok(Source::Command(command.clone()));
         }
-        client::find(&Surroundings { variable: &variable, secrets: Path::new(SECRETS) }, audience)
+        client::find_token(&Environment { variable: &variable, secrets: Path::new(SECRETS) }, audience)
     }
 }
 

@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::ask::Made;
-use super::patience::{Attempt, Patience};
-use super::wire::{self, Reply, Roots};
-use super::{Ask, Error, Key, Token, plain, say};
+use super::http::{self, Reply, Roots};
+use super::retry::{Attempt, RetryLimit};
+use super::runner::IssuedRunner;
+use super::{Error, Key, RunnerRequest, Token, plain, print_line};
 
 /// One broker, and a token for it.
 pub struct Broker {
@@ -23,8 +23,10 @@ pub struct Broker {
 
 /// What a runner is now.
 #[derive(Debug)]
-pub struct Seen {
+pub struct RunnerStatus {
+    /// The contract's: `pending`, `active`, ….
     pub status: String,
+    /// Whether it runs a job.
     pub busy: bool,
 }
 
@@ -47,13 +49,14 @@ struct Answer {
 }
 
 impl Broker {
+    /// Asks nothing yet. `base` is refused if it has a query, a fragment or a user.
     pub fn new(mut base: Url, roots: &Roots, token: Token) -> Result<Broker, Error> {
         let is_bare = base.query().is_none() && base.fragment().is_none();
         if !is_bare || !base.username().is_empty() || base.password().is_some() || base.cannot_be_a_base() {
             let wanted = "as in https://broker.example.com, without query, fragment, user or password";
             return Err(Error::Usage(format!("the broker's URL has more than it should: {wanted}")));
         }
-        let client = wire::client(&base, roots, "the broker's URL")?;
+        let client = http::client(&base, roots, "the broker's URL")?;
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
@@ -62,16 +65,23 @@ impl Broker {
 
     /// Asks for a runner until there is one or there will be none. All attempts are one request to the broker,
     /// so that an answer that got lost leaves no second runner.
-    pub async fn provision(&mut self, ask: &Ask, mut key: Key, patience: &Patience) -> Result<Made, Error> {
-        let body = Value::Object(ask.body.clone());
+    pub async fn provision(
+        &mut self,
+        request: &RunnerRequest,
+        mut key: Key,
+        retries: &RetryLimit,
+    ) -> Result<IssuedRunner, Error> {
+        let body = Value::Object(request.body.clone());
         loop {
             let asked =
-                self.call("asking for a runner", patience, Method::POST, ask.path(), Some((&body, &key)));
+                self.call("asking for a runner", retries, Method::POST, request.path(), Some((&body, &key)));
             match asked.await {
-                Ok(text) => return Made::parse(ask.method, &text),
+                Ok(text) => return IssuedRunner::parse(request.method, &text),
                 Err(Error::Refused(refusal)) if refusal.code() == "IDEMPOTENCY_KEY_SPENT" => {
                     key = key.after_spent().ok_or(Error::Refused(refusal))?;
-                    say("this job's former runner of that name has started already; asking for a new one");
+                    print_line(
+                        "this job's former runner of that name has started already; asking for a new one",
+                    );
                 }
                 Err(err) => return Err(err),
             }
@@ -79,18 +89,23 @@ impl Broker {
     }
 
     /// What GitHub knows of it now.
-    pub async fn refresh(&mut self, id: &str, patience: &Patience) -> Result<Seen, Error> {
+    pub async fn refresh(&mut self, id: &str, retries: &RetryLimit) -> Result<RunnerStatus, Error> {
         let path = format!("api/v1/runners/{id}/refresh");
-        let text = self.call("asking about the runner", patience, Method::POST, &path, None).await?;
+        let text = self.call("asking about the runner", retries, Method::POST, &path, None).await?;
         let answer = parsed(&text)?;
-        Ok(Seen { status: answer.status, busy: answer.busy })
+        Ok(RunnerStatus { status: answer.status, busy: answer.busy })
     }
 
     /// Takes it off GitHub. `when_idle`: a busy one goes once its job is done.
-    pub async fn remove(&mut self, id: &str, when_idle: bool, patience: &Patience) -> Result<Removal, Error> {
+    pub async fn remove(
+        &mut self,
+        id: &str,
+        when_idle: bool,
+        retries: &RetryLimit,
+    ) -> Result<Removal, Error> {
         let query = if when_idle { "?force_when_idle=true" } else { "" };
         let path = format!("api/v1/runners/{id}{query}");
-        match self.call("removing the runner", patience, Method::DELETE, &path, None).await {
+        match self.call("removing the runner", retries, Method::DELETE, &path, None).await {
             Ok(text) => {
                 let answer = parsed(&text)?;
                 match answer.status.as_str() {
@@ -110,22 +125,22 @@ impl Broker {
     async fn call(
         &mut self,
         what: &str,
-        patience: &Patience,
+        retries: &RetryLimit,
         method: Method,
         path: &str,
         sent: Option<(&Value, &Key)>,
     ) -> Result<SecretString, Error> {
         let url = self.base.join(path).map_err(|err| Error::Failed(format!("no URL: {err}")))?;
-        patience
-            .until_done(what, async || {
+        retries
+            .run(what, async || {
                 loop {
-                    let (token, is_new) = self.token.get(patience).await?;
+                    let (token, is_new) = self.token.get(retries).await?;
                     let mut request = self.client.request(method.clone(), url.clone());
                     request = request.bearer_auth(token.expose_secret());
                     if let Some((body, key)) = sent {
                         request = request.header("idempotency-key", key.as_str()).json(body);
                     }
-                    let reply = wire::send(request).await;
+                    let reply = http::send(request).await;
                     let is_refused =
                         matches!(&reply, Reply::Refused { refusal, .. } if refusal.status == 401);
                     // It may have ended since it was fetched, by the broker's clock or by a rotation of keys.
@@ -142,12 +157,12 @@ impl Broker {
 /// Whether an answer is one, or may yet come.
 fn verdict(reply: Reply) -> Result<Attempt<SecretString>, Error> {
     match reply {
-        Reply::Good(body) => Ok(Attempt::Done(body)),
-        Reply::Lost { why } => Ok(Attempt::Again { why, at_least: None }),
-        Reply::Hopeless { why } => Err(Error::Failed(format!("the broker cannot be asked: {why}"))),
+        Reply::Success(body) => Ok(Attempt::Done(body)),
+        Reply::Lost { why } => Ok(Attempt::Retry { why, at_least: None }),
+        Reply::Impossible { why } => Err(Error::Failed(format!("the broker cannot be asked: {why}"))),
         Reply::Refused { refusal, retry_after } => {
             match may_pass(refusal.status, refusal.code(), retry_after) {
-                true => Ok(Attempt::Again { why: refusal.brief(), at_least: retry_after }),
+                true => Ok(Attempt::Retry { why: refusal.brief(), at_least: retry_after }),
                 false => Err(Error::Refused(Box::new(refusal))),
             }
         }

@@ -9,8 +9,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::process::{Child, Command};
 
-use super::ask::Made;
-use super::{Error, Method, say, variable};
+use super::runner::IssuedRunner;
+use super::{Error, Method, print_line, variable};
 
 /// What the runner takes for its options `--jitconfig` and `--token`.
 const JIT_CONFIG: &str = "ACTIONS_RUNNER_INPUT_JITCONFIG";
@@ -25,7 +25,7 @@ const OURS: [&str; 4] = [
     "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
 ];
 
-/// What is to be run.
+/// What `--exec` names.
 pub struct Program {
     run: OsString,
     args: Vec<OsString>,
@@ -44,18 +44,22 @@ impl Program {
         let named = is_path.then(|| Path::new(&run)).into_iter().chain(config.as_deref());
         for path in named {
             if !is_executable(path) {
-                return Err(Error::Usage(format!("--exec: {} is no program", path.display())));
+                return Err(Error::Usage(format!(
+                    "--exec: {} is not found or not executable",
+                    path.display()
+                )));
             }
         }
         Ok(Program { run, args: words.collect(), config })
     }
 
+    /// As it was given.
     pub fn name(&self) -> String {
         self.run.to_string_lossy().into_owned()
     }
 
     /// `config.sh` with what was granted, its token taken out of the command line.
-    pub fn start_config(&self, made: &Made) -> Result<Option<Child>, Error> {
+    pub fn start_config(&self, made: &IssuedRunner) -> Result<Option<Child>, Error> {
         let Some(config) = &self.config else { return Ok(None) };
         let words = shlex::split(made.command.expose_secret()).unwrap_or_default();
         let mut command = clean(config.as_os_str());
@@ -92,8 +96,8 @@ impl Program {
         command.args(["remove", "--local"]).stdout(Stdio::null());
         match command.status().await {
             Ok(status) if status.success() => {}
-            Ok(status) => say(&format!("{} remove --local: {status}", config.display())),
-            Err(err) => say(&format!("{}: {err}", config.display())),
+            Ok(status) => print_line(&format!("{} remove --local: {status}", config.display())),
+            Err(err) => print_line(&format!("{}: {err}", config.display())),
         }
     }
 }
@@ -102,7 +106,7 @@ impl Program {
 pub fn forward(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(Err(err)) = pid.map(|pid| kill_process_group(pid, signal)) {
-        say(&format!("the signal was not passed on: {err}"));
+        print_line(&format!("the signal was not passed on: {err}"));
     }
 }
 
@@ -122,7 +126,7 @@ pub fn hide() {
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
         if let Err(err) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-            say(&format!("jobs on the runner may read this process's environment: {err}"));
+            print_line(&format!("jobs on the runner may read this process's environment: {err}"));
         }
     }
 }

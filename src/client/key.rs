@@ -1,8 +1,7 @@
 //! Idempotency keys: one for each runner that is wanted, never one for two.
 
-use aws_lc_rs::digest::{SHA256, digest};
-
-use super::Ask;
+use super::RunnerRequest;
+use crate::model::sha256_of_parts;
 
 /// What the broker knows repeats by. The same key replaces the runner that has not started.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +12,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// As somebody chose it; he knows what it stands for.
+    /// As the caller chose it, who knows what it stands for.
     pub fn given(text: String) -> Key {
         Key { text, is_derived: false }
     }
@@ -29,16 +28,17 @@ impl Key {
     /// Only for an exact name, of which there can be one alive anyway: with a prefix a second request is a
     /// second runner. And only where the CI system names the job's own execution: GitHub's run, attempt and job
     /// are the same for all jobs of a matrix, and its tracking id is not; GitLab's job id is.
-    pub fn for_ask(ask: &Ask, url: &str, variable: impl Fn(&str) -> Option<String>) -> Key {
-        let Some(job) = ask.body.contains_key("runner_name").then(|| job(&variable)).flatten() else {
+    pub fn for_request(request: &RunnerRequest, url: &str, variable: impl Fn(&str) -> Option<String>) -> Key {
+        let Some(job) = request.body.contains_key("runner_name").then(|| job(&variable)).flatten() else {
             return Key::random();
         };
-        let body = serde_json::Value::Object(ask.body.clone()).to_string();
-        let all = [job.parts.join("\n"), url.to_owned(), ask.path().to_owned(), body].join("\n");
-        let hash = hex::encode(digest(&SHA256, all.as_bytes()));
+        let body = serde_json::Value::Object(request.body.clone()).to_string();
+        let request = [url, request.path(), &body];
+        let hash = sha256_of_parts(job.parts.iter().map(String::as_str).chain(request));
         Key { text: format!("{}-{}-{}", job.system, job.shown, &hash[..32]), is_derived: true }
     }
 
+    /// The header's value.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -87,12 +87,12 @@ mod tests {
     ];
 
     fn key(body: serde_json::Value, variables: &[(&str, &str)], other: &[(&str, &str)]) -> Key {
-        let ask = Ask { method: Method::Jit, body: body.as_object().unwrap().clone() };
+        let request = RunnerRequest { method: Method::Jit, body: body.as_object().unwrap().clone() };
         let find = |list: &[(&str, &str)], name: &str| {
             list.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
         let variable = |name: &str| find(other, name).or_else(|| find(variables, name));
-        Key::for_ask(&ask, "https://broker", |name| variable(name).filter(|value| !value.is_empty()))
+        Key::for_request(&request, "https://broker", |name| variable(name).filter(|value| !value.is_empty()))
     }
 
     #[test]

@@ -1,26 +1,28 @@
-//! Asks a broker for a runner, for scripts: finds a token, asks until there is an answer, and takes back what
-//! nobody used. Knows the broker by its HTTP alone, and no more of its configuration than any caller does.
+//! Asks a broker for a runner, for scripts: finds a token, asks until there is an answer, and removes a runner
+//! that nobody used. Knows the broker by its HTTP alone, and no more of its configuration than any caller does.
 
-mod ask;
+#![warn(missing_docs)]
+
 mod broker;
 mod child;
+mod http;
 mod key;
-mod patience;
-mod places;
 mod refusal;
+mod retry;
+mod runner;
 mod session;
 mod signals;
 mod token;
-mod wire;
+mod token_source;
 
 use std::time::Duration;
 
-pub use ask::{Ask, Method};
+pub use http::Roots;
 pub use key::Key;
-pub use places::{Surroundings, find};
+pub use runner::{Method, RunnerRequest};
 pub use session::{Output, Session};
 pub use token::{Source, Token};
-pub use wire::Roots;
+pub use token_source::{Environment, find_token};
 
 use refusal::Refusal;
 
@@ -38,14 +40,19 @@ pub enum Error {
     Failed(String),
     /// It might have, but not in time.
     #[error("gave up after {}: {why}", duration(*.after))]
-    GaveUp { after: Duration, why: String },
+    GaveUp {
+        /// How long was tried.
+        after: Duration,
+        /// Why the last attempt failed.
+        why: String,
+    },
     /// A signal came first.
     #[error("stopped by a signal")]
     Stopped,
 }
 
-/// Tells people why something takes its time or what became of it, on standard error. Never anything secret.
-pub fn say(text: &str) {
+/// Prints a line for people on standard error: why something takes its time, or how it ended. Never anything secret.
+pub fn print_line(text: &str) {
     eprintln!("runner-broker: {text}");
 }
 

@@ -9,6 +9,7 @@ use super::plain;
 /// An answer that is no success.
 #[derive(Debug)]
 pub struct Refusal {
+    /// Of HTTP.
     pub status: u16,
     /// Of the broker's own; `None`: somebody in between answered.
     pub problem: Option<Problem>,
@@ -22,6 +23,7 @@ pub struct Refusal {
 pub struct Problem {
     title: String,
     detail: String,
+    /// The contract's stable code.
     pub error_code: String,
     #[serde(default)]
     request_id: String,
@@ -36,6 +38,7 @@ struct FieldError {
 }
 
 impl Refusal {
+    /// Reads a body as the broker's problem, if it is one.
     pub fn new(status: u16, content_type: &str, location: Option<&str>, body: &str) -> Refusal {
         Refusal {
             status,
@@ -50,7 +53,7 @@ impl Refusal {
         self.problem.as_ref().map_or("", |problem| &problem.error_code)
     }
 
-    /// In half a sentence, for whoever waits.
+    /// In half a sentence, for people who wait.
     pub fn brief(&self) -> String {
         match &self.problem {
             Some(problem) => {

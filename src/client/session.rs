@@ -1,4 +1,4 @@
-//! One run of `request`: a runner is asked for and handed over, or run; what nobody used is taken back.
+//! One run of `request`: a runner is asked for, then printed or run; one that nobody used is removed.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -10,16 +10,16 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::process::Child;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::ask::Made;
 use super::broker::{Broker, Removal};
 use super::child::{self, Program};
-use super::patience::Patience;
+use super::http::Roots;
+use super::retry::RetryLimit;
+use super::runner::IssuedRunner;
 use super::signals::{Signals, exit_code};
-use super::wire::Roots;
-use super::{Ask, Error, Key, Method, Token, say, variable};
+use super::{Error, Key, Method, RunnerRequest, Token, print_line, variable};
 
 /// How long a signal waits for the broker. Systems that stop services often allow 30 s for everything.
-const AT_THE_END: Duration = Duration::from_secs(8);
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(8);
 
 /// What becomes of the runner.
 pub enum Output {
@@ -33,39 +33,44 @@ pub enum Output {
 
 /// What one run of `request` is about.
 pub struct Session {
+    /// The broker's base URL.
     pub url: url::Url,
     /// Trusted beside the system's.
     pub roots: Roots,
+    /// Who asks.
     pub token: Token,
-    pub ask: Ask,
+    /// What is asked for.
+    pub request: RunnerRequest,
+    /// What the broker recognises repeats by.
     pub key: Key,
+    /// What happens with the answer.
     pub output: Output,
     /// For the request.
     pub limit: Duration,
-    /// How long a job may go on once we are to stop; `None`: as long as it takes.
+    /// How long a job may go on after the first signal; `None`: as long as it takes.
     pub grace: Option<Duration>,
 }
 
 impl Session {
     /// Does it. The exit code; why not, if it went wrong before there was anything to run.
     pub async fn run(self) -> Result<u8, Error> {
-        let Session { url, roots, token, ask, key, output, limit, grace } = self;
+        let Session { url, roots, token, request, key, output, limit, grace } = self;
         let program = match output {
-            Output::Exec(command) => Err(Program::new(command, ask.method)?),
+            Output::Exec(command) => Err(Program::new(command, request.method)?),
             Output::Json => Ok(false),
             Output::Command => Ok(true),
         };
         let mut broker = Broker::new(url, &roots, token)?;
         let no_signals = |err: std::io::Error| Error::Failed(format!("no signals: {err}"));
         let mut signals = Signals::listen().map_err(no_signals)?;
-        let made = match ask_for(&mut broker, &ask, key, limit, &mut signals).await? {
+        let made = match ask_for(&mut broker, &request, key, limit, &mut signals).await? {
             Ok(made) => made,
             Err(code) => return Ok(code),
         };
         match program {
             Ok(is_command) => hand_over(&mut broker, &made, is_command).await,
             Err(program) => {
-                Run { broker, made, ask, program, signals, grace, stopped: None, is_gone: false }
+                Run { broker, made, request, program, signals, grace, stopped: None, is_gone: false }
                     .follow()
                     .await
             }
@@ -76,29 +81,29 @@ impl Session {
 /// A runner, or the exit code if a signal came first.
 async fn ask_for(
     broker: &mut Broker,
-    ask: &Ask,
+    request: &RunnerRequest,
     key: Key,
     limit: Duration,
     signals: &mut Signals,
-) -> Result<Result<Made, u8>, Error> {
-    let patience = Patience::new(limit);
-    let mut asking = Box::pin(broker.provision(ask, key, &patience));
+) -> Result<Result<IssuedRunner, u8>, Error> {
+    let retries = RetryLimit::new(limit);
+    let mut asking = Box::pin(broker.provision(request, key, &retries));
     let signal = tokio::select! {
         made = &mut asking => return made.map(Ok),
         signal = signals.next() => signal,
     };
     // What is under way may make a runner all the same: that one is known a moment later, and taken back.
-    patience.lose();
-    let late = timeout(AT_THE_END, asking).await;
-    say(&format!("stopped by {} before a runner was handed over", name_of(signal)));
+    retries.stop();
+    let late = timeout(SHUTDOWN_LIMIT, asking).await;
+    print_line(&format!("stopped by {} before a runner was handed over", name_of(signal)));
     if let Ok(Ok(made)) = late {
-        take_back(broker, &made).await;
+        remove_unused(broker, &made).await;
     }
     Ok(Err(exit_code(signal.as_raw())))
 }
 
 /// Prints what starts the runner, for somebody else to start it.
-async fn hand_over(broker: &mut Broker, made: &Made, is_command: bool) -> Result<u8, Error> {
+async fn hand_over(broker: &mut Broker, made: &IssuedRunner, is_command: bool) -> Result<u8, Error> {
     let text = if is_command { &made.command } else { &made.json };
     mask(&made.credential);
     let mut out = std::io::stdout().lock();
@@ -108,7 +113,7 @@ async fn hand_over(broker: &mut Broker, made: &Made, is_command: bool) -> Result
         Ok(()) => Ok(0),
         Err(err) => {
             // Nobody has it, so nobody will start it.
-            take_back(broker, made).await;
+            remove_unused(broker, made).await;
             Err(Error::Failed(format!("standard output: {err}")))
         }
     }
@@ -127,15 +132,15 @@ fn mask(secret: &SecretString) {
     }
 }
 
-async fn take_back(broker: &mut Broker, made: &Made) {
-    match broker.remove(&made.runner_id, false, &Patience::new(AT_THE_END)).await {
-        Ok(Removal::Done(message)) => say(&format!("runner {}: {message}", made.runner_name)),
-        Ok(Removal::Busy) => say(&format!("runner {} has a job; it is left alone", made.runner_name)),
-        Err(err) => say(&left_behind(made, &err)),
+async fn remove_unused(broker: &mut Broker, made: &IssuedRunner) {
+    match broker.remove(&made.runner_id, false, &RetryLimit::new(SHUTDOWN_LIMIT)).await {
+        Ok(Removal::Done(message)) => print_line(&format!("runner {}: {message}", made.runner_name)),
+        Ok(Removal::Busy) => print_line(&format!("runner {} has a job; it is left alone", made.runner_name)),
+        Err(err) => print_line(&left_behind(made, &err)),
     }
 }
 
-fn left_behind(made: &Made, err: &Error) -> String {
+fn left_behind(made: &IssuedRunner, err: &Error) -> String {
     let name = &made.runner_name;
     format!("runner {name} could not be removed, the broker will do it once its time is over: {err}")
 }
@@ -151,8 +156,8 @@ fn name_of(signal: Signal) -> &'static str {
 /// A runner that runs here. It lives as long as this process.
 struct Run {
     broker: Broker,
-    made: Made,
-    ask: Ask,
+    made: IssuedRunner,
+    request: RunnerRequest,
     program: Program,
     signals: Signals,
     grace: Option<Duration>,
@@ -184,12 +189,14 @@ impl Run {
                 (code, _) => return Ok(code),
             }
             // So that the broker knows it by GitHub's id before its only job takes it away again.
-            if let Err(err) = self.broker.refresh(&self.made.runner_id, &Patience::new(AT_THE_END)).await {
-                say(&format!("the broker has not seen runner {} yet: {err}", self.made.runner_name));
+            if let Err(err) =
+                self.broker.refresh(&self.made.runner_id, &RetryLimit::new(SHUTDOWN_LIMIT)).await
+            {
+                print_line(&format!("the broker has not seen runner {} yet: {err}", self.made.runner_name));
             }
         }
-        say(&format!("runner {}: starting {}", self.made.runner_name, self.program.name()));
-        let jit_config = (self.ask.method == Method::Jit).then_some(&self.made.credential);
+        print_line(&format!("runner {}: starting {}", self.made.runner_name, self.program.name()));
+        let jit_config = (self.request.method == Method::Jit).then_some(&self.made.credential);
         let run = self.program.start_run(jit_config)?;
         self.watch(run).await
     }
@@ -207,7 +214,7 @@ impl Run {
                 signal = self.signals.next() => signal,
                 () = sleep_until(until), if cut_short.is_some() => {
                     if let Some((_, signal)) = cut_short.take() {
-                        say("its time is over");
+                        print_line("its time is over");
                         child::forward(&program, signal);
                     }
                     continue;
@@ -226,26 +233,26 @@ impl Run {
     /// Whether it has a job; if not, it is gone. A second signal ends the question.
     async fn is_left_to_finish(&mut self, signal: Signal) -> bool {
         let name = &self.made.runner_name;
-        say(&format!("{}: removing runner {name}", name_of(signal)));
-        let patience = Patience::new(AT_THE_END);
+        print_line(&format!("{}: removing runner {name}", name_of(signal)));
+        let retries = RetryLimit::new(SHUTDOWN_LIMIT);
         // A runner for many jobs would take the next one: the broker removes it as soon as it is idle.
-        let when_idle = !self.ask.ephemeral();
+        let when_idle = !self.request.ephemeral();
         let removed = tokio::select! {
-            removed = self.broker.remove(&self.made.runner_id, when_idle, &patience) => removed,
+            removed = self.broker.remove(&self.made.runner_id, when_idle, &retries) => removed,
             _ = self.signals.next() => return false,
         };
         match removed {
             Ok(Removal::Done(message)) => {
-                say(&format!("runner {name}: {message}"));
+                print_line(&format!("runner {name}: {message}"));
                 self.is_gone = true;
                 false
             }
             Ok(Removal::Busy) => {
-                say(&format!("runner {name} has a job, which may finish; a second signal stops it"));
+                print_line(&format!("runner {name} has a job, which may finish; a second signal stops it"));
                 true
             }
             Err(err) => {
-                say(&format!("runner {name} could not be removed yet: {err}"));
+                print_line(&format!("runner {name} could not be removed yet: {err}"));
                 false
             }
         }
@@ -254,20 +261,23 @@ impl Run {
     /// The program has ended. A runner that had its job is gone from GitHub, which the broker is told to look at;
     /// one that is still there never had one, unless it is busy.
     async fn settle(&mut self) {
-        let patience = Patience::new(AT_THE_END);
-        match self.broker.refresh(&self.made.runner_id, &patience).await {
+        let retries = RetryLimit::new(SHUTDOWN_LIMIT);
+        match self.broker.refresh(&self.made.runner_id, &retries).await {
             Ok(seen) if matches!(seen.status.as_str(), "deleted" | "failed") => self.is_gone = true,
             Ok(seen) if seen.busy => {
-                say(&format!("runner {} is busy by GitHub's word; it is left alone", self.made.runner_name));
+                print_line(&format!(
+                    "runner {} is busy by GitHub's word; it is left alone",
+                    self.made.runner_name
+                ));
             }
             // Not knowing, it is right to try: a busy one is refused.
-            Ok(_) | Err(_) => match self.broker.remove(&self.made.runner_id, false, &patience).await {
+            Ok(_) | Err(_) => match self.broker.remove(&self.made.runner_id, false, &retries).await {
                 Ok(Removal::Done(message)) => {
-                    say(&format!("runner {} had no job: {message}", self.made.runner_name));
+                    print_line(&format!("runner {} had no job: {message}", self.made.runner_name));
                     self.is_gone = true;
                 }
                 Ok(Removal::Busy) => {}
-                Err(err) => say(&left_behind(&self.made, &err)),
+                Err(err) => print_line(&left_behind(&self.made, &err)),
             },
         }
     }

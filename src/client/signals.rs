@@ -7,11 +7,12 @@ use tokio::signal::unix::{SignalKind, signal};
 pub struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
-    /// `None`: whoever started us wants us to outlive the terminal (`nohup`).
+    /// `None`: we were started to outlive the terminal (`nohup`).
     hangup: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
+    /// Must be called within a runtime.
     pub fn listen() -> std::io::Result<Signals> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,

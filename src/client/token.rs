@@ -11,8 +11,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::Error;
-use super::patience::{Attempt, Patience};
-use super::wire::{self, Reply, Roots};
+use super::http::{self, Reply, Roots};
+use super::retry::{Attempt, RetryLimit};
 use crate::clock::Clock;
 
 /// A token that ends this soon may have ended when it arrives.
@@ -22,13 +22,23 @@ const MARGIN: TimeDelta = TimeDelta::seconds(10);
 #[derive(Debug)]
 pub enum Source {
     /// As it is, from the option or the variable of this name. There is no other when it has ended.
-    Given { name: &'static str, token: SecretString },
+    Given {
+        /// Of the option or variable.
+        name: &'static str,
+        /// The token itself.
+        token: SecretString,
+    },
     /// A file that somebody may renew.
     File(PathBuf),
     /// A command for a shell that prints one.
     Command(String),
     /// GitHub's answer to a job with the permission `id-token: write`.
-    GitHubActions { url: Url, bearer: SecretString },
+    GitHubActions {
+        /// `ACTIONS_ID_TOKEN_REQUEST_URL`.
+        url: Url,
+        /// `ACTIONS_ID_TOKEN_REQUEST_TOKEN`.
+        bearer: SecretString,
+    },
 }
 
 /// A source, and the last token that came from it.
@@ -42,16 +52,17 @@ pub struct Token {
 }
 
 impl Token {
+    /// Fetches nothing yet.
     pub fn new(source: Source, audience: String, roots: Roots) -> Token {
         Token { source, audience, roots, clock: Clock::default(), last: None }
     }
 
     /// A token that has not ended, as far as it tells, and whether it was fetched for this call.
-    pub async fn get(&mut self, patience: &Patience) -> Result<(SecretString, bool), Error> {
+    pub async fn get(&mut self, retries: &RetryLimit) -> Result<(SecretString, bool), Error> {
         if let Some(last) = self.last.as_ref().filter(|last| !self.has_ended(last)) {
             return Ok((last.clone(), false));
         }
-        let token = self.fetch(patience).await?;
+        let token = self.fetch(retries).await?;
         self.last = Some(token.clone());
         Ok((token, true))
     }
@@ -68,7 +79,7 @@ impl Token {
         end.is_some_and(|end| end <= (self.clock.now() + MARGIN).timestamp() as f64)
     }
 
-    async fn fetch(&self, patience: &Patience) -> Result<SecretString, Error> {
+    async fn fetch(&self, retries: &RetryLimit) -> Result<SecretString, Error> {
         let (found, whence) = match &self.source {
             Source::Given { name, token } => (token.clone(), (*name).to_owned()),
             Source::File(path) => {
@@ -79,7 +90,7 @@ impl Token {
             }
             Source::Command(command) => (run(command).await?, "the token command".into()),
             Source::GitHubActions { url, bearer } => {
-                (self.ask_github(url, bearer, patience).await?, "GitHub's ID token".into())
+                (self.ask_github(url, bearer, retries).await?, "GitHub's ID token".into())
             }
         };
         let is_token = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
@@ -95,7 +106,7 @@ impl Token {
         &self,
         url: &Url,
         bearer: &SecretString,
-        patience: &Patience,
+        retries: &RetryLimit,
     ) -> Result<SecretString, Error> {
         #[derive(Deserialize)]
         struct Answer {
@@ -103,23 +114,23 @@ impl Token {
         }
         let mut url = url.clone();
         url.query_pairs_mut().append_pair("audience", &self.audience);
-        let client = wire::client(&url, &self.roots, "ACTIONS_ID_TOKEN_REQUEST_URL")?;
+        let client = http::client(&url, &self.roots, "ACTIONS_ID_TOKEN_REQUEST_URL")?;
         let what = "asking GitHub for an ID token";
-        let body = patience
-            .until_done(what, async || {
+        let body = retries
+            .run(what, async || {
                 let request = client.get(url.clone()).bearer_auth(bearer.expose_secret());
-                match wire::send(request).await {
-                    Reply::Good(body) => Ok(Attempt::Done(body)),
+                match http::send(request).await {
+                    Reply::Success(body) => Ok(Attempt::Done(body)),
                     Reply::Refused { refusal, retry_after: at_least }
                         if refusal.status == 429 || refusal.status >= 500 =>
                     {
-                        Ok(Attempt::Again { why: refusal.brief(), at_least })
+                        Ok(Attempt::Retry { why: refusal.brief(), at_least })
                     }
                     Reply::Refused { refusal, .. } => {
                         Err(Error::Failed(format!("{what}: GitHub answered {}", refusal.status)))
                     }
-                    Reply::Lost { why } => Ok(Attempt::Again { why, at_least: None }),
-                    Reply::Hopeless { why } => Err(Error::Failed(format!("{what}: {why}"))),
+                    Reply::Lost { why } => Ok(Attempt::Retry { why, at_least: None }),
+                    Reply::Impossible { why } => Err(Error::Failed(format!("{what}: {why}"))),
                 }
             })
             .await?;

@@ -152,14 +152,14 @@ impl Dev {
     }
 }
 
-/// Keeps `dev` from putting its sample policy in force on a database that somebody works with.
+/// Keeps `dev` from applying its sample policy to a database that somebody works with.
 async fn refuse_other_peoples(store: &Store) -> Done {
     if !store.pending_migrations().await?.is_empty() {
         return Ok(());
     }
     let sources = apply::sources(store).await?;
     let has = |wanted: &str| sources.iter().any(|source| source == wanted);
-    // Whoever tries out the calls for administrators changes our policy, and it stays ours.
+    // Somebody who tries out the calls for administrators changes our policy, and it stays ours.
     let is_ours = |source: &String| source == SOURCE || (source == apply::BY_API && has(SOURCE));
     if sources.iter().all(is_ours) {
         return Ok(());

@@ -18,21 +18,23 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use super::GitHub;
-use super::call::{Call, Operation};
+use super::answer::Answer;
+use super::call::Call;
 use super::deadline::Deadline;
 use super::error::{Blame, Error};
-use super::installation::installation_path;
-use super::transport::Answer;
-use crate::model::Target;
+use super::operation::Operation;
+use super::paths::installation_path;
+use super::transport::bearer;
+use crate::model::{Target, sha256};
 
-/// Before now, for clocks that are ahead of GitHub's.
-const ISSUED_AGO: i64 = 60;
-/// GitHub's limit is 600; the rest is for clocks that differ.
-const LIVES: i64 = 540;
-/// How long one token is used.
-const USED: TimeDelta = TimeDelta::minutes(5);
-/// A difference of clocks that is worth telling.
-const SKEW: i64 = 30;
+/// The JWT says that it was issued this many seconds ago, for clocks that are ahead of GitHub's.
+const BACKDATED_SECONDS: i64 = 60;
+/// In seconds. GitHub's limit is 600; the rest is for clocks that differ.
+const LIFETIME_SECONDS: i64 = 540;
+/// How long one JWT is used again.
+const REUSED_FOR: TimeDelta = TimeDelta::minutes(5);
+/// A difference of clocks, in seconds, that is worth reporting.
+const REPORTED_SKEW: i64 = 30;
 
 /// Who signs. The key never leaves it.
 pub(super) struct App {
@@ -42,8 +44,8 @@ pub(super) struct App {
 
 struct Signer {
     key: EncodingKey,
-    /// By its digest alone: whether another one is another one.
-    pem: Vec<u8>,
+    /// Its SHA-256, to tell whether a new file holds another key.
+    pem: String,
     /// Of its public half, as GitHub shows it.
     fingerprint: Option<String>,
     /// The last token, as a header, and when it was signed.
@@ -81,7 +83,7 @@ impl App {
             bad("it is no whole RSA key in PKCS#1 or PKCS#8 PEM: cut short, or of another kind")
         })?;
         let fingerprint = fingerprint(pem);
-        let pem = digest(&SHA256, pem.as_bytes()).as_ref().to_vec();
+        let pem = sha256(pem);
         let app = App { id, signer: Mutex::new(Signer { key, pem, fingerprint, signed: None }) };
         app.bearer(now)?;
         Ok(app)
@@ -91,13 +93,13 @@ impl App {
     pub fn bearer(&self, now: DateTime<Utc>) -> Result<HeaderValue, Error> {
         let mut signer = self.signer();
         if let Some((bearer, at)) = &signer.signed
-            && (*at..*at + USED).contains(&now)
+            && (*at..*at + REUSED_FOR).contains(&now)
         {
             return Ok(bearer.clone());
         }
         let claims = Claims {
-            iat: now.timestamp() - ISSUED_AGO,
-            exp: now.timestamp() + LIVES,
+            iat: now.timestamp() - BACKDATED_SECONDS,
+            exp: now.timestamp() + LIFETIME_SECONDS,
             iss: self.id.to_string(),
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::RS256), &claims, &signer.key)
@@ -123,8 +125,12 @@ impl App {
         let no_key = format!("the private key is not one of App {id}'s, or GITHUB_APP_ID is another App's");
         let ahead = answer.clock().map_or(0, |theirs| (now - theirs).num_seconds());
         let skew = match ahead {
-            _ if ahead > SKEW => Some(format!("this machine's clock is {ahead} s ahead of GitHub's")),
-            _ if ahead < -SKEW => Some(format!("this machine's clock is {} s behind GitHub's", -ahead)),
+            _ if ahead > REPORTED_SKEW => {
+                Some(format!("this machine's clock is {ahead} s ahead of GitHub's"))
+            }
+            _ if ahead < -REPORTED_SKEW => {
+                Some(format!("this machine's clock is {} s behind GitHub's", -ahead))
+            }
             _ => None,
         };
         let (blame, cause) = match skew {
@@ -141,13 +147,13 @@ impl App {
             }
             None => (Blame::Key, no_key),
         };
-        Error::Unauthorized { why: format!("«{message}»; {cause}"), blame }
+        Error::Unauthorized { why: format!("\"{message}\"; {cause}"), blame }
     }
 }
 
 /// As GitHub lists an App's keys: the SHA-256 of the public key's DER, in base64. `None`: for a key of an unusual kind.
 ///
-/// Source: <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/managing-private-keys-for-github-apps>, «Verifying private keys».
+/// Source: <https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/managing-private-keys-for-github-apps>, "Verifying private keys".
 fn fingerprint(pem: &str) -> Option<String> {
     let pair = match PrivateKeyDer::from_pem_slice(pem.as_bytes()).ok()? {
         PrivateKeyDer::Pkcs1(der) => KeyPair::from_der(der.secret_pkcs1_der()),
@@ -156,16 +162,6 @@ fn fingerprint(pem: &str) -> Option<String> {
     };
     let public: PublicKeyX509Der<'_> = pair.ok()?.public_key().as_der().ok()?;
     Some(format!("SHA256:{}", BASE64_STANDARD.encode(digest(&SHA256, public.as_ref()))))
-}
-
-/// An authorization header that no `Debug` shows.
-pub(super) fn bearer(token: &str) -> Result<HeaderValue, Error> {
-    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Unavailable {
-        maybe_done: false,
-        why: "it issued a token that fits into no header".into(),
-    })?;
-    header.set_sensitive(true);
-    Ok(header)
 }
 
 impl GitHub {

@@ -9,19 +9,19 @@ use metrics::gauge;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::call::Operation;
+use super::answer::Answer;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::transport::Answer;
+use super::operation::Operation;
 
 /// GitHub allows 100 at a time for an App and a user together; the rest is for who else uses the App.
-pub(super) const AT_ONCE: usize = 80;
+pub(super) const MAX_CONCURRENT: usize = 80;
 /// Kept back for deletes: one in a hundred, at least so many.
-const LEAST_FLOOR: u64 = 50;
+const MIN_FLOOR: u64 = 50;
 /// GitHub's servers disagree about a window's end by some seconds.
 const SAME_WINDOW: TimeDelta = TimeDelta::seconds(5);
 /// Where GitHub counts what it names no resource for.
-const USUAL: &str = "core";
+const DEFAULT_RESOURCE: &str = "core";
 
 /// An hourly budget as GitHub last told it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,8 +30,11 @@ pub struct BudgetStatus {
     pub installation: String,
     /// GitHub's name: `core`, `actions_runner_registration`, ….
     pub resource: String,
+    /// Calls in an hour.
     pub limit: u64,
+    /// Calls that are left of this hour.
     pub remaining: u64,
+    /// When the hour ends.
     pub resets_at: DateTime<Utc>,
     /// Until when GitHub wants no calls at all.
     pub paused_until: Option<DateTime<Utc>>,
@@ -40,10 +43,13 @@ pub struct BudgetStatus {
 /// What an installation may still list in this hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
+    /// Calls in an hour.
     pub limit: u64,
+    /// Calls that are left of this hour.
     pub remaining: u64,
     /// Kept back: at or below it no list is asked for.
     pub floor: u64,
+    /// When the hour ends.
     pub resets_at: DateTime<Utc>,
     /// Until when GitHub wants no calls at all.
     pub paused_until: Option<DateTime<Utc>>,
@@ -58,16 +64,16 @@ pub(super) struct Quota {
 
 #[derive(Default)]
 struct State {
-    hours: BTreeMap<Arc<str>, Hour>,
+    budgets: BTreeMap<Arc<str>, Budget>,
     /// Which budget an operation was counted in when it was last answered.
     resource_of: HashMap<Operation, Arc<str>>,
     paused_until: Option<DateTime<Utc>>,
 }
 
-/// A budget; `told` is `None` until an answer tells of it.
+/// One budget. `window` is `None` until an answer reports it.
 #[derive(Default)]
-struct Hour {
-    told: Option<Window>,
+struct Budget {
+    window: Option<Window>,
     /// Sent and not answered: GitHub may have counted them or not.
     under_way: u64,
 }
@@ -94,9 +100,9 @@ impl Window {
     }
 }
 
-/// What is kept back of an hour for deletes.
+/// What is kept back of a budget for deletes.
 pub(super) fn floor(limit: u64) -> u64 {
-    (limit / 100).max(LEAST_FLOOR).min(limit / 10)
+    (limit / 100).max(MIN_FLOOR).min(limit / 10)
 }
 
 /// One call's place among those under way; it ends when this is dropped.
@@ -108,22 +114,23 @@ pub(super) struct Admission<'a> {
 
 impl Drop for Admission<'_> {
     fn drop(&mut self) {
-        if let Some(hour) = self.quota.state().hours.get_mut(&self.resource) {
-            hour.under_way = hour.under_way.saturating_sub(1);
+        if let Some(budget) = self.quota.state().budgets.get_mut(&self.resource) {
+            budget.under_way = budget.under_way.saturating_sub(1);
         }
     }
 }
 
 impl Quota {
+    /// All of `installation`, of which nothing is known yet.
     pub fn new(installation: String) -> Quota {
-        Quota { installation, permits: Semaphore::new(AT_ONCE), state: Mutex::default() }
+        Quota { installation, permits: Semaphore::new(MAX_CONCURRENT), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place until the deadline; refuses at once what the budget does not bear. Nothing was sent
+    /// Waits for a place until the deadline; refuses at once what the budget does not allow. Nothing was sent
     /// when this fails.
     pub async fn admit(
         &self,
@@ -134,8 +141,9 @@ impl Quota {
         let _permit = match tokio::time::timeout_at(deadline.at(), self.permits.acquire()).await {
             Ok(Ok(permit)) if !deadline.remaining().is_zero() => permit,
             _ => {
-                let why =
-                    format!("no time was left to ask it (at most {AT_ONCE} calls are under way at once)");
+                let why = format!(
+                    "no time was left to ask it (at most {MAX_CONCURRENT} calls are under way at once)"
+                );
                 return Err(Error::Unavailable { maybe_done: false, why });
             }
         };
@@ -152,9 +160,9 @@ impl Quota {
         else {
             return;
         };
-        let name = answer.header("x-ratelimit-resource").unwrap_or(USUAL);
+        let name = answer.header("x-ratelimit-resource").unwrap_or(DEFAULT_RESOURCE);
         let mut state = self.state();
-        let resource = match state.hours.get_key_value(name) {
+        let resource = match state.budgets.get_key_value(name) {
             Some((resource, _)) => resource.clone(),
             None => Arc::from(name),
         };
@@ -162,8 +170,8 @@ impl Quota {
             state.resource_of.insert(operation, resource.clone());
         }
         let told = Window { limit, remaining, reset };
-        let hour = state.hours.entry(resource).or_default();
-        let window = match &mut hour.told {
+        let budget = state.budgets.entry(resource).or_default();
+        let window = match &mut budget.window {
             Some(window) => {
                 window.learn(told, now);
                 window
@@ -180,7 +188,7 @@ impl Quota {
     pub fn exhaust(&self, operation: Operation, until: DateTime<Utc>) {
         let mut state = self.state();
         let resource = state.resource(operation);
-        let told = &mut state.hours.entry(resource).or_default().told;
+        let told = &mut state.budgets.entry(resource).or_default().window;
         let limit = told.as_ref().map_or(0, |window| window.limit);
         *told = Some(Window { limit, remaining: 0, reset: until });
     }
@@ -194,8 +202,8 @@ impl Quota {
     /// What is left for lists. `None`: no answer has told of it in this hour.
     pub fn allowance(&self, now: DateTime<Utc>) -> Option<Allowance> {
         let state = self.state();
-        let hour = state.hours.get(&state.resource(Operation::ListRunners))?;
-        let window = hour.told.as_ref().filter(|window| now < window.reset)?;
+        let budget = state.budgets.get(&state.resource(Operation::ListRunners))?;
+        let window = budget.window.as_ref().filter(|window| now < window.reset)?;
         Some(Allowance {
             limit: window.limit,
             remaining: window.remaining,
@@ -205,10 +213,11 @@ impl Quota {
         })
     }
 
+    /// The budgets that answers have told of, by their names.
     pub fn statuses(&self) -> Vec<BudgetStatus> {
         let state = self.state();
-        let status = |(resource, hour): (&Arc<str>, &Hour)| {
-            let window = hour.told.as_ref()?;
+        let status = |(resource, budget): (&Arc<str>, &Budget)| {
+            let window = budget.window.as_ref()?;
             Some(BudgetStatus {
                 installation: self.installation.clone(),
                 resource: resource.to_string(),
@@ -218,7 +227,7 @@ impl Quota {
                 paused_until: state.paused_until,
             })
         };
-        state.hours.iter().filter_map(status).collect()
+        state.budgets.iter().filter_map(status).collect()
     }
 }
 
@@ -235,17 +244,17 @@ impl State {
             return Err(Error::RateLimited { until });
         }
         let resource = self.resource(operation);
-        let hour = self.hours.entry(resource.clone()).or_default();
-        if let Some(window) = hour.told.as_ref().filter(|window| now < window.reset) {
+        let budget = self.budgets.entry(resource.clone()).or_default();
+        if let Some(window) = budget.window.as_ref().filter(|window| now < window.reset) {
             let spent = match operation.is_delete() {
                 true => window.remaining == 0,
-                false => window.remaining.saturating_sub(hour.under_way) <= window.floor(),
+                false => window.remaining.saturating_sub(budget.under_way) <= window.floor(),
             };
             if spent {
                 return Err(Error::RateLimited { until: window.reset });
             }
         }
-        hour.under_way += 1;
+        budget.under_way += 1;
         Ok(resource)
     }
 }

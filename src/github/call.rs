@@ -9,115 +9,40 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug};
 
 use super::GitHub;
+use super::answer::{Answer, limit};
 use super::budget::Quota;
 use super::deadline::Deadline;
-use super::error::{self, Error};
-use super::transport::{Answer, Outgoing};
+use super::error::Error;
+use super::operation::Operation;
+use super::transport::Outgoing;
+use crate::model::Backoff;
 use crate::telemetry::{self, SPANS};
-
-/// What is asked of GitHub, as metrics name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Operation {
-    GenerateJitconfig,
-    RegistrationToken,
-    RemoveToken,
-    GetRunner,
-    ListRunners,
-    DeleteRunner,
-    ListRunnerGroups,
-    FindInstallation,
-    GetApp,
-    GetHook,
-    RateLimit,
-    InstallationToken,
-    GetInstallation,
-    ListDeliveries,
-    Redeliver,
-    CancelRun,
-}
-
-impl Operation {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Operation::GenerateJitconfig => "generate_jitconfig",
-            Operation::RegistrationToken => "registration_token",
-            Operation::RemoveToken => "remove_token",
-            Operation::GetRunner => "get_runner",
-            Operation::ListRunners => "list_runners",
-            Operation::DeleteRunner => "delete_runner",
-            Operation::ListRunnerGroups => "list_runner_groups",
-            Operation::FindInstallation => "find_installation",
-            Operation::GetApp => "get_app",
-            Operation::GetHook => "get_hook",
-            Operation::RateLimit => "rate_limit",
-            Operation::InstallationToken => "installation_token",
-            Operation::GetInstallation => "get_installation",
-            Operation::ListDeliveries => "list_deliveries",
-            Operation::Redeliver => "redeliver",
-            Operation::CancelRun => "cancel_run",
-        }
-    }
-
-    fn method(self) -> Method {
-        match self {
-            Operation::GenerateJitconfig
-            | Operation::RegistrationToken
-            | Operation::RemoveToken
-            | Operation::InstallationToken
-            | Operation::Redeliver
-            | Operation::CancelRun => Method::POST,
-            Operation::DeleteRunner => Method::DELETE,
-            Operation::GetRunner
-            | Operation::ListRunners
-            | Operation::ListRunnerGroups
-            | Operation::FindInstallation
-            | Operation::GetApp
-            | Operation::GetHook
-            | Operation::RateLimit
-            | Operation::GetInstallation
-            | Operation::ListDeliveries => Method::GET,
-        }
-    }
-
-    /// The budget that GitHub is likely to count it in, until an answer has told.
-    pub fn usual_resource(self) -> &'static str {
-        match self {
-            Operation::GenerateJitconfig | Operation::RegistrationToken | Operation::RemoveToken => {
-                "actions_runner_registration"
-            }
-            Operation::RateLimit => "rate_limit",
-            _ => "core",
-        }
-    }
-
-    /// Whether it costs nothing of an hour, so that it can be asked when nothing is left.
-    pub fn is_free(self) -> bool {
-        self == Operation::RateLimit
-    }
-
-    pub fn is_delete(self) -> bool {
-        self == Operation::DeleteRunner
-    }
-}
 
 /// One call, ready to be sent any number of times.
 pub(super) struct Call<'a> {
+    /// What is asked.
     pub operation: Operation,
     /// Below the API's URL, with its query.
     pub path: String,
+    /// JSON.
     pub body: Option<&'a [u8]>,
+    /// Of the answer that the caller holds: if it is still the same, GitHub answers 304.
     pub etag: Option<&'a str>,
 }
 
 impl Call<'_> {
+    /// Without a body.
     pub fn new(operation: Operation, path: String) -> Call<'static> {
         Call { operation, path, body: None, etag: None }
     }
 }
 
-const ATTEMPTS: u32 = 3;
-/// After so long nothing is begun anew.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Of a call that may be repeated.
+const MAX_ATTEMPTS: u32 = 3;
+/// After this long no further attempt is begun.
+const RETRY_WINDOW: Duration = Duration::from_secs(4);
+/// Between two attempts.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(1));
 
 impl GitHub {
     /// Sends a call until an answer comes that is neither a failure of GitHub's nor a limit; only a GET or
@@ -129,7 +54,7 @@ impl GitHub {
         call: &Call<'_>,
         deadline: Deadline,
     ) -> Result<Answer, Error> {
-        let attempts = if call.operation.method() == Method::POST { 1 } else { ATTEMPTS };
+        let attempts = if call.operation.method() == Method::POST { 1 } else { MAX_ATTEMPTS };
         let begun = Instant::now();
         let mut attempt = 1;
         loop {
@@ -139,10 +64,10 @@ impl GitHub {
                 )
             });
             let outcome = self.send_once(quota, bearer, call, deadline).instrument(span).await;
-            let pause = Duration::from_millis(rand::random_range(50..200) * u64::from(attempt * attempt));
+            let pause = BACKOFF.jittered(attempt);
             let again = matches!(outcome, Err(Error::Unavailable { .. }))
                 && attempt < attempts
-                && begun.elapsed() < PATIENCE
+                && begun.elapsed() < RETRY_WINDOW
                 && pause < deadline.remaining();
             if !again {
                 return outcome;
@@ -165,7 +90,7 @@ impl GitHub {
         let changes = method != Method::GET;
         let out = Outgoing { method, path: &call.path, body: call.body, etag: call.etag };
         let begun = Instant::now();
-        let outcome = self.wire().exchange(&out, bearer, deadline).await;
+        let outcome = self.transport().exchange(&out, bearer, deadline).await;
         let now = self.clock().now();
         if let Ok(answer) = &outcome {
             quota.note(operation, answer, now);
@@ -189,7 +114,7 @@ impl GitHub {
             let why = format!("it answered {}: {}", answer.status.as_u16(), answer.message());
             return Err(Error::Unavailable { maybe_done: changes, why });
         }
-        if let Some(limit) = error::limit(&answer, now) {
+        if let Some(limit) = limit(&answer, now) {
             match limit.secondary {
                 true => quota.pause(limit.until),
                 false => quota.exhaust(operation, limit.until),

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
 use super::error::Error;
-use super::runners::{actions, refused};
-use super::{GitHub, PAGES_AT_MOST};
-use crate::model::Target;
+use super::operation::Operation;
+use super::paths::actions;
+use super::runners::refused;
+use super::{GitHub, MAX_PAGES};
+use crate::model::{DEFAULT_GROUP_ID, DEFAULT_GROUP_NAME, Target};
 
-/// How long a list that has the name is believed.
-const KNOWN: TimeDelta = TimeDelta::minutes(5);
-/// How long one is that has not.
-const UNKNOWN: TimeDelta = TimeDelta::minutes(1);
-/// The group that every repository's runners are in: repositories have no groups of their own.
-const REPOSITORY_GROUP: (&str, i64) = ("default", 1);
+/// How long a list is used again that has what is sought.
+const FRESH_WITH: TimeDelta = TimeDelta::minutes(5);
+/// How long one is that has it not.
+const FRESH_WITHOUT: TimeDelta = TimeDelta::minutes(1);
 
 /// An organisation's groups, at a time.
 #[derive(Clone)]
@@ -51,8 +51,7 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Option<i64>, Error> {
         let Target::Organization(org) = target else {
-            let (only, id) = REPOSITORY_GROUP;
-            return Ok(name.eq_ignore_ascii_case(only).then_some(id));
+            return Ok(name.eq_ignore_ascii_case(DEFAULT_GROUP_NAME).then_some(DEFAULT_GROUP_ID));
         };
         let groups = self.groups_with(org, target, |known| known.id(name).is_some(), deadline).await?;
         Ok(groups.id(name))
@@ -66,7 +65,7 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Option<String>, Error> {
         let Target::Organization(org) = target else { return Ok(None) };
-        if id == REPOSITORY_GROUP.1 {
+        if id == DEFAULT_GROUP_ID {
             return Ok(None);
         }
         let groups = self.groups_with(org, target, |known| known.name(id).is_some(), deadline).await?;
@@ -82,8 +81,9 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Groups, Error> {
         let now = self.clock().now();
-        let holds = |known: &Groups| now - known.at < if has(known) { KNOWN } else { UNKNOWN };
-        self.groups_of(org).get(holds, || self.clone().list_groups(target.clone()), deadline).await
+        let holds = |known: &Groups| now - known.at < if has(known) { FRESH_WITH } else { FRESH_WITHOUT };
+        let flight = self.0.groups.of(org);
+        deadline.bound(flight.get(holds, || self.clone().list_groups(target.clone()))).await
     }
 
     async fn list_groups(self, target: Target) -> Result<Groups, Error> {
@@ -95,7 +95,7 @@ impl GitHub {
         // Several pages: each has a call's time, all of them three times that.
         let deadline = Deadline::within(self.timeout() * 3);
         let mut groups = Vec::new();
-        for page in 1..=PAGES_AT_MOST {
+        for page in 1..=MAX_PAGES {
             let path = format!("{}/runner-groups?per_page=100&page={page}", actions(&target));
             let call = Call::new(Operation::ListRunnerGroups, path);
             let answer = self.as_installation(&target, &call, deadline).await?;

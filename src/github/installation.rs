@@ -9,23 +9,28 @@ use http::header::HeaderValue;
 use serde::Deserialize;
 
 use super::GitHub;
-use super::app::bearer;
+use super::answer::Answer;
+use super::answer::refusal;
 use super::budget::Quota;
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
-use super::flight::Flight;
-use super::transport::Answer;
-use crate::model::Target;
+use super::error::Error;
+use super::operation::Operation;
+use super::paths::installation_path;
+use super::transport::bearer;
+use crate::model::{Backoff, Target};
+use crate::single_flight::SingleFlight;
 
 /// A token is renewed this long before its end, while it still serves.
-const EARLY: TimeDelta = TimeDelta::minutes(5);
+const RENEW_BEFORE: TimeDelta = TimeDelta::minutes(5);
 /// With less than this left it does not serve any more.
-const SPARE: TimeDelta = TimeDelta::minutes(1);
-/// For so long GitHub may refuse a token because not all of it has heard of it.
-const SPREADS: TimeDelta = TimeDelta::seconds(6);
-/// How long it is believed that there is no installation.
-const ABSENT: TimeDelta = TimeDelta::minutes(1);
+const MIN_REMAINING: TimeDelta = TimeDelta::minutes(1);
+/// A new token may be refused this long: not all of GitHub's servers know it yet.
+const PROPAGATION: TimeDelta = TimeDelta::seconds(6);
+/// Between two attempts with such a token.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(2));
+/// How long it is remembered that there is no installation.
+const REMEMBER_ABSENT: TimeDelta = TimeDelta::minutes(1);
 
 /// The one permission that a call rests on; a token is asked for with only this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +42,7 @@ pub(super) enum Permission {
 }
 
 impl Permission {
+    /// The one that the calls about a target's runners need.
     pub fn of(target: &Target) -> Permission {
         match target {
             Target::Organization(_) => Permission::OrganizationRunners,
@@ -67,13 +73,15 @@ impl Permission {
 /// One installation: its id, its quota and its tokens, one for each permission.
 pub(super) struct Installation {
     id: u64,
+    /// What it may still ask.
     pub quota: Quota,
-    organization_runners: Arc<Flight<Token>>,
-    administration: Arc<Flight<Token>>,
-    actions: Arc<Flight<Token>>,
+    organization_runners: Arc<SingleFlight<Token, Error>>,
+    administration: Arc<SingleFlight<Token, Error>>,
+    actions: Arc<SingleFlight<Token, Error>>,
 }
 
 impl Installation {
+    /// With this id, and no token yet.
     pub fn new(id: u64) -> Installation {
         Installation {
             id,
@@ -84,11 +92,12 @@ impl Installation {
         }
     }
 
+    /// GitHub's id.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    fn tokens(&self, permission: Permission) -> &Arc<Flight<Token>> {
+    fn tokens(&self, permission: Permission) -> &Arc<SingleFlight<Token, Error>> {
         match permission {
             Permission::OrganizationRunners => &self.organization_runners,
             Permission::Administration => &self.administration,
@@ -96,6 +105,7 @@ impl Installation {
         }
     }
 
+    /// Every next call fetches a new one.
     pub fn forget_tokens(&self) {
         self.organization_runners.forget(|_| true);
         self.administration.forget(|_| true);
@@ -113,7 +123,7 @@ struct Token {
 
 impl Token {
     fn may_be_unknown_yet(&self, now: DateTime<Utc>) -> bool {
-        now - self.minted_at < SPREADS
+        now - self.minted_at < PROPAGATION
     }
 }
 
@@ -152,7 +162,7 @@ impl GitHub {
     ) -> Result<Answer, Error> {
         let deadline = deadline.sooner(self.timeout());
         let (mut looked_again, mut replaced) = (false, false);
-        let mut pause = Duration::from_millis(200);
+        let mut refused_times = 0;
         loop {
             let installation = self.installation(target, deadline).await?;
             let token = match self.token(&installation, permission, deadline).await {
@@ -174,12 +184,12 @@ impl GitHub {
                 Error::PermissionMissing { message, .. } => message.contains("not accessible by integration"),
                 _ => false,
             };
+            refused_times += 1;
+            let pause = BACKOFF.jittered(refused_times);
             let waits =
                 may_pass && token.may_be_unknown_yet(self.clock().now()) && pause < deadline.remaining();
             if waits {
-                let jittered = pause.mul_f64(rand::random_range(0.5..1.0));
-                tokio::time::sleep(jittered).await;
-                pause = (pause * 2).min(Duration::from_secs(2));
+                tokio::time::sleep(pause).await;
                 replaced = true;
                 continue;
             }
@@ -203,10 +213,12 @@ impl GitHub {
     ) -> Result<Token, Error> {
         let now = self.clock().now();
         let flight = installation.tokens(permission);
-        let serves = |token: &Token| token.expires_at - now > SPARE;
+        let serves = |token: &Token| token.expires_at - now > MIN_REMAINING;
         let mint = || self.clone().mint(installation.id, permission);
-        let Some(token) = flight.peek(serves) else { return flight.get(serves, mint, deadline).await };
-        if token.expires_at - now <= EARLY {
+        let Some(token) = flight.peek(serves) else {
+            return deadline.bound(flight.get(serves, mint)).await;
+        };
+        if token.expires_at - now <= RENEW_BEFORE {
             flight.refresh(mint);
         }
         Ok(token)
@@ -227,7 +239,7 @@ impl GitHub {
         if !answer.status.is_success() {
             let message = answer.message();
             return Err(match answer.status {
-                // «The permissions requested are not granted to this installation.»
+                // "The permissions requested are not granted to this installation."
                 StatusCode::UNPROCESSABLE_ENTITY if message.contains("permission") => {
                     Error::PermissionMissing { needed: permission.as_str().into(), message }
                 }
@@ -246,10 +258,10 @@ impl GitHub {
         if let Some(installation) = self.installations().get(target.owner()) {
             return Ok(installation.clone());
         }
-        let lookup = self.lookup_of(target);
+        let lookup = self.0.lookups.of(target);
         let now = self.clock().now();
-        let holds = |found: &Found| found.id.is_some() || now - found.at < ABSENT;
-        let found = lookup.get(holds, || self.clone().look_up(target.clone()), deadline).await?;
+        let holds = |found: &Found| found.id.is_some() || now - found.at < REMEMBER_ABSENT;
+        let found = deadline.bound(lookup.get(holds, || self.clone().look_up(target.clone()))).await?;
         let Some(id) = found.id else {
             return Err(Error::NotFound { what: format!("installation of the App for {target}") });
         };
@@ -260,14 +272,14 @@ impl GitHub {
 
     async fn look_up(self, target: Target) -> Result<Found, Error> {
         #[derive(Deserialize)]
-        struct Wire {
+        struct InstallationBody {
             id: u64,
         }
         let call = Call::new(Operation::FindInstallation, installation_path(&target));
         let answer = self.as_app(&call, Deadline::within(self.timeout())).await?;
         let id = match answer.status {
             StatusCode::NOT_FOUND => None,
-            status if status.is_success() => Some(answer.decode::<Wire>(false)?.id),
+            status if status.is_success() => Some(answer.decode::<InstallationBody>(false)?.id),
             _ => return Err(refusal(&answer, "metadata=read", "such target")),
         };
         Ok(Found { id, at: self.clock().now() })
@@ -279,7 +291,7 @@ impl GitHub {
         if self.configured_installation() == Some((owner, id)) {
             return false;
         }
-        self.forget_lookup(target);
+        self.0.lookups.forget(|other| other == target);
         let mut installations = self.installations();
         if installations.get(owner).is_some_and(|kept| kept.id == id) {
             installations.remove(owner);
@@ -287,18 +299,10 @@ impl GitHub {
         true
     }
 
-    /// Drops the tokens of an owner's installation, as when he accepted new permissions.
+    /// Drops the tokens of an owner's installation, as when they accepted new permissions.
     pub fn forget_tokens(&self, owner: &str) {
         if let Some(installation) = self.installations().get(&owner.to_ascii_lowercase()) {
             installation.forget_tokens();
         }
-    }
-}
-
-/// Where GitHub tells which installation of the App a target has.
-pub(super) fn installation_path(target: &Target) -> String {
-    match target {
-        Target::Organization(org) => format!("/orgs/{org}/installation"),
-        Target::Repository { owner, name } => format!("/repos/{owner}/{name}/installation"),
     }
 }

@@ -7,12 +7,14 @@ use chrono::{DateTime, Utc};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, Operation};
+use super::call::Call;
 use super::deadline::Deadline;
 use super::error::Error;
+use super::operation::Operation;
+use super::paths::actions;
 use super::runner::Runner;
-use super::runners::{Page, actions, not_shown, refused};
-use super::{GitHub, PAGES_AT_MOST};
+use super::runners::{Page, not_shown, refused};
+use super::{GitHub, MAX_PAGES};
 use crate::model::Target;
 
 /// A page as GitHub last sent it, kept until it changes.
@@ -20,8 +22,11 @@ use crate::model::Target;
 pub struct CachedPage {
     /// From 1.
     pub page: u32,
+    /// What GitHub answers 304 to as long as nothing changes.
     pub etag: Option<String>,
+    /// In GitHub's order.
     pub runners: Vec<Runner>,
+    /// Whether another page follows.
     pub has_next: bool,
     /// How many runners GitHub said there are, on all pages.
     pub total: Option<usize>,
@@ -39,6 +44,7 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The runners of all pages.
     pub fn runners(&self) -> impl Iterator<Item = &Runner> {
         self.pages.iter().flat_map(|page| &page.runners)
     }
@@ -62,7 +68,7 @@ impl GitHub {
         let started_at = self.clock().now();
         let mut pages = Vec::with_capacity(known.len().max(1));
         let mut changed = Vec::new();
-        for page in 1..=PAGES_AT_MOST {
+        for page in 1..=MAX_PAGES {
             let cached = known.iter().position(|cached| cached.page == page).map(|at| known.swap_remove(at));
             let (read, same) = self.page(target, page, cached, deadline).await?;
             if !same {

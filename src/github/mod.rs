@@ -1,27 +1,31 @@
 //! GitHub as the App sees it: who it is, what it may still ask, the calls about runners. The only user of
 //! octocrab; knows neither callers nor the database.
 
+#![warn(missing_docs)]
+
+mod answer;
 mod app;
 mod budget;
 mod call;
 mod deadline;
+mod deliveries;
 mod error;
-mod flight;
 mod groups;
-mod hook_settings;
 mod installation;
 mod installations;
 mod listing;
+mod operation;
+mod paths;
 mod permissions;
 mod rate_limit;
 mod runner;
 mod runners;
 mod transport;
 pub mod webhook;
+mod workflow_runs;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,56 +33,55 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 pub use budget::{Allowance, BudgetStatus};
 pub use deadline::Deadline;
+pub use deliveries::{DeliveryAttempt, FailedDelivery, FailedPage, WebhookSettings};
 pub use error::{Blame, Error};
-pub use hook_settings::{Delivered, Hook};
-pub use installations::{Cancelled, FailedDelivery, FailedPage, InstallationState};
+pub use installations::InstallationState;
 pub use listing::{CachedPage, Listing};
-pub use permissions::{AppState, Granted};
-pub use rate_limit::Hour;
+pub use permissions::{AppState, InstallationPermissions};
+pub use rate_limit::RateLimit;
 pub use runner::Runner;
 pub use runners::{IssuedToken, JitRunner, Removal};
+pub use workflow_runs::Cancelled;
 
 use crate::clock::Clock;
 use crate::config;
 use crate::model::Target;
+use crate::single_flight::SingleFlights;
 use app::App;
 use budget::Quota;
-use flight::Flight;
 use groups::Groups;
 use installation::{Found, Installation};
-use transport::Wire;
+use transport::Transport;
 
 /// A list that has more pages has no end: 100,000 entries.
-const PAGES_AT_MOST: u32 = 1000;
-/// Of lookups and lists that are remembered.
-const FLIGHTS_AT_MOST: usize = 1000;
+const MAX_PAGES: u32 = 1000;
+/// How many lookups, and how many lists of groups, are remembered.
+const MAX_REMEMBERED: usize = 1000;
 
 /// The App on one GitHub. Clones are the same App: they share connections, tokens and budgets.
 #[derive(Clone)]
 pub struct GitHub(Arc<Inner>);
 
-type Flights<K, V> = Mutex<HashMap<K, Arc<Flight<V>>>>;
-
 struct Inner {
     clock: Clock,
     timeout: Duration,
-    wire: Wire,
+    transport: Transport,
     app: App,
     app_quota: Quota,
     /// Owner and id, if the configuration names the installation.
     configured: Option<(String, u64)>,
     /// By owner.
     installations: Mutex<HashMap<String, Arc<Installation>>>,
-    lookups: Flights<Target, Found>,
+    lookups: SingleFlights<Target, Found, Error>,
     /// By organisation.
-    groups: Flights<String, Groups>,
+    groups: SingleFlights<String, Groups, Error>,
     /// By how much our clock is ahead of GitHub's, as the last answer showed.
     ahead: Mutex<Option<TimeDelta>>,
 }
 
 impl GitHub {
     /// Reads the key and prepares the connections; asks GitHub nothing. Within a tokio runtime only.
-    /// `Error::BadKey` says what is wrong with the key.
+    /// [`Error::BadKey`] says what is wrong with the key.
     pub fn new(config: &config::GitHub, clock: Clock) -> Result<GitHub, Error> {
         let app = App::new(config.app_id, &config.private_key, clock.now())?;
         let configured = config.installation_id.map(|id| (config.org.owner().to_owned(), id));
@@ -87,13 +90,13 @@ impl GitHub {
         Ok(GitHub(Arc::new(Inner {
             clock,
             timeout: config.timeout,
-            wire: Wire::new(&config.api_url, config.timeout)?,
+            transport: Transport::new(&config.api_url, config.timeout)?,
             app,
             app_quota: Quota::new("app".into()),
             configured,
             installations: Mutex::new(installations),
-            lookups: Mutex::default(),
-            groups: Mutex::default(),
+            lookups: SingleFlights::new(MAX_REMEMBERED),
+            groups: SingleFlights::new(MAX_REMEMBERED),
             ahead: Mutex::default(),
         })))
     }
@@ -130,8 +133,8 @@ impl GitHub {
         self.0.timeout
     }
 
-    fn wire(&self) -> &Wire {
-        &self.0.wire
+    fn transport(&self) -> &Transport {
+        &self.0.transport
     }
 
     fn app(&self) -> &App {
@@ -155,19 +158,9 @@ impl GitHub {
         self.0.installations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lookup_of(&self, target: &Target) -> Arc<Flight<Found>> {
-        flight_of(&self.0.lookups, target)
-    }
-
-    fn groups_of(&self, org: &String) -> Arc<Flight<Groups>> {
-        flight_of(&self.0.groups, org)
-    }
-
-    /// Those of an owner's targets, and which installation is his unless it is `current` or configured.
+    /// Forgets the lookups of an owner's targets, and the owner's installation unless it is `current` or configured.
     fn forget_lookups(&self, owner: &str, current: Option<u64>) {
-        let mut lookups = self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner);
-        lookups.retain(|target, _| target.owner() != owner);
-        drop(lookups);
+        self.0.lookups.forget(|target| target.owner() == owner);
         if self.configured_installation().is_none_or(|(configured, _)| configured != owner) {
             let mut installations = self.installations();
             if installations.get(owner).is_some_and(|kept| Some(kept.id()) != current) {
@@ -175,23 +168,6 @@ impl GitHub {
             }
         }
     }
-
-    fn forget_lookup(&self, target: &Target) {
-        self.0.lookups.lock().unwrap_or_else(PoisonError::into_inner).remove(target);
-    }
-}
-
-/// The flight of a key, the same for all who ask. Keys that nobody uses could add up, so they are not kept
-/// beyond a number.
-fn flight_of<K: Clone + Eq + Hash, V>(flights: &Flights<K, V>, key: &K) -> Arc<Flight<V>> {
-    let mut flights = flights.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(flight) = flights.get(key) {
-        return flight.clone();
-    }
-    if flights.len() >= FLIGHTS_AT_MOST {
-        flights.clear();
-    }
-    flights.entry(key.clone()).or_default().clone()
 }
 
 impl fmt::Debug for GitHub {

@@ -7,39 +7,51 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::GitHub;
-use super::call::{Call, Operation};
+use super::answer::refusal;
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
-use super::installation::installation_path;
+use super::error::Error;
+use super::operation::Operation;
+use super::paths::installation_path;
 use crate::model::Target;
 
 /// The App, as it is registered.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct AppState {
+    /// GitHub's id, `GITHUB_APP_ID`.
     pub id: u64,
+    /// As people see it.
     pub name: String,
+    /// Where people see it on GitHub.
     pub html_url: String,
+    /// Whose App it is.
     pub owner: Option<Owner>,
+    /// The webhooks that it is subscribed to.
     #[serde(default)]
     pub events: Vec<String>,
 }
 
+/// An account on GitHub.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Owner {
+    /// Its name. `None`: GitHub did not say, as for enterprises.
     pub login: Option<String>,
 }
 
 /// What an installation may do: `administration` and `write`, and so on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Granted {
+pub struct InstallationPermissions {
+    /// GitHub's id of the installation.
     pub installation: u64,
+    /// Whether its owner suspended it.
     pub suspended: bool,
+    /// Level by permission: `administration` → `write`.
     pub permissions: BTreeMap<String, String>,
     /// Of which the App is told by webhook.
     pub events: Vec<String>,
 }
 
-impl Granted {
+impl InstallationPermissions {
     /// Whether it has this permission at this level or a higher one.
     pub fn has(&self, permission: &str, level: &str) -> bool {
         self.permissions.get(permission).is_some_and(|held| rank(held) >= rank(level))
@@ -56,7 +68,7 @@ fn rank(level: &str) -> u8 {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct InstallationBody {
     id: u64,
     suspended_at: Option<serde_json::Value>,
     #[serde(default)]
@@ -65,11 +77,11 @@ struct Wire {
     events: Vec<String>,
 }
 
-impl From<Wire> for Granted {
-    fn from(wire: Wire) -> Granted {
+impl From<InstallationBody> for InstallationPermissions {
+    fn from(wire: InstallationBody) -> InstallationPermissions {
         let levels = wire.permissions.into_iter();
         let levels = levels.filter_map(|(name, level)| Some((name, level.as_str()?.to_owned())));
-        Granted {
+        InstallationPermissions {
             installation: wire.id,
             suspended: wire.suspended_at.is_some_and(|at| !at.is_null()),
             permissions: levels.collect(),
@@ -90,12 +102,16 @@ impl GitHub {
     }
 
     /// What the App may do for this target. `None`: no installation serves it.
-    pub async fn granted(&self, target: &Target, deadline: Deadline) -> Result<Option<Granted>, Error> {
+    pub async fn installation_permissions(
+        &self,
+        target: &Target,
+        deadline: Deadline,
+    ) -> Result<Option<InstallationPermissions>, Error> {
         let call = Call::new(Operation::FindInstallation, installation_path(target));
         let answer = self.as_app(&call, deadline.sooner(self.timeout())).await?;
         match answer.status {
             StatusCode::NOT_FOUND => Ok(None),
-            status if status.is_success() => Ok(Some(answer.decode::<Wire>(false)?.into())),
+            status if status.is_success() => Ok(Some(answer.decode::<InstallationBody>(false)?.into())),
             _ => Err(refusal(&answer, "metadata=read", "such target")),
         }
     }

@@ -5,46 +5,46 @@ use http::StatusCode;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use super::call::{Call, Operation};
+use super::answer::Answer;
+use super::answer::refusal;
+use super::call::Call;
 use super::deadline::Deadline;
-use super::error::{Error, refusal};
+use super::error::Error;
 use super::installation::Permission;
-use super::runner::{Runner, Wire};
-use super::transport::Answer;
-use super::{GitHub, PAGES_AT_MOST};
+use super::operation::Operation;
+use super::paths::actions;
+use super::runner::{Runner, RunnerBody};
+use super::{GitHub, MAX_PAGES};
 use crate::model::{Label, Target};
 use crate::policy::Grant;
 
 /// A runner that GitHub made, and what it starts with: private key material, once.
 #[derive(Debug)]
 pub struct JitRunner {
+    /// As GitHub has it now.
     pub runner: Runner,
+    /// Base64; for `run.sh --jitconfig`.
     pub encoded_jit_config: SecretString,
 }
 
 /// A registration or remove token.
 #[derive(Debug)]
 pub struct IssuedToken {
+    /// For `config.sh --token`.
     pub token: SecretString,
+    /// An hour after it was issued.
     pub expires_at: DateTime<Utc>,
 }
 
 /// What became of a runner that was to be removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
+    /// GitHub has it no more.
     Removed,
     /// GitHub has no such runner, or has removed it on an earlier attempt of the same call.
     NotThere,
     /// It runs a job, and stays.
     Busy,
-}
-
-/// Below the API's URL: what all calls about a target's runners begin with.
-pub(super) fn actions(target: &Target) -> String {
-    match target {
-        Target::Organization(org) => format!("/orgs/{org}/actions"),
-        Target::Repository { owner, name } => format!("/repos/{owner}/{name}/actions"),
-    }
 }
 
 /// A refusal of a call about a target's runners.
@@ -54,7 +54,7 @@ pub(super) fn refused(answer: &Answer, target: &Target, what: &str) -> Error {
 
 impl GitHub {
     /// Makes a JIT runner: GitHub's `generate-jitconfig`, sent at most once after it may have been heard.
-    /// After `Error::lost_answer` the runner may exist; `Conflict`: its name is taken; `NotFound`: no such
+    /// After [`Error::lost_answer`] the runner may exist; [`Error::Conflict`]: its name is taken; [`Error::NotFound`]: no such
     /// runner group, target or installation.
     pub async fn generate_jitconfig(
         &self,
@@ -71,7 +71,7 @@ impl GitHub {
         }
         #[derive(Deserialize)]
         struct Made {
-            runner: Wire,
+            runner: RunnerBody,
             encoded_jit_config: String,
         }
         let ask = Ask {
@@ -136,7 +136,7 @@ impl GitHub {
         let answer = self.as_installation(target, &call, deadline).await?;
         match answer.status {
             StatusCode::NOT_FOUND => self.sees(target, deadline).await.map(|()| None),
-            status if status.is_success() => Ok(Some(answer.decode::<Wire>(false)?.into())),
+            status if status.is_success() => Ok(Some(answer.decode::<RunnerBody>(false)?.into())),
             _ => Err(refused(&answer, target, "such runner")),
         }
     }
@@ -149,7 +149,7 @@ impl GitHub {
         deadline: Deadline,
     ) -> Result<Option<Runner>, Error> {
         let sought: String = url::form_urlencoded::byte_serialize(name.as_bytes()).collect();
-        for page in 1..=PAGES_AT_MOST {
+        for page in 1..=MAX_PAGES {
             // An old Enterprise Server ignores `name`: hence the comparison and the pages.
             let path = format!("{}/runners?name={sought}&per_page=100&page={page}", actions(target));
             let call = Call::new(Operation::GetRunner, path);
@@ -187,9 +187,9 @@ impl GitHub {
 }
 
 impl GitHub {
-    /// Whether a 404 was about the runner: of a repository that was taken from the App everything is «not
-    /// found», and nothing is gone. An organisation without the App has no tokens either, so it need not be
-    /// asked. `NotFound`: it is the target that GitHub does not show.
+    /// Whether a 404 was about the runner: of a repository that was taken from the App everything is "not
+    /// found", and nothing is gone. An organisation without the App has no tokens either, so it need not be
+    /// asked. [`Error::NotFound`]: it is the target that GitHub does not show.
     async fn sees(&self, target: &Target, deadline: Deadline) -> Result<(), Error> {
         if matches!(target, Target::Organization(_)) {
             return Ok(());
@@ -213,5 +213,6 @@ pub(super) fn not_shown(target: &Target) -> String {
 pub(super) struct Page {
     /// Of all pages.
     pub total_count: Option<usize>,
-    pub runners: Vec<Wire>,
+    /// Of this page.
+    pub runners: Vec<RunnerBody>,
 }

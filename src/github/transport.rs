@@ -5,12 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
 use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LINK,
-    USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, USER_AGENT,
 };
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy;
@@ -18,11 +16,12 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use octocrab::{AuthState, OctoBody, Octocrab, OctocrabBuilder};
 use rustls_platform_verifier::BuilderVerifierExt;
-use serde::de::DeserializeOwned;
 use url::Url;
 
+use super::answer::Answer;
 use super::deadline::Deadline;
-use super::error::{Basic, Error};
+use super::error::Error;
+use crate::model::with_causes;
 use crate::telemetry::traces;
 
 const LARGEST_BODY: usize = 16 * 1024 * 1024;
@@ -30,7 +29,7 @@ const LARGEST_BODY: usize = 16 * 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(50);
 
 /// The connections to one GitHub.
-pub(super) struct Wire {
+pub(super) struct Transport {
     octocrab: Octocrab,
     /// Without a slash at its end; `/api/v3` stays.
     base: String,
@@ -38,30 +37,29 @@ pub(super) struct Wire {
 
 /// What is sent.
 pub(super) struct Outgoing<'a> {
+    /// GET, POST or DELETE.
     pub method: Method,
     /// Below the API's URL, with its query.
     pub path: &'a str,
+    /// JSON.
     pub body: Option<&'a [u8]>,
+    /// For `If-None-Match`.
     pub etag: Option<&'a str>,
-}
-
-/// A whole answer, of whatever status.
-pub(super) struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    body: Vec<u8>,
 }
 
 /// No whole answer came. `sent`: the request may have reached GitHub.
 pub(super) struct Lost {
+    /// GitHub may have it.
     pub sent: bool,
+    /// The deadline passed.
     pub timed_out: bool,
+    /// For logs and people; holds no credential.
     pub why: String,
 }
 
-impl Wire {
+impl Transport {
     /// No retries, no redirects, no shared credential: octocrab's own layers for these are left out.
-    pub fn new(api_url: &Url, timeout: Duration) -> Result<Wire, Error> {
+    pub fn new(api_url: &Url, timeout: Duration) -> Result<Transport, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -81,7 +79,7 @@ impl Wire {
                 Ok(octocrab) => octocrab,
                 Err(never) => match never {},
             };
-        Ok(Wire { octocrab, base: api_url.as_str().trim_end_matches('/').to_owned() })
+        Ok(Transport { octocrab, base: api_url.as_str().trim_end_matches('/').to_owned() })
     }
 
     /// Sends once and reads the whole answer, or gives up at the deadline.
@@ -154,7 +152,7 @@ impl Wire {
     async fn answer(&self, request: Request<OctoBody>) -> Result<Answer, (bool, String)> {
         let response = self.octocrab.execute(request).await.map_err(|err| {
             let connected = !never_connected(&err);
-            (connected, chain(&err))
+            (connected, with_causes(&err))
         })?;
         let (head, body) = response.into_parts();
         let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
@@ -162,9 +160,20 @@ impl Wire {
             return Err((true, "the answer is too large to be read".into()));
         }
         let body = Limited::new(body, LARGEST_BODY).collect().await;
-        let body = body.map_err(|err| (true, format!("the answer broke off: {}", chain(err.as_ref()))))?;
-        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes().into() })
+        let body =
+            body.map_err(|err| (true, format!("the answer broke off: {}", with_causes(err.as_ref()))))?;
+        Ok(Answer::new(head.status, head.headers, body.to_bytes().into()))
     }
+}
+
+/// An authorization header that no `Debug` shows.
+pub(super) fn bearer(token: &str) -> Result<HeaderValue, Error> {
+    let mut header = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| Error::Unavailable {
+        maybe_done: false,
+        why: "it issued a token that fits into no header".into(),
+    })?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// Over a configuration that is built once: reading the system's roots takes longer than all the rest.
@@ -188,116 +197,42 @@ fn never_connected(err: &octocrab::Error) -> bool {
     source.downcast_ref::<legacy::Error>().is_some_and(legacy::Error::is_connect)
 }
 
-/// An error and its sources in one line, without what only repeats.
-fn chain(err: &(dyn std::error::Error + 'static)) -> String {
-    let mut line = String::new();
-    let mut next = Some(err);
-    while let Some(err) = next {
-        let text = err.to_string();
-        if !line.contains(&text) {
-            if !line.is_empty() {
-                line.push_str(": ");
-            }
-            line.push_str(&text);
-        }
-        next = err.source();
-    }
-    line
-}
-
-impl Answer {
-    /// A header's text; `None` also for one that is no text.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
-    pub fn number(&self, name: &str) -> Option<i64> {
-        self.header(name)?.trim().parse().ok()
-    }
-
-    /// What the clock of whoever made this answer said. A cache on the way tells how long it has kept it.
-    pub fn clock(&self) -> Option<DateTime<Utc>> {
-        let made = DateTime::parse_from_rfc2822(self.header("date")?).ok()?;
-        Some(made.to_utc() + TimeDelta::try_seconds(self.number("age").unwrap_or(0))?)
-    }
-
-    pub fn etag(&self) -> Option<&str> {
-        self.header(ETAG.as_str())
-    }
-
-    /// Whether `Link` names a next page; `None`: there is no such header.
-    pub fn has_next(&self) -> Option<bool> {
-        let links = self.header(LINK.as_str())?;
-        Some(links.split(',').any(|link| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\"")))
-    }
-
-    /// The `cursor` of the next page, where a list goes by cursors.
-    pub fn next_cursor(&self) -> Option<String> {
-        let mut links = self.header(LINK.as_str())?.split(',');
-        let is_next = |link: &&str| link.split(';').skip(1).any(|part| part.trim() == "rel=\"next\"");
-        let url = links.find(is_next)?.split(';').next()?.trim();
-        let (_, query) = url.trim_start_matches('<').trim_end_matches('>').split_once('?')?;
-        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-        pairs.find(|(key, _)| key == "cursor").map(|(_, cursor)| cursor.into_owned())
-    }
-
-    /// GitHub's own words about a refusal.
-    pub fn message(&self) -> String {
-        match serde_json::from_slice::<Basic>(&self.body) {
-            Ok(basic) => basic.sentence(),
-            Err(_) => "an answer without GitHub's words, perhaps of a proxy".to_owned(),
-        }
-    }
-
-    /// Decodes a success. The decoder's words are left out, since they can quote the answer, which can be a
-    /// secret. `maybe_done`: whether a deed may stand behind an answer that cannot be read.
-    pub fn decode<T: DeserializeOwned>(&self, maybe_done: bool) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|err| Error::Unavailable {
-            maybe_done,
-            why: format!(
-                "its answer ({}) cannot be decoded at line {}, column {}",
-                self.status.as_u16(),
-                err.line(),
-                err.column()
-            ),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
+    use http::StatusCode;
+
     use super::*;
 
     /// A port that takes connections and says nothing on them, and the API that it claims to be.
-    fn silence(scheme: &str, path: &str) -> (TcpListener, Wire) {
+    fn silence(scheme: &str, path: &str) -> (TcpListener, Transport) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("{scheme}://{}{path}", listener.local_addr().unwrap());
-        (listener, Wire::new(&url.parse().unwrap(), Duration::from_secs(5)).unwrap())
+        (listener, Transport::new(&url.parse().unwrap(), Duration::from_secs(5)).unwrap())
     }
 
-    async fn ask(wire: &Wire, body: Option<&[u8]>) -> Result<Answer, Lost> {
+    async fn ask(transport: &Transport, body: Option<&[u8]>) -> Result<Answer, Lost> {
         let out = Outgoing { method: Method::POST, path: "/app?x=1", body, etag: None };
         let bearer = HeaderValue::from_static("Bearer t");
-        wire.exchange(&out, &bearer, Deadline::within(Duration::from_millis(300))).await
+        transport.exchange(&out, &bearer, Deadline::within(Duration::from_millis(300))).await
     }
 
     #[tokio::test]
     async fn a_request_that_had_no_connection_in_time_was_not_sent() {
         // The handshake never ends, so the body is never asked for.
-        let (_listener, wire) = silence("https", "");
-        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        let (_listener, transport) = silence("https", "");
+        let lost = ask(&transport, Some(b"{}")).await.err().unwrap();
         assert!(lost.timed_out && !lost.sent);
-        let (_listener, wire) = silence("http", "");
-        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        let (_listener, transport) = silence("http", "");
+        let lost = ask(&transport, Some(b"{}")).await.err().unwrap();
         assert!(lost.timed_out && lost.sent);
     }
 
     #[tokio::test]
     async fn a_request_bears_the_prefix_and_each_header_once() {
-        let (listener, wire) = silence("http", "/api/v3");
+        let (listener, transport) = silence("http", "/api/v3");
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut seen = Vec::new();
@@ -309,7 +244,7 @@ mod tests {
             stream.write_all(b"HTTP/1.1 204 No Content\r\nlink: <x>; rel=\"next\"\r\n\r\n").unwrap();
             String::from_utf8(seen).unwrap()
         });
-        let answer = ask(&wire, Some(b"{}")).await.ok().unwrap();
+        let answer = ask(&transport, Some(b"{}")).await.ok().unwrap();
         assert_eq!((answer.status, answer.has_next()), (StatusCode::NO_CONTENT, Some(true)));
         let seen = server.join().unwrap();
         assert!(seen.starts_with("POST /api/v3/app?x=1 HTTP/1.1\r\n"), "{seen}");
@@ -330,21 +265,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_post_without_a_body_tells_its_length() {
-        let (listener, wire) = silence("http", "");
+        let (listener, transport) = silence("http", "");
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut some = [0; 4096];
             let read = stream.read(&mut some).unwrap();
             String::from_utf8_lossy(&some[..read]).into_owned()
         });
-        let lost = ask(&wire, None).await.err().unwrap();
+        let lost = ask(&transport, None).await.err().unwrap();
         assert!(lost.sent);
         assert!(server.join().unwrap().contains("content-length: 0\r\n"));
     }
 
     #[tokio::test]
     async fn an_answer_that_is_too_large_is_given_up() {
-        let (listener, wire) = silence("http", "");
+        let (listener, transport) = silence("http", "");
         std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             // An answer to what was not asked yet would be no answer.
@@ -356,7 +291,7 @@ mod tests {
             let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n");
             while stream.write_all(&[b' '; 65536]).is_ok() {}
         });
-        let lost = ask(&wire, Some(b"{}")).await.err().unwrap();
+        let lost = ask(&transport, Some(b"{}")).await.err().unwrap();
         assert!(lost.sent && !lost.timed_out, "{}", lost.why);
     }
 }

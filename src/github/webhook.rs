@@ -18,6 +18,7 @@ impl fmt::Debug for WebhookKey {
 }
 
 impl WebhookKey {
+    /// The App's webhook secret (`GITHUB_WEBHOOK_SECRET`).
     pub fn new(secret: &SecretString) -> WebhookKey {
         WebhookKey(hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes()))
     }
@@ -36,14 +37,19 @@ impl WebhookKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Webhook {
+    /// `ping`: GitHub tries the webhook.
     Ping,
     /// Nobody here needs it.
     Unused,
+    /// `workflow_job`.
     Job(Box<Job>),
+    /// `installation`.
     Installation(Installation),
+    /// `installation_repositories`.
     Repositories(Repositories),
     /// An event that we use, in a shape that we do not understand.
     Unreadable {
+        /// The decoder's words, cut short.
         why: String,
     },
 }
@@ -51,36 +57,55 @@ pub enum Webhook {
 /// `workflow_job`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
+    /// What happened.
     pub action: JobAction,
+    /// The job's id, unique on its GitHub.
     pub id: i64,
+    /// The workflow run that it is part of.
     pub run_id: i64,
     /// `owner/name`, as GitHub writes it.
     pub repository: String,
+    /// The workflow's name.
     pub workflow: Option<String>,
+    /// The job's name.
     pub name: String,
+    /// What `runs-on` asks for.
     pub labels: Vec<String>,
+    /// `success`, `failure`, `cancelled`, …, once it is completed.
     pub conclusion: Option<String>,
+    /// Of the runner that took it.
     pub runner_id: Option<i64>,
+    /// Of the runner that took it.
     pub runner_name: Option<String>,
+    /// Of the runner that took it.
     pub runner_group: Option<String>,
+    /// When it was queued.
     #[serde(with = "iso")]
     pub created_at: Option<DateTime<Utc>>,
+    /// When a runner took it.
     #[serde(with = "iso")]
     pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
     #[serde(with = "iso")]
     pub completed_at: Option<DateTime<Utc>>,
 }
 
+/// What happened to a job, in the order in which it happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobAction {
+    /// For a deployment's approval.
     Waiting,
+    /// It waits for a runner.
     Queued,
+    /// A runner took it.
     InProgress,
+    /// It ended, whether or not it ever began.
     Completed,
 }
 
 impl JobAction {
+    /// As GitHub writes it: `in_progress`.
     pub fn as_str(self) -> &'static str {
         match self {
             JobAction::Waiting => "waiting",
@@ -114,36 +139,44 @@ impl Job {
 /// `installation`: its action says only that one should look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Installation {
+    /// `created`, `deleted`, `suspend`, `unsuspend` or `new_permissions_accepted`.
     pub action: String,
+    /// The installation's id.
     pub id: u64,
+    /// The account's login, as GitHub writes it.
     pub owner: String,
 }
 
 /// `installation_repositories`: `owner/name` of those that came and went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Repositories {
+    /// The installation's id.
     pub id: u64,
+    /// The account's login, as GitHub writes it.
     pub owner: String,
+    /// Now accessible to the App.
     pub added: Vec<String>,
+    /// No longer accessible to the App.
     pub removed: Vec<String>,
 }
 
 /// Reads a body of this event. `Err`: it is no JSON at all.
 pub fn read(event: &str, body: &[u8]) -> Result<Webhook, serde_json::Error> {
     let read = match event {
-        "workflow_job" => serde_json::from_slice(body).map(WireJob::understood),
-        "installation" => serde_json::from_slice(body).map(WireInstallation::understood),
-        "installation_repositories" => serde_json::from_slice(body).map(WireRepositories::understood),
+        "workflow_job" => serde_json::from_slice(body).map(JobEvent::into_webhook),
+        "installation" => serde_json::from_slice(body).map(InstallationEvent::into_webhook),
+        "installation_repositories" => serde_json::from_slice(body).map(RepositoriesEvent::into_webhook),
         "ping" => serde_json::from_slice(body).map(|serde::de::IgnoredAny| Webhook::Ping),
         _ => serde_json::from_slice(body).map(|serde::de::IgnoredAny| Webhook::Unused),
     };
     match read {
-        Err(err) if err.is_data() => {
-            // The decoder stops at the first surprise; the rest may still be no JSON.
+        Err(err) => {
+            // The decoder stops at the first surprise, which may be JSON that is no text, such as half a surrogate
+            // pair; the rest may still be no JSON.
             serde_json::from_slice::<serde::de::IgnoredAny>(body)?;
             Ok(Webhook::Unreadable { why: err.to_string().chars().take(300).collect() })
         }
-        read => read,
+        Ok(read) => Ok(read),
     }
 }
 
@@ -158,14 +191,14 @@ struct Account {
 }
 
 #[derive(Deserialize)]
-struct WireJob {
+struct JobEvent {
     action: String,
-    workflow_job: WireJobBody,
+    workflow_job: JobBody,
     repository: Named,
 }
 
 #[derive(Deserialize)]
-struct WireJobBody {
+struct JobBody {
     id: i64,
     run_id: i64,
     workflow_name: Option<String>,
@@ -183,8 +216,8 @@ struct WireJobBody {
     completed_at: Moment,
 }
 
-impl WireJob {
-    fn understood(self) -> Webhook {
+impl JobEvent {
+    fn into_webhook(self) -> Webhook {
         let action = match self.action.as_str() {
             "waiting" => JobAction::Waiting,
             "queued" => JobAction::Queued,
@@ -197,7 +230,7 @@ impl WireJob {
             action,
             id: job.id,
             run_id: job.run_id,
-            repository: self.repository.full_name,
+            repository: plain(self.repository.full_name),
             workflow: job.workflow_name.map(plain),
             name: plain(job.name),
             labels: job.labels.into_iter().map(plain).collect(),
@@ -218,48 +251,48 @@ fn plain(text: String) -> String {
 }
 
 #[derive(Deserialize)]
-struct WireInstallation {
+struct InstallationEvent {
     action: String,
-    installation: WireInstallationBody,
+    installation: InstallationBody,
 }
 
 #[derive(Deserialize)]
-struct WireInstallationBody {
+struct InstallationBody {
     id: u64,
     account: Account,
 }
 
-impl WireInstallation {
-    fn understood(self) -> Webhook {
+impl InstallationEvent {
+    fn into_webhook(self) -> Webhook {
         let used = ["created", "deleted", "suspend", "unsuspend", "new_permissions_accepted"];
         if !used.contains(&self.action.as_str()) {
             return Webhook::Unused;
         }
-        let WireInstallationBody { id, account } = self.installation;
-        Webhook::Installation(Installation { action: self.action, id, owner: account.login })
+        let InstallationBody { id, account } = self.installation;
+        Webhook::Installation(Installation { action: self.action, id, owner: plain(account.login) })
     }
 }
 
 #[derive(Deserialize)]
-struct WireRepositories {
+struct RepositoriesEvent {
     action: String,
-    installation: WireInstallationBody,
+    installation: InstallationBody,
     #[serde(default)]
     repositories_added: Vec<Named>,
     #[serde(default)]
     repositories_removed: Vec<Named>,
 }
 
-impl WireRepositories {
-    fn understood(self) -> Webhook {
+impl RepositoriesEvent {
+    fn into_webhook(self) -> Webhook {
         if !["added", "removed"].contains(&self.action.as_str()) {
             return Webhook::Unused;
         }
-        let names = |named: Vec<Named>| named.into_iter().map(|named| named.full_name).collect();
-        let WireInstallationBody { id, account } = self.installation;
+        let names = |named: Vec<Named>| named.into_iter().map(|named| plain(named.full_name)).collect();
+        let InstallationBody { id, account } = self.installation;
         Webhook::Repositories(Repositories {
             id,
-            owner: account.login,
+            owner: plain(account.login),
             added: names(self.repositories_added),
             removed: names(self.repositories_removed),
         })
@@ -295,10 +328,12 @@ impl<'de> Deserialize<'de> for Moment {
 mod iso {
     use super::{DateTime, Deserialize, Deserializer, Serialize, Utc};
 
+    /// Writes RFC 3339, or null.
     pub fn serialize<S: serde::Serializer>(at: &Option<DateTime<Utc>>, out: S) -> Result<S::Ok, S::Error> {
         at.serialize(out)
     }
 
+    /// Reads RFC 3339, or null.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
         Option::deserialize(from)
     }
@@ -344,5 +379,34 @@ mod tests {
         assert!(matches!(read("workflow_job", br#"{"action": 7}"#).unwrap(), Webhook::Unreadable { .. }));
         assert_eq!(read("ping", b"{}").unwrap(), Webhook::Ping);
         assert_eq!(read("star", b"[]").unwrap(), Webhook::Unused);
+    }
+    #[test]
+    fn json_that_is_no_text_is_unreadable_and_not_a_failure() {
+        for body in [&br#""\ud800""#[..], br#"{"action": "\ud800", "installation": 1}"#, b"[1e999]"] {
+            let known = read("workflow_job", body).unwrap();
+            assert!(matches!(known, Webhook::Unreadable { .. }), "{known:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_that_is_kept_has_a_nul() {
+        let account = r#""installation": {"id": 1, "account": {"login": "o\u0000"}}"#;
+        let job = r#"{"id": 1, "run_id": 1, "name": "\u0000", "labels": ["\u0000"]}"#;
+        let name = r#"{"full_name": "o/r\u0000"}"#;
+        for (event, body) in [
+            (
+                "workflow_job",
+                format!(r#"{{"action": "queued", "workflow_job": {job}, "repository": {name}}}"#),
+            ),
+            ("installation", format!(r#"{{"action": "created", {account}}}"#)),
+            (
+                "installation_repositories",
+                format!(r#"{{"action": "added", {account}, "repositories_added": [{name}]}}"#),
+            ),
+        ] {
+            let known = read(event, body.as_bytes()).unwrap();
+            assert!(!matches!(known, Webhook::Unreadable { .. }), "{known:?}");
+            assert!(!serde_json::to_string(&known).unwrap().contains("u0000"), "{known:?}");
+        }
     }
 }

@@ -53,7 +53,7 @@ async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
 
 /// The token of the one `Authorization: Bearer …`; the scheme is compared without case (RFC 9110). Of two,
 /// something before us may have looked at the other.
-fn bearer(req: &HttpRequest) -> Option<&str> {
+pub fn bearer(req: &HttpRequest) -> Option<&str> {
     let mut values = req.headers().get_all(header::AUTHORIZATION);
     let (Some(value), None) = (values.next(), values.next()) else { return None };
     let value = value.to_str().ok()?;
@@ -76,7 +76,7 @@ pub(super) fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
 }
 
 /// The address of whoever connected or, behind trusted proxies, of the last one that is none of them.
-fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
+pub fn address(req: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
     let is_trusted = |ip: &IpAddr| trusted.iter().any(|net| net.contains(ip));
     // A socket for IPv6 sees IPv4 as ::ffff:…, which no one writes into a list of networks.
     let peer = req.peer_addr()?.ip().to_canonical();

@@ -33,11 +33,21 @@ use crate::broker::Broker;
 use crate::config;
 
 pub use api::audit::Event;
-pub use api::audit_csv::{csv_header, csv_rows};
 pub use api::query::time;
 pub use api::views::Runner;
 pub use server::openapi::openapi;
 pub use server::tls::Certificate;
+
+/// What reads text that strangers write; public for the fuzz targets in `fuzz/` alone.
+pub mod inputs {
+    pub use super::api::admin::identities::IdentityQuery;
+    pub use super::api::admin::security::{SecurityQuery, to_cursor};
+    pub use super::api::admin::teams::TeamQuery;
+    pub use super::api::query::{AuditQuery, JobsQuery, ListQuery};
+    pub use super::caller::{address, bearer};
+    pub use super::idempotency::IdempotencyKey;
+    pub use super::if_match::{Seen, etag};
+}
 
 /// What handlers work with.
 pub struct State {

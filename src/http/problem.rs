@@ -293,13 +293,20 @@ impl From<login::Error> for Problem {
 
 impl From<broker::Error> for Problem {
     fn from(err: broker::Error) -> Problem {
+        Problem::from(&err)
+    }
+}
+
+impl From<&broker::Error> for Problem {
+    fn from(err: &broker::Error) -> Problem {
         use StatusCode as S;
         use broker::Error::*;
         let code = err.code();
         let because = |status, title| Problem::new(status, code, title, err.to_string());
-        match &err {
+        match err {
+            Shared(err) => Problem::from(&**err),
             Denied(_) if code == "TEAM_REQUIRED" => because(S::UNPROCESSABLE_ENTITY, "Team required"),
-            Denied(_) if code == "INVALID_REQUEST" => Problem::invalid(vec![FieldError::new("labels", &err)]),
+            Denied(_) if code == "INVALID_REQUEST" => Problem::invalid(vec![FieldError::new("labels", err)]),
             Denied(_) if code == "RATE_LIMITED" => {
                 because(S::TOO_MANY_REQUESTS, "Too many requests").retry_after(A_WHILE)
             }
@@ -327,21 +334,21 @@ impl From<broker::Error> for Problem {
             TeamDeactivated(_) => because(S::CONFLICT, "Team deactivated"),
             PreconditionRequired => because(S::PRECONDITION_REQUIRED, "Precondition required"),
             PreconditionFailed => because(S::PRECONDITION_FAILED, "Changed meanwhile"),
-            PolicyIsOfFile => because(S::CONFLICT, "Managed by a file"),
+            PolicyManagedByFile => because(S::CONFLICT, "Managed by a file"),
             OwnRole => because(S::CONFLICT, "Own role"),
             Faulty(faults) => Problem::invalid(
                 faults.iter().map(|fault| FieldError::new(fault.place.clone(), &fault.what)).collect(),
             ),
-            TooLate => away(&err, code, "Too late").retry_after(A_WHILE),
-            AnswerLost(_) => away(&err, code, "GitHub unavailable").retry_after(A_WHILE),
-            GitHub(source) => from_github(&err, source, code),
+            TooLate => away(err, code, "Too late").retry_after(A_WHILE),
+            AnswerLost(_) => away(err, code, "GitHub unavailable").retry_after(A_WHILE),
+            GitHub(source) => from_github(err, source, code),
             Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
                 let detail = "the database is not available; nothing was handed out";
-                logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
+                logged(err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(A_WHILE)
             }
             Store(_) | LeaseLost | Elsewhere(_) | AuditTree(_) | Panicked(_) | Policy(_) => {
-                internal(&err, code)
+                internal(err, code)
             }
         }
     }

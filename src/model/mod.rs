@@ -1,5 +1,6 @@
 //! The words of the domain: parsed once at the door, valid ever after. Knows no HTTP, no SQL, no GitHub.
 
+mod backoff;
 mod causes;
 mod comment;
 mod digest;
@@ -15,10 +16,11 @@ mod system;
 mod target;
 mod words;
 
+pub use backoff::Backoff;
 pub use causes::with_causes;
 pub use comment::Comment;
 pub use digest::{sha256, sha256_of_parts};
-pub use group::GroupRef;
+pub use group::{DEFAULT_GROUP_ID, DEFAULT_GROUP_NAME, GroupRef};
 pub use identity::Identity;
 pub use invalid::Invalid;
 pub use label::{Label, SYSTEM_LABELS, is_system_label, system_labels};

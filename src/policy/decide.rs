@@ -7,10 +7,9 @@ use std::sync::Arc;
 use super::denial::Denial;
 use super::labels::all_labels;
 use super::rules::{Membership, Memberships, Team};
-use crate::model::{Arch, GroupRef, Label, Method, NameAsk, Os, Target};
-
-/// The one runner group of a repository; GitHub takes no other there.
-const REPOSITORY_GROUP: (i64, &str) = (1, "Default");
+use crate::model::{
+    Arch, DEFAULT_GROUP_ID, DEFAULT_GROUP_NAME, GroupRef, Label, Method, NameAsk, Os, Target,
+};
 
 /// What a caller asks for, already well-formed.
 #[derive(Clone, Debug)]
@@ -261,13 +260,14 @@ impl Permit {
         }
     }
 
+    /// A repository has the default group only.
     fn repository_group(&self) -> Option<i64> {
-        let (id, name) = REPOSITORY_GROUP;
-        match &self.group {
-            None => Some(id),
-            Some(GroupRef::Id(asked)) => (*asked == id).then_some(id),
-            Some(GroupRef::Name(asked)) => asked.eq_ignore_ascii_case(name).then_some(id),
-        }
+        let fits = match &self.group {
+            None => true,
+            Some(GroupRef::Id(asked)) => *asked == DEFAULT_GROUP_ID,
+            Some(GroupRef::Name(asked)) => asked.eq_ignore_ascii_case(DEFAULT_GROUP_NAME),
+        };
+        fits.then_some(DEFAULT_GROUP_ID)
     }
 }
 

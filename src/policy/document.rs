@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::shapes;
 use crate::model::{GroupRef, Method};
 
-/// The whole document, from TOML ([`Document::parse`]) or from tables; [`Document::check`] says whether it is valid.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// Which teams there are, what each may have, and who is in them; and who are admins and auditors.
+// A JSON Schema is made of these docstrings: they are for people who write a policy.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Policy of a runner-broker")]
 pub struct Document {
+    /// The teams: each may have runners of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    /// `[[team]]`, in the document's order.
     pub team: Vec<TeamEntry>,
-    /// `[[admin]]`: who has [`Role::Admin`](crate::model::Role::Admin).
+    /// Who may see and change everything. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub admin: Vec<Member>,
-    /// `[[auditor]]`: who has [`Role::Auditor`](crate::model::Role::Auditor).
+    /// Who may see everything and change nothing. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auditor: Vec<Member>,
     /// The line of each entry, if the document was read from text.
@@ -25,37 +29,53 @@ pub struct Document {
     pub lines: Lines,
 }
 
-/// One `[[team]]`, in the document's own words.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A team: what its members may ask for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "team", title = "Team")]
 pub struct TeamEntry {
-    /// As [`is_team_name`](super::is_team_name) wants it; unique without regard to case.
+    /// The team's name: 1 to 64 of A-Z a-z 0-9 . _ - and inner spaces. Two names differ in more than case.
+    #[schemars(regex(pattern = shapes::TEAM_NAME), example = &"ml")]
     pub name: String,
-    /// For people; at most 4,000 bytes.
+    /// What the team is for, for people: at most 4,000 bytes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 4_000), regex(pattern = shapes::LINES), extend("default" = ""))]
+    #[schemars(example = &"Trains models on machines with GPUs")]
     pub description: String,
-    /// Labels that every runner of the team gets.
+    /// Labels that every runner of the team gets, whether the request names them or not.
     #[serde(default)]
+    #[schemars(inner(regex(pattern = shapes::LABEL)), extend("examples" = [["ml"]]))]
     pub required_labels: Vec<String>,
-    /// Regular expressions for whole labels, without regard to case.
+    /// Labels that a request may ask for: regular expressions (Rust's syntax), each for a whole label, without
+    /// regard to case. GitHub's own labels, such as ubuntu-latest, need a pattern that spells them out.
     #[serde(default)]
+    #[schemars(inner(length(min = 1), regex(pattern = shapes::LINE)))]
+    #[schemars(extend("examples" = [["gpu", "cuda-[0-9]+"]]))]
     pub allowed_labels: Vec<String>,
-    /// How its runners may be registered; not empty.
+    /// How a runner may get its credential.
     #[serde(default = "jit_only")]
+    #[schemars(schema_with = "shapes::methods", extend("examples" = [["jit", "registration_token"]]))]
     pub methods: Vec<Method>,
-    /// `org`, `org/repo` or `org/glob*`; `None`: the default target.
+    /// Where the team may put its runners: an organisation (not its repositories), owner/repository, or owner/ and a
+    /// name in which * stands for anything. Without it: the organisation in GITHUB_ORG.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>", length(min = 1), inner(regex(pattern = shapes::TARGET)))]
+    #[schemars(extend("examples" = [["octo-org", "octo-org/ml-*"]]))]
     pub targets: Option<Vec<String>>,
-    /// `None`: the default group alone.
+    /// Runner groups, by id or name, that the team may put its runners into. Without it: the group in
+    /// DEFAULT_RUNNER_GROUP_ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::groups", extend("examples" = [[1, "gpus"]]))]
     pub runner_groups: Option<Vec<GroupRef>>,
-    /// Live runners at the same time; `None`: no limit.
+    /// How many live runners the team may have at the same time. Without it: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::limit", example = 20)]
     pub max_runners: Option<i64>,
-    /// Provisions in a minute; `None`: no limit.
+    /// How many runners the team may ask for in a minute. Without it: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "shapes::limit", example = 30)]
     pub requests_per_minute: Option<i64>,
-    /// `[[team.member]]`: the callers who belong to the team.
+    /// Who is in the team. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub member: Vec<Member>,
 }
@@ -78,13 +98,21 @@ impl TeamEntry {
     }
 }
 
-/// The callers that an entry is about: those whose token is of this issuer and has claims that all match.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Callers whose token is of this issuer and has all of these claims.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(rename = "member", title = "Member")]
 pub struct Member {
-    /// Compared to the last character.
+    /// The token's iss, compared to the last character. It must be among the broker's OIDC_ISSUER and
+    /// OIDC_EXTRA_ISSUERS.
+    #[schemars(length(min = 1), regex(pattern = shapes::LINE))]
+    #[schemars(example = &"https://token.actions.githubusercontent.com")]
     pub issuer: String,
-    /// Claim (or JSON Pointer, if it begins with `/`) to a regular expression for its whole value.
+    /// Claims that the token must have, all of them; at least one. A key is a claim's name or, if it begins with /, a
+    /// JSON Pointer (RFC 6901) into the token. Its value is a regular expression (Rust's syntax) for the claim's
+    /// whole value, with regard to case; of a list, one element has to match.
+    #[schemars(schema_with = "shapes::claims")]
+    #[schemars(extend("examples" = [{ "repository": "octo-org/ml-.*", "ref": "refs/heads/main" }]))]
     pub claims: BTreeMap<String, String>,
 }
 

@@ -11,6 +11,8 @@ mod labels;
 mod pattern;
 mod reader;
 pub mod rules;
+mod schema;
+mod shapes;
 mod targets;
 
 pub use compile::is_team_name;
@@ -19,3 +21,4 @@ pub use denial::Denial;
 pub use document::{Document, Fault, Member, TeamEntry};
 pub use labels::custom;
 pub use rules::{Defaults, Membership, Memberships, Rules, Team};
+pub use schema::schema;

@@ -42,6 +42,7 @@ use tracing::Instrument;
 pub use migrate::lacking;
 pub use postgres::after_commit::after_commit;
 pub use postgres::pool::PoolStatus;
+pub use postgres::url::Url as DatabaseUrl;
 
 use crate::telemetry::{self, SPANS};
 use postgres::connect::Server;

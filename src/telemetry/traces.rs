@@ -26,7 +26,7 @@ pub const SPANS: &str = "trace";
 pub const REQUEST: &str = "request";
 
 /// For one batch of spans.
-const PATIENCE: Duration = Duration::from_secs(10);
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 /// For what is left at the end.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// A collector that is away is told of so often.
@@ -59,7 +59,7 @@ pub fn start() -> Result<Option<Traces>, String> {
         }
     }
     let client = reqwest::Client::builder()
-        .timeout(PATIENCE)
+        .timeout(EXPORT_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .map_err(|err| format!("OTEL_EXPORTER_OTLP_ENDPOINT: no HTTP client: {err}"))?;
@@ -112,7 +112,7 @@ pub(super) fn is_traced(what: &Metadata<'_>) -> bool {
             || (what.name() == REQUEST && what.target().starts_with("runner_broker::http")))
 }
 
-/// Before the span is entered: makes it part of the caller's trace, if his `traceparent` says one (W3C Trace Context).
+/// Before the span is entered: makes it part of the caller's trace, if its `traceparent` names one (W3C Trace Context).
 pub fn continue_from(span: &Span, traceparent: Option<&str>, tracestate: Option<&str>) {
     if ON.get().is_none() {
         return;

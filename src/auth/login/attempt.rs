@@ -40,7 +40,7 @@ impl Attempt {
         self.derived("nonce", provider)
     }
 
-    /// Binds the code to whoever asked for it (RFC 7636); 43 characters, the least that is allowed.
+    /// Binds the code to the attempt that asked for it (RFC 7636); 43 characters, the least that is allowed.
     pub(super) fn verifier(&self, provider: &str) -> SecretString {
         self.derived("verifier", provider).into()
     }

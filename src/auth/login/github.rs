@@ -1,7 +1,8 @@
-//! GitHub, which issues no ID token to people: OAuth 2, then its API says who that is and where he belongs.
+//! GitHub, which issues no ID token to people: OAuth 2, then its API says who that is and where they belong.
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use oauth2::{AuthUrl, TokenUrl};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,6 +20,7 @@ const PER_PAGE: usize = 50;
 /// Nobody is in more organisations, or teams, than this allows.
 const MOST_PAGES: usize = 40;
 
+/// One GitHub: github.com, or an Enterprise Server.
 pub struct GitHub {
     issuer: String,
     endpoints: Endpoints,
@@ -32,7 +34,7 @@ struct User {
     id: u64,
     login: String,
     name: Option<String>,
-    /// Only what he shows in public, which GitHub has verified.
+    /// Only what they show in public, which GitHub has verified.
     email: Option<String>,
 }
 
@@ -56,8 +58,8 @@ impl GitHub {
             at
         };
         let endpoints = Endpoints {
-            authorization: at("/login/oauth/authorize"),
-            token: at("/login/oauth/access_token"),
+            authorization: AuthUrl::from_url(at("/login/oauth/authorize")),
+            token: TokenUrl::from_url(at("/login/oauth/access_token")),
             secret_in_body: true,
         };
         let issuer = url.origin().ascii_serialization();
@@ -66,7 +68,8 @@ impl GitHub {
     }
 
     async fn user_of(&self, attempt: &Attempt, back: &Back) -> Result<Verified, Fault> {
-        let tokens = self.registration.exchange(&self.client, &self.endpoints, attempt, &back.code).await?;
+        let tokens =
+            self.registration.exchange_oauth(&self.client, &self.endpoints, attempt, &back.code).await?;
         let user: User = self.get("/user", &tokens.access).await?;
         let (orgs, teams) = tokio::try_join!(
             self.memberships::<Organization>("/user/orgs", &tokens.access),
@@ -135,7 +138,7 @@ impl super::Provider for GitHub {
     }
 
     fn authorization_url<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Result<Url, Fault>> {
-        let url = self.registration.authorization_url(&self.endpoints, attempt, &[]);
+        let url = self.registration.oauth_url(&self.endpoints, attempt);
         std::future::ready(Ok(url)).boxed()
     }
 

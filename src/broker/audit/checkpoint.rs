@@ -9,8 +9,11 @@ use crate::store::{Conn, audit_tree};
 /// The last checkpoint.
 #[derive(Clone, Debug)]
 pub struct Published {
+    /// The signed note, as it was published.
     pub note: String,
+    /// The size and root that it states.
     pub head: Head,
+    /// When it was published.
     pub signed_at: DateTime<Utc>,
     /// As names and key ids; empty: nobody signed.
     pub signers: Vec<String>,
@@ -31,6 +34,10 @@ impl Broker {
     }
 
     /// The last checkpoint. `None`: nothing is sealed yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditTree`] or [`Error::Store`].
     pub async fn published(&self) -> Result<Option<Published>, Error> {
         let mut conn = self.store.conn().await?;
         let Some(found) = audit_tree::largest(&mut conn).await? else { return Ok(None) };
@@ -41,6 +48,10 @@ impl Broker {
     }
 
     /// The last checkpoint, as it was signed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingSealed`], [`Error::AuditTree`] or [`Error::Store`].
     pub async fn checkpoint(&self) -> Result<String, Error> {
         Ok(published(&mut *self.store.conn().await?).await?.0)
     }

@@ -11,6 +11,7 @@ use crate::store::audit_sealing;
 /// One event with what proves it.
 #[derive(Debug)]
 pub struct Sealed {
+    /// The event.
     pub event: Event,
     /// Every column as it is hashed.
     pub record: Record,
@@ -20,6 +21,10 @@ pub struct Sealed {
 
 impl Broker {
     /// An event that the caller may see, with its proof if it is sealed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EventNotFound`], [`Error::AuditTree`] or [`Error::Store`].
     pub async fn sealed_event(&self, caller: &Caller, id: i64) -> Result<Sealed, Error> {
         let mut conn = self.store.conn().await?;
         let event = audit::find(&mut conn, &audit_scope(caller), id).await?;

@@ -40,7 +40,9 @@ pub struct Export {
 /// An event of an export; `line` is that of `export-audit-log`.
 #[derive(Debug)]
 pub struct Exported {
+    /// The event.
     pub event: Event,
+    /// Its line of the export, JSON.
     pub line: String,
 }
 
@@ -54,6 +56,10 @@ impl Export {
 impl Broker {
     /// The next events of an export; empty at its end. Those who may see the whole log get each event's leaf with it.
     /// A connection is held only while this reads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditTree`], [`Error::EventNotFound`] or [`Error::Store`].
     pub async fn export(&self, export: &mut Export) -> Result<Vec<Exported>, Error> {
         let scope = audit_scope(&export.caller);
         let mut conn = self.store.conn().await?;
@@ -87,6 +93,10 @@ impl Broker {
 
 /// The log from `since` up to `until`, oldest first: each event as the API shows it and as a line that can be
 /// checked, then the seal, if anything is sealed. Memory stays flat.
+///
+/// # Errors
+///
+/// [`Error::AuditTree`], [`Error::EventNotFound`] or [`Error::Store`].
 pub async fn export(
     store: &Store,
     since: DateTime<Utc>,

@@ -8,11 +8,18 @@ use crate::store::audit::{self, Event};
 /// One page of the log, newest first.
 #[derive(Debug)]
 pub struct EventPage {
+    /// The events of this page.
     pub events: Vec<Event>,
+    /// Where the next page begins; `None`: this is the last.
     pub next: Option<i64>,
 }
 
 impl Broker {
+    /// A page of the events that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn events(
         &self,
         caller: &Caller,

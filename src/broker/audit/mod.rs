@@ -1,6 +1,7 @@
 //! The audit log: reading it, exporting it, proving it, and sealing it.
 
 pub mod checkpoint;
+pub mod csv;
 pub mod event;
 pub mod export;
 pub mod list;

@@ -11,21 +11,30 @@ use crate::store::{Conn, audit, audit_sealing, audit_tree};
 /// That an event is a leaf of the tree that `checkpoint` signs.
 #[derive(Debug)]
 pub struct EventProof {
+    /// The event.
     pub event_id: i64,
     /// The bytes that were hashed.
     pub record: String,
+    /// The position of its leaf, from 0.
     pub leaf_index: u64,
+    /// The hash of its leaf (RFC 6962).
     pub leaf_hash: Hash,
+    /// The checkpoint's number of leaves.
     pub tree_size: u64,
+    /// The hashes of the proof, in the order of RFC 6962.
     pub hashes: Vec<Hash>,
+    /// The signed checkpoint, as a note.
     pub checkpoint: String,
 }
 
 /// That the tree of `to` leaves begins with that of `from`.
 #[derive(Debug)]
 pub struct Consistency {
+    /// The size of the older tree.
     pub from: u64,
+    /// The size of the newer tree.
     pub to: u64,
+    /// The hashes of the proof, in the order of RFC 6962.
     pub hashes: Vec<Hash>,
 }
 
@@ -36,6 +45,10 @@ async fn prove(conn: &mut Conn, proof: Proof) -> Result<Vec<Hash>, Error> {
 
 impl Broker {
     /// For an event that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EventNotFound`], [`Error::EventNotSealed`], [`Error::AuditTree`] or [`Error::Store`].
     pub async fn event_proof(&self, caller: &Caller, id: i64) -> Result<EventProof, Error> {
         let mut conn = self.store.conn().await?;
         let event = audit::find(&mut conn, &audit_scope(caller), id).await?;
@@ -64,6 +77,10 @@ impl Broker {
     }
 
     /// Between two sizes of the tree; `to` is the last checkpoint's unless given.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NothingSealed`], [`Error::NoSuchTree`], [`Error::AuditTree`] or [`Error::Store`].
     pub async fn consistency(&self, from: u64, to: Option<u64>) -> Result<Consistency, Error> {
         let mut conn = self.store.conn().await?;
         let (_, head) = published(&mut conn).await?;

@@ -20,12 +20,17 @@ const WINDOW: i64 = 5_000;
 /// What the auditor brings.
 #[derive(Clone, Default)]
 pub struct Against {
+    /// The key that must have signed the checkpoints.
     pub key: Option<VerifierKey>,
     /// Checkpoints from elsewhere, each with what to call it.
     pub heads: Vec<(&'static str, Head)>,
 }
 
 /// Checks the whole log; `progress` hears (done, of) leaves.
+///
+/// # Errors
+///
+/// [`Error::Store`].
 pub async fn verify(
     store: &Store,
     against: &Against,

@@ -9,7 +9,7 @@ use futures_util::stream;
 use super::{Area, Check, Code, Patience, issuers};
 use crate::broker::Broker;
 use crate::config::Enforcement;
-use crate::github::{self, Blame, Deadline, Granted};
+use crate::github::{self, Blame, Deadline, InstallationPermissions};
 use crate::model::Target;
 use crate::store::sync_targets;
 
@@ -105,7 +105,7 @@ impl Broker {
             }
             Err(err @ github::Error::Unauthorized { blame: Blame::AppId, .. }) => {
                 Check::fault(area, APP, Code::AppId, err.to_string()).advise(format!(
-                    "GITHUB_APP_ID is {}: set it to the «App ID» (not the client ID) of the App's settings on GitHub; if \
+                    "GITHUB_APP_ID is {}: set it to the \"App ID\" (not the client ID) of the App's settings on GitHub; if \
                      that is what it says, GITHUB_API_URL is another GitHub's",
                     self.github.app_id()
                 ))
@@ -155,7 +155,7 @@ impl Broker {
     /// With the installation, if it may be asked for what is left of its hour.
     async fn check_target(&self, target: Target, patience: Patience) -> (Check, Option<Served>) {
         let (area, what) = (Area::Targets, target.to_string());
-        let asked = patience.wait(self.github.granted(&target, patience.deadline())).await;
+        let asked = patience.wait(self.github.installation_permissions(&target, patience.deadline())).await;
         match asked {
             Ok(Some(granted)) => {
                 let check = self.judge(&target, &granted);
@@ -172,7 +172,7 @@ impl Broker {
         }
     }
 
-    fn judge(&self, target: &Target, granted: &Granted) -> Check {
+    fn judge(&self, target: &Target, granted: &InstallationPermissions) -> Check {
         let (area, what) = (Area::Targets, target.to_string());
         let installation = format!("installation {}", granted.installation);
         if granted.suspended {
@@ -210,7 +210,7 @@ impl Broker {
                 format!("{installation} is not subscribed to workflow_job"),
             )
             .advise(
-                "tick «Workflow job» among the App's events: jobs show here and runners' states come at once",
+                "tick \"Workflow job\" among the App's events: jobs show here and runners' states come at once",
             ),
             (true, true, false) => {
                 let held: Vec<String> =

@@ -3,14 +3,14 @@
 use super::app::{Served, unanswered};
 use super::{Area, Check, Code, Health, Patience};
 use crate::broker::Broker;
-use crate::github::{self, Hour};
+use crate::github::{self, RateLimit};
 
 const AREA: Area = Area::Budget;
 
 impl Broker {
     pub(super) async fn check_budget(&self, of: Served, patience: Patience) -> Check {
         let what = format!("Installation {} ({})", of.installation, of.target.owner());
-        match patience.wait(self.github.hours(&of.target, patience.deadline())).await {
+        match patience.wait(self.github.rate_limits(&of.target, patience.deadline())).await {
             Ok(hours) => judge(what, &hours),
             Err(github::Error::RateLimited { until }) => {
                 let until = until.format("%H:%M:%S UTC");
@@ -21,7 +21,7 @@ impl Broker {
     }
 }
 
-fn judge(what: String, hours: &[Hour]) -> Check {
+fn judge(what: String, hours: &[RateLimit]) -> Check {
     if hours.is_empty() {
         return Check::ok(AREA, what, "this GitHub sets no limits");
     }
@@ -33,12 +33,12 @@ fn judge(what: String, hours: &[Hour]) -> Check {
     match hours.iter().map(state).max() {
         Some(Health::Fault) => used_up(what, detail),
         Some(Health::Warning) => Check::warning(AREA, what, Code::BudgetLow, detail)
-            .advise(format!("from here on it is swept less often; {SPARE}")),
+            .advise(format!("targets are swept less often; {SAVE_CALLS}")),
         _ => Check::ok(AREA, what, detail),
     }
 }
 
-fn state(hour: &Hour) -> Health {
+fn state(hour: &RateLimit) -> Health {
     match hour.remaining {
         left if left <= hour.floor => Health::Fault,
         left if left < hour.limit / 4 => Health::Warning,
@@ -46,11 +46,12 @@ fn state(hour: &Hour) -> Health {
     }
 }
 
-const SPARE: &str = "a longer SYNC_INTERVAL_SECONDS spares calls, and so does an App that nobody else uses";
+const SAVE_CALLS: &str =
+    "to save calls, set a longer SYNC_INTERVAL_SECONDS, or use an App that nothing else uses";
 
 fn used_up(what: String, detail: String) -> Check {
     Check::fault(AREA, what, Code::BudgetUsedUp, detail).advise(format!(
-        "until then provisions are answered with GITHUB_RATE_LIMITED, and what is left is for removals; {SPARE}"
+        "until then provisions are answered with GITHUB_RATE_LIMITED, and what is left is for removals; {SAVE_CALLS}"
     ))
 }
 
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn the_scarcest_hour_decides() {
-        let hour = |remaining| Hour {
+        let hour = |remaining| RateLimit {
             resource: "core",
             limit: 5_000,
             remaining,

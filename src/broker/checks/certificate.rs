@@ -14,7 +14,7 @@ const SOON: TimeDelta = TimeDelta::days(14);
 
 pub(super) fn checks(tls: Option<&Tls>, public_url: &Url, now: DateTime<Utc>) -> Vec<Check> {
     let Some(tls) = tls else {
-        let detail = "HTTPS_ENABLED=false: whoever stands in front ends TLS";
+        let detail = "HTTPS_ENABLED=false: a proxy in front terminates TLS";
         return vec![Check::ok(AREA, WHAT, detail)];
     };
     let certified = match Files::read(tls).and_then(|files| files.certified(tls)) {
@@ -75,6 +75,6 @@ fn name(public_url: &Url, is_named: impl FnOnce(&str) -> bool) -> Option<Check> 
     Some(match is_named(host) {
         true => Check::ok(AREA, what, format!("the certificate is {host}'s")),
         false => Check::warning(AREA, what, Code::CertificateName, format!("the certificate does not name {host}"))
-            .advise("whoever calls PUBLIC_URL refuses it, unless a proxy in front has another: have it issued for that name"),
+            .advise("callers of PUBLIC_URL refuse it, unless a proxy in front has another: have it issued for that name"),
     })
 }

@@ -7,19 +7,30 @@ use super::code::Code;
 pub enum Area {
     /// The variables themselves. Where they are wrong nothing serves, so only `doctor` shows this.
     Configuration,
+    /// Postgres: connection, schema and privileges.
     Database,
+    /// OpenID Connect issuers: their keys and clocks.
     Issuers,
+    /// The GitHub App and the clock.
     GitHub,
+    /// The installation of each target.
     Targets,
+    /// GitHub's rate limit.
     Budget,
+    /// The webhook of the App, and its deliveries.
     Webhooks,
+    /// The certificate for HTTPS.
     Certificate,
+    /// The leader and its sweeps.
     Sweep,
+    /// Signing and sealing.
     AuditLog,
+    /// Posts of security events.
     Alerts,
 }
 
 impl Area {
+    /// Every area, in the order in which people see them.
     pub const ALL: [Area; 11] = [
         Area::Configuration,
         Area::Database,
@@ -72,6 +83,7 @@ impl Area {
 /// How something is. The gravest is the greatest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
+    /// It works.
     Ok,
     /// It works, but somebody should look.
     Warning,
@@ -80,6 +92,7 @@ pub enum Health {
 }
 
 impl Health {
+    /// As answers spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Health::Ok => "ok",
@@ -92,11 +105,15 @@ impl Health {
 /// One thing that was checked. No text holds a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
+    /// What the check is about.
     pub area: Area,
+    /// The subject, for people.
     pub what: String,
+    /// The result.
     pub state: Health,
     /// What was found; `None` exactly if all is well.
     pub code: Option<Code>,
+    /// What was found, for people.
     pub detail: String,
     /// What to do about it; `None`: nothing.
     pub advice: Option<String>,
@@ -129,7 +146,7 @@ impl Check {
     /// A variable that nothing can be started with.
     pub fn configuration(variable: &str, why: &str) -> Check {
         Check::fault(Area::Configuration, variable, Code::Configuration, why)
-            .advise("mend it in the environment or in .env; .env.example says what each variable means")
+            .advise("correct it in the environment or in .env; .env.example says what each variable means")
     }
 
     pub(super) fn advise(mut self, advice: impl Into<String>) -> Check {
@@ -137,7 +154,7 @@ impl Check {
         self
     }
 
-    /// A fault, or where it is to be expected only a warning.
+    /// Lowers the state to `state` if it is worse: a fault that is expected is only a warning.
     pub(super) fn no_worse_than(mut self, state: Health) -> Check {
         self.state = self.state.min(state);
         self

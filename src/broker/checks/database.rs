@@ -22,6 +22,7 @@ const ROLE: &str = "Privileges";
 /// Whether what is in the tables can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tables {
+    /// They can be read.
     Readable,
     /// Why not is in the checks.
     Unreadable,

@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 
 use super::database::Tables;
-use super::{Area, Check, Code, Health, Looker};
+use super::{Area, Audience, Check, Code, Health};
 use crate::broker::Broker;
 use crate::broker::events::Kind;
 use crate::store::audit::{self, Filter, Scope};
@@ -16,7 +16,7 @@ const MANY: i64 = 1_000;
 const LAG: f64 = 60.0;
 
 impl Broker {
-    pub(super) async fn inside(&self, looker: Looker) -> Vec<Check> {
+    pub(super) async fn inside(&self, audience: Audience) -> Vec<Check> {
         let (mut checks, tables) = self.database().await;
         if tables == Tables::Unreadable {
             let areas = [Area::Webhooks, Area::Sweep, Area::AuditLog, Area::Alerts];
@@ -25,11 +25,11 @@ impl Broker {
             );
             return checks;
         }
-        let (sweep, leads) = self.sweep(looker).await;
+        let (sweep, leads) = self.sweep(audience).await;
         checks.extend(sweep);
         // Nobody seals while there is no service that runs.
-        let gravest = match (looker, leads) {
-            (Looker::Doctor, false) => Health::Warning,
+        let gravest = match (audience, leads) {
+            (Audience::Doctor, false) => Health::Warning,
             _ => Health::Fault,
         };
         let judged = |check: Check| match check.code {
@@ -41,7 +41,7 @@ impl Broker {
     }
 
     /// The sweep, and whether anybody leads.
-    async fn sweep(&self, looker: Looker) -> (Vec<Check>, bool) {
+    async fn sweep(&self, audience: Audience) -> (Vec<Check>, bool) {
         let area = Area::Sweep;
         let status = match self.sync_status().await {
             Ok(status) => status,
@@ -52,16 +52,16 @@ impl Broker {
         let now = self.clock.now();
         let lease = status.lease.filter(|lease| lease.stands);
         let leads = lease.is_some();
-        let gravest = if looker == Looker::Doctor && !leads { Health::Warning } else { Health::Fault };
-        let mut checks = vec![match (lease, looker) {
+        let gravest = if audience == Audience::Doctor && !leads { Health::Warning } else { Health::Fault };
+        let mut checks = vec![match (lease, audience) {
             (Some(lease), _) => {
                 Check::ok(area, "Leader", format!("replica {}, epoch {}", lease.holder, lease.epoch))
             }
-            (None, Looker::Page) => {
+            (None, Audience::Console) => {
                 Check::fault(area, "Leader", Code::NoLeader, "no replica leads at this moment")
                     .advise("if that stays so for longer than LEASE_SECONDS, look at the replicas' logs")
             }
-            (None, Looker::Doctor) => {
+            (None, Audience::Doctor) => {
                 Check::warning(area, "Leader", Code::NoLeader, "no serve is running now, or none leads")
                     .advise("start 'runner-broker serve'; if one runs, its log says why it does not lead")
             }
@@ -119,7 +119,7 @@ impl Broker {
                 area,
                 "Deliveries",
                 Code::WebhookOff,
-                "GITHUB_WEBHOOK_SECRET is not set: GitHub tells nothing by itself",
+                "GITHUB_WEBHOOK_SECRET is not set: GitHub sends no webhooks",
             );
             return Ok(vec![off.advise(
                 "set it, and the same secret in the App's settings: states come at once, and jobs are known",
@@ -132,13 +132,19 @@ impl Broker {
                 area,
                 "Deliveries",
                 format!(
-                    "the last one that was worked off: {}, {} s ago",
+                    "last processed: {}, {} s ago",
                     last.event,
                     (now - last.received_at).num_seconds().max(0)
                 ),
             ),
-            None => Check::warning(area, "Deliveries", Code::WebhookSilent, "none has come yet").advise(
-                "the App's settings on GitHub list its deliveries under «Advanced», with what was answered",
+            None => Check::warning(
+                area,
+                "Deliveries",
+                Code::WebhookSilent,
+                "no delivery has been received yet",
+            )
+            .advise(
+                "the App's settings on GitHub list its deliveries under \"Advanced\", with what was answered",
             ),
         });
         let waiting = deliveries::backlog(conn, MANY).await?;
@@ -147,9 +153,9 @@ impl Broker {
                 area,
                 "Waiting",
                 Code::WebhookBacklog,
-                format!("{waiting} deliveries or more are yet to be worked off"),
+                format!("{waiting} or more deliveries wait to be processed"),
             ),
-            false => Check::ok(area, "Waiting", format!("{waiting} deliveries are yet to be worked off")),
+            false => Check::ok(area, "Waiting", format!("{waiting} deliveries wait to be processed")),
         });
         let event_type = Some(Kind::WebhookDeliverySetAside.as_str().to_owned());
         let filter = Filter { event_type, ..Filter::default() };
@@ -194,7 +200,7 @@ impl Broker {
     async fn alerting(&self, conn: &mut Conn) -> Result<Vec<Check>, store::Error> {
         let (area, what) = (Area::Alerts, "Waiting");
         let (posts, events) = alerts::waiting(conn).await?;
-        let detail = format!("{posts} posts wait, and {events} events that no post tells of yet");
+        let detail = format!("{posts} posts wait, and {events} events are not in any post yet");
         Ok(vec![match (&self.config.alerts, posts) {
             (None, 0) => {
                 Check::ok(area, what, "ALERT_WEBHOOK_URL is not set: security events are in the log alone")

@@ -11,7 +11,7 @@ mod inside;
 mod issuers;
 mod webhook;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -22,14 +22,15 @@ use crate::auth::{IssuerStatus, Verifier};
 use crate::clock::Clock;
 use crate::config::{self, Config, Setting};
 use crate::github::Deadline;
+use crate::single_flight::{Abandoned, SingleFlight};
 use crate::store;
 pub use check::{Area, Check, Health, worst};
 pub use code::Code;
 
 /// How long GitHub's answers are shown before it is asked again.
-const KEPT: TimeDelta = TimeDelta::minutes(1);
+const MAX_AGE: TimeDelta = TimeDelta::minutes(1);
 
-/// How long somebody waits for GitHub before he is shown what was known before.
+/// How long a page waits for GitHub before it shows the previous answers.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// For one answer of GitHub's to the page; one that hangs keeps the others waiting no longer.
@@ -43,11 +44,11 @@ const DOCTORS_ALL: Duration = Duration::from_secs(10);
 /// By then `doctor` has said what it has to say, whatever hangs.
 const DOCTORS_LAST: Duration = Duration::from_secs(13);
 
-/// Who looks.
+/// Who reads the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Looker {
+enum Audience {
     /// A replica, for its page.
-    Page,
+    Console,
     /// A command; there may be no replica at all.
     Doctor,
 }
@@ -62,7 +63,9 @@ struct Patience {
 /// How things stand on this replica.
 #[derive(Clone, Debug)]
 pub struct System {
+    /// The program's version.
     pub version: &'static str,
+    /// When this replica started.
     pub started_at: DateTime<Utc>,
     /// In the order of the areas.
     pub checks: Vec<Check>,
@@ -71,6 +74,7 @@ pub struct System {
 }
 
 impl System {
+    /// The checks of one area.
     pub fn of(&self, area: Area) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(move |check| check.area == area)
     }
@@ -83,7 +87,7 @@ impl System {
 
 /// What was configured besides what the use cases need.
 #[derive(Debug)]
-struct Around {
+struct StaticSettings {
     settings: Vec<Setting>,
     public_url: Url,
     tls: Option<config::Tls>,
@@ -99,41 +103,26 @@ struct Asked {
 
 /// What a replica keeps for this.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CheckCache {
     started_at: DateTime<Utc>,
-    around: OnceLock<Around>,
-    asked: Mutex<Option<Asked>>,
-    /// One asks; who comes meanwhile waits for the same answers.
-    asking: tokio::sync::Mutex<()>,
+    around: OnceLock<StaticSettings>,
+    asked: Arc<SingleFlight<Asked>>,
 }
 
-impl Kept {
-    pub fn new(started_at: DateTime<Utc>) -> Kept {
-        Kept {
-            started_at,
-            around: OnceLock::new(),
-            asked: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
-        }
+impl CheckCache {
+    pub fn new(started_at: DateTime<Utc>) -> CheckCache {
+        CheckCache { started_at, around: OnceLock::new(), asked: Arc::default() }
     }
 
-    fn around(&self) -> Option<&Around> {
+    fn around(&self) -> Option<&StaticSettings> {
         self.around.get()
-    }
-
-    fn asked(&self) -> Option<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn fresh(&self, now: DateTime<Utc>) -> Option<Asked> {
-        self.asked().filter(|asked| (asked.at..asked.at + KEPT).contains(&now))
     }
 }
 
 impl Broker {
     /// Lets the checks, and administrators, see this configuration from now on; the first that is given stays.
     pub fn show_config(&self, config: &Config) {
-        self.system.around.get_or_init(|| Around {
+        self.system.around.get_or_init(|| StaticSettings {
             settings: config.shown(),
             public_url: config.http.public_url.clone(),
             tls: config.http.tls.clone(),
@@ -141,7 +130,7 @@ impl Broker {
         });
     }
 
-    /// The configuration in force, without secrets.
+    /// The configuration that this replica runs with, without secrets.
     pub fn settings(&self) -> &[Setting] {
         self.system.around().map_or(&[], |around| &around.settings)
     }
@@ -149,7 +138,7 @@ impl Broker {
     /// Checks everything. Never fails: what is away is a check that says so. Nothing that hangs holds it up for
     /// longer than `WAIT` or the pool's.
     pub async fn system(self: &Arc<Self>, issuers: &[IssuerStatus]) -> System {
-        let (mut checks, github) = tokio::join!(self.inside(Looker::Page), self.outside());
+        let (mut checks, github) = tokio::join!(self.inside(Audience::Console), self.outside());
         checks.extend(self.around(issuers));
         checks.extend(github.iter().flat_map(|asked| asked.checks.clone()));
         if github.is_none() {
@@ -172,7 +161,7 @@ impl Broker {
         let last = Deadline::within(DOCTORS_LAST);
         let inside = async {
             match self.store.is_ready().await {
-                Ok(()) => self.inside(Looker::Doctor).await,
+                Ok(()) => self.inside(Audience::Doctor).await,
                 Err(err) => self.without_database(&err),
             }
         };
@@ -223,27 +212,23 @@ impl Broker {
 
     /// What GitHub says, or said last if it takes too long now.
     async fn outside(self: &Arc<Self>) -> Option<Asked> {
-        if let Some(fresh) = self.system.fresh(self.clock.now()) {
-            return Some(fresh);
-        }
+        let now = self.clock.now();
+        let is_fresh = |asked: &Asked| (asked.at..asked.at + MAX_AGE).contains(&now);
         let broker = self.clone();
-        // In a task of its own: whoever loads the page anew finds the answers.
-        let asking = self.tasks.spawn_on(
-            async move {
-                let _alone = broker.system.asking.lock().await;
-                let now = broker.clock.now();
-                if broker.system.fresh(now).is_none() {
-                    let checks =
-                        broker.checks_of_github(Patience { one: ONE, until: Deadline::within(ALL) }).await;
-                    let asked = Some(Asked { at: now, checks });
-                    *broker.system.asked.lock().unwrap_or_else(PoisonError::into_inner) = asked;
-                }
-            },
-            &self.runtime,
-        );
-        // Too late or broken: what was known before is shown with its time.
-        let _ = tokio::time::timeout(WAIT, asking).await;
-        self.system.asked()
+        let fetch = || async move {
+            let (tasks, runtime) = (broker.tasks.clone(), broker.runtime.clone());
+            let work = async move {
+                let at = broker.clock.now();
+                let patience = Patience { one: ONE, until: Deadline::within(ALL) };
+                Asked { at, checks: broker.checks_of_github(patience).await }
+            };
+            tasks.spawn_on(work, &runtime).await.map_err(|_| Abandoned)
+        };
+        match tokio::time::timeout(WAIT, self.system.asked.get(is_fresh, fetch)).await {
+            Ok(Ok(asked)) => Some(asked),
+            // Too late or broken off: what was known before is shown with its time.
+            _ => self.system.asked.peek(|_| true),
+        }
     }
 }
 

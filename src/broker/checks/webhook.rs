@@ -8,7 +8,7 @@ use url::Url;
 use super::app::unanswered;
 use super::{Area, Check, Code, Patience};
 use crate::broker::Broker;
-use crate::github::{Delivered, Hook};
+use crate::github::{DeliveryAttempt, WebhookSettings};
 use crate::store::deliveries;
 
 const AREA: Area = Area::Webhooks;
@@ -31,7 +31,7 @@ impl Broker {
         }
         let deadline = patience.deadline();
         let (hook, deliveries, comes) = tokio::join!(
-            patience.wait(self.github.hook(deadline)),
+            patience.wait(self.github.webhook_settings(deadline)),
             patience.wait(self.github.last_deliveries(deadline)),
             self.deliveries_come()
         );
@@ -50,12 +50,18 @@ impl Broker {
     }
 }
 
-fn judge(ours: &Url, hook: Option<Hook>, sent: &[Delivered], comes: bool, now: DateTime<Utc>) -> Vec<Check> {
+fn judge(
+    ours: &Url,
+    hook: Option<WebhookSettings>,
+    sent: &[DeliveryAttempt],
+    comes: bool,
+    now: DateTime<Utc>,
+) -> Vec<Check> {
     let own = address(ours, PATHS[0]);
     let set = format!("in the App's settings on GitHub, set the webhook's URL to {own}");
     let Some((hook, theirs)) = hook.and_then(|hook| hook.url.clone().map(|url| (hook, url))) else {
         let detail = "the App has no webhook, and GITHUB_WEBHOOK_SECRET is set";
-        let advice = format!("{set}, with that secret, and tick «Active»");
+        let advice = format!("{set}, with that secret, and tick \"Active\"");
         return vec![Check::fault(AREA, ADDRESS, Code::WebhookAbsent, detail).advise(advice)];
     };
     let shown = without_secrets(&theirs);
@@ -85,7 +91,7 @@ fn judge(ours: &Url, hook: Option<Hook>, sent: &[Delivered], comes: bool, now: D
             AREA,
             CONTENT,
             Code::WebhookContentType,
-            format!("GitHub sends «{}», and every delivery is answered with 400", hook.content_type),
+            format!("GitHub sends \"{}\", and every delivery is answered with 400", hook.content_type),
         )
         .advise("choose the content type application/json in the App's settings on GitHub"),
     });
@@ -99,7 +105,7 @@ fn judge(ours: &Url, hook: Option<Hook>, sent: &[Delivered], comes: bool, now: D
 }
 
 /// GitHub never tells the secret, but whether there is one, and what we answered.
-fn secret(hook: &Hook, sent: &[Delivered], is_ours: bool, now: DateTime<Utc>) -> Check {
+fn secret(hook: &WebhookSettings, sent: &[DeliveryAttempt], is_ours: bool, now: DateTime<Utc>) -> Check {
     let same =
         "set the same secret in the App's settings on GitHub as in GITHUB_WEBHOOK_SECRET of every replica";
     if !hook.is_signed {
@@ -114,8 +120,9 @@ fn secret(hook: &Hook, sent: &[Delivered], is_ours: bool, now: DateTime<Utc>) ->
                 last.event,
                 ago(last, now)
             );
-            Check::fault(AREA, SECRET, Code::WebhookSecret, detail)
-                .advise(format!("{same}; if it has been mended since, redeliver one under «Advanced» there"))
+            Check::fault(AREA, SECRET, Code::WebhookSecret, detail).advise(format!(
+                "{same}; if it has been mended since, redeliver one under \"Advanced\" there"
+            ))
         }
         Some(last) if is_ours => {
             let detail = format!("agreed on: a delivery was accepted ({}, {})", last.event, ago(last, now));
@@ -126,8 +133,8 @@ fn secret(hook: &Hook, sent: &[Delivered], is_ours: bool, now: DateTime<Utc>) ->
 }
 
 /// What became of the last deliveries. A 401 is the secret's check.
-fn arrived(sent: &[Delivered], now: DateTime<Utc>) -> Check {
-    let recent: Vec<&Delivered> = sent.iter().filter(|sent| now - sent.delivered_at < RECENT).collect();
+fn arrived(sent: &[DeliveryAttempt], now: DateTime<Utc>) -> Check {
+    let recent: Vec<&DeliveryAttempt> = sent.iter().filter(|sent| now - sent.delivered_at < RECENT).collect();
     let Some(last) = recent.first() else {
         return Check::ok(AREA, SENT, "nothing within the last day");
     };
@@ -177,7 +184,7 @@ fn arrived(sent: &[Delivered], now: DateTime<Utc>) -> Check {
     .advise(advice)
 }
 
-fn ago(sent: &Delivered, now: DateTime<Utc>) -> String {
+fn ago(sent: &DeliveryAttempt, now: DateTime<Utc>) -> String {
     format!("{} s ago", (now - sent.delivered_at).num_seconds().max(0))
 }
 

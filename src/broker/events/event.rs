@@ -13,8 +13,11 @@ use crate::store::runners::Runner;
 /// Where a request came from, for the audit log.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
+    /// The id of the request.
     pub request_id: String,
+    /// The client's address, behind trusted proxies.
     pub address: Option<String>,
+    /// The header `User-Agent`.
     pub user_agent: Option<String>,
 }
 
@@ -23,7 +26,9 @@ pub struct Origin {
 pub enum Actor<'a> {
     /// Somebody who calls.
     Caller {
+        /// Issuer, subject and display name.
         identity: &'a Identity,
+        /// The request.
         origin: &'a Origin,
         /// The administrator's one call for many things of which this is a part.
         batch: Option<&'a Batch>,
@@ -35,7 +40,9 @@ pub enum Actor<'a> {
 /// What the events of one batch have in common.
 #[derive(Clone, Debug)]
 pub struct Batch {
+    /// The id that all its events carry.
     pub id: Uuid,
+    /// The administrator's reason.
     pub comment: Comment,
 }
 

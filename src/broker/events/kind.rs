@@ -73,7 +73,7 @@ kinds! {
     ProvisionRefused = "provision_refused", Warning, Failed, ByErrorCode;
     /// A caller got no runner, because GitHub or the broker failed.
     ProvisionFailed = "provision_failed", Warning, Failed, Never;
-    /// A runner is to be removed; GitHub has not been asked yet.
+    /// The removal of a runner was requested; GitHub has not been asked yet.
     DeprovisionRequested = "deprovision_requested", Info, Succeeded, Never;
     /// A runner was removed.
     Deprovisioned = "deprovisioned", Info, Succeeded, Never;

@@ -9,14 +9,19 @@ use serde_json::Value;
 /// How grave something is, as `severity` spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
+    /// For the record.
     Info,
+    /// Somebody should look at it.
     Warning,
+    /// Somebody should look at it today.
     High,
 }
 
 impl Severity {
+    /// Every one of them.
     pub const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::High];
 
+    /// As events and answers spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Severity::Info => "info",
@@ -29,24 +34,40 @@ impl Severity {
 /// What kind of security event something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
+    /// A provision asked for labels that the policy does not permit.
     LabelPolicyViolation,
+    /// A provision asked for a method, target or runner group that the policy does not permit.
     PolicyViolation,
+    /// A provision exceeded the team's quota.
     QuotaExceeded,
+    /// A runner has other labels than were asked for.
     LabelDriftDetected,
+    /// GitHub lists a runner that nobody asked the broker for.
     UnmanagedRunnerDetected,
+    /// A job ran on a runner with labels that the policy does not permit.
     LabelPolicyViolationWorkflow,
+    /// Very many tokens of one issuer were refused.
     InvalidTokenBurst,
+    /// A team or caller asks for far more runners than usual.
     ProvisionBurst,
+    /// A webhook without a valid signature arrived.
     WebhookSignatureInvalid,
+    /// The audit log was changed by someone else.
     AuditLogTampered,
+    /// The audit log is in another database or cluster.
     AuditLogMoved,
+    /// A caller tried something that their role does not allow.
     AccessRefused,
+    /// A deactivated identity tried to call.
     IdentityRefused,
+    /// An administrator deactivated an identity.
     IdentityDeactivated,
+    /// An administrator reactivated an identity.
     IdentityActivated,
 }
 
 impl Type {
+    /// Every one of them.
     pub const ALL: [Type; 15] = [
         Type::LabelPolicyViolation,
         Type::PolicyViolation,
@@ -65,6 +86,7 @@ impl Type {
         Type::IdentityActivated,
     ];
 
+    /// As events and answers spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Type::LabelPolicyViolation => "label_policy_violation",

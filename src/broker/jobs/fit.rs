@@ -16,16 +16,20 @@ const TARGETS: usize = 20;
 /// Whether one of the caller's live runners fits a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fit {
+    /// At least one has every label.
     Some,
     /// There is no live runner for its repository or its owner.
     NoRunners,
-    /// Labels that none has; `looked`: how many were looked at, where that was not all.
+    /// Labels that none has.
     Lacking {
+        /// The labels.
         labels: Vec<String>,
+        /// How many runners were looked at, where that was not all.
         looked: Option<usize>,
     },
     /// Each label is there, but not at one runner.
     NotTogether {
+        /// How many runners were looked at, where that was not all.
         looked: Option<usize>,
     },
 }
@@ -33,6 +37,10 @@ pub enum Fit {
 impl Broker {
     /// Of each job that is queued, whether the caller's live runners fit it; `None` for the others, and for those of
     /// more repositories than one page is to ask about.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn fits(&self, caller: &Caller, jobs: &[Job]) -> Result<Vec<Option<Fit>>, Error> {
         let queued = || jobs.iter().filter(|job| job.state == "queued");
         let mut targets: BTreeSet<&str> = BTreeSet::new();

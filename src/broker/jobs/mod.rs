@@ -18,10 +18,10 @@ use crate::store::jobs::{self, Filter, Job, Scope};
 use crate::store::leases::Lease;
 
 /// How long a job waits for a fitting runner before that is news.
-const PATIENCE: TimeDelta = TimeDelta::minutes(5);
+const UNMATCHED_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 /// How long what one repository wants is not said again.
-const REPEATED: TimeDelta = TimeDelta::hours(1);
+const REPEAT_AFTER: TimeDelta = TimeDelta::hours(1);
 
 /// How many are reported in one transaction; the next goes on.
 const AT_ONCE: i64 = 500;
@@ -29,12 +29,18 @@ const AT_ONCE: i64 = 500;
 /// One page of jobs, newest first.
 #[derive(Debug)]
 pub struct JobPage {
+    /// The jobs of this page.
     pub jobs: Vec<Job>,
+    /// Where the next page begins; `None`: this is the last.
     pub next: Option<i64>,
 }
 
 impl Broker {
     /// The jobs that this caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn jobs(
         &self,
         caller: &Caller,
@@ -49,6 +55,10 @@ impl Broker {
 
     /// Reports queued jobs that no live runner's labels fit for long: one event an hour for those of one repository
     /// that ask for the same labels; how many events.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn report_unmatched(&self, lease: &Lease) -> Result<usize, Error> {
         let now = self.clock.now();
         self.store
@@ -58,7 +68,8 @@ impl Broker {
                 if deliveries::is_due(conn, Lane::Jobs.as_str(), now).await? {
                     return Ok(0);
                 }
-                let unmatched = jobs::unmatched(conn, now - PATIENCE, now - REPEATED, now, AT_ONCE).await?;
+                let unmatched =
+                    jobs::unmatched(conn, now - UNMATCHED_AFTER, now - REPEAT_AFTER, now, AT_ONCE).await?;
                 let mut alike: BTreeMap<(&str, &[String]), Vec<&Job>> = BTreeMap::new();
                 for job in &unmatched {
                     alike.entry((&job.repository, &job.labels)).or_default().push(job);

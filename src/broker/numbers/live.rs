@@ -1,7 +1,7 @@
 //! What changes from moment to moment, asked once for all who look on, however many they are.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -12,6 +12,7 @@ use crate::broker::security::Type;
 use crate::broker::sweep::status::SyncStatus;
 use crate::broker::{Broker, Error};
 use crate::model::Status;
+use crate::single_flight::SingleFlight;
 use crate::store::runners::Scope;
 use crate::store::stats::Live;
 use crate::store::{audit, security, stats};
@@ -30,10 +31,12 @@ pub const MOST_SECURITY: i64 = 1_000;
 /// How things stand, of all teams.
 #[derive(Clone, Debug)]
 pub struct Pulse {
+    /// When it was asked.
     pub at: DateTime<Utc>,
     /// Another one means that something happened.
     pub newest_event: Option<i64>,
     live: Arc<Vec<Live>>,
+    /// The numbers that are asked less often.
     pub slow: Arc<Slow>,
 }
 
@@ -44,17 +47,21 @@ pub struct Slow {
     security: Vec<(Type, Option<String>, i64)>,
     /// Of the last 24 hours.
     pub stats: Arc<Stats>,
+    /// The state of the sweep.
     pub sync: SyncStatus,
 }
 
 /// Whose part of it somebody sees.
 #[derive(Clone, Debug)]
 pub enum Share {
+    /// All teams.
     All,
+    /// These teams.
     Teams(HashSet<String>),
 }
 
 impl Share {
+    /// The share that this caller may see.
     pub fn of(caller: &Caller) -> Share {
         match runner_scope(caller) {
             Scope::All => Share::All,
@@ -124,45 +131,41 @@ impl Pulse {
     }
 }
 
-/// The last answer.
-#[derive(Debug, Default)]
-pub struct Kept {
-    last: Mutex<Option<Pulse>>,
-    /// Held while Postgres is asked: one at a time.
-    asking: tokio::sync::Mutex<()>,
-}
-
-impl Kept {
-    fn younger_than(&self, age: TimeDelta, now: DateTime<Utc>) -> Option<Pulse> {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.as_ref().filter(|last| now - last.at < age).cloned()
-    }
-
-    fn keep(&self, pulse: Pulse) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(pulse);
-    }
-}
+/// The last answer, and the one that is being made.
+pub type PulseFlight = Arc<SingleFlight<Pulse, Arc<Error>>>;
 
 impl Broker {
     /// Not older than 3 seconds, or some more while somebody else is at it; numbers over time and the sweep not
     /// older than 15.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn pulse(self: &Arc<Self>) -> Result<Pulse, Error> {
-        if let Some(fresh) = self.pulse.younger_than(FRESH, self.clock.now()) {
-            return Ok(fresh);
-        }
-        let _asking = match self.pulse.asking.try_lock() {
-            Ok(asking) => asking,
-            // Somebody is at it.
-            Err(_) => match self.pulse.younger_than(OLDEST, self.clock.now()) {
-                Some(older) => return Ok(older),
-                None => self.pulse.asking.lock().await,
-            },
-        };
         let now = self.clock.now();
-        if let Some(fresh) = self.pulse.younger_than(FRESH, now) {
+        let younger_than = |age: TimeDelta| move |pulse: &Pulse| now - pulse.at < age;
+        if let Some(fresh) = self.pulse.peek(younger_than(FRESH)) {
             return Ok(fresh);
         }
-        let known = self.pulse.younger_than(OLDEST, now).map(|pulse| pulse.slow);
+        if self.pulse.is_running()
+            && let Some(older) = self.pulse.peek(younger_than(OLDEST))
+        {
+            return Ok(older);
+        }
+        let broker = self.clone();
+        let fetch = || async move {
+            let work = {
+                let broker = broker.clone();
+                async move { broker.fresh_pulse().await }
+            };
+            broker.run_detached(work).await.map_err(Arc::new)
+        };
+        self.pulse.get(younger_than(FRESH), fetch).await.map_err(Error::Shared)
+    }
+
+    async fn fresh_pulse(self: &Arc<Self>) -> Result<Pulse, Error> {
+        let now = self.clock.now();
+        let known = self.pulse.peek(|pulse| now - pulse.at < OLDEST).map(|pulse| pulse.slow);
         let slow = match known.filter(|slow| now - slow.at < SLOW) {
             Some(slow) => slow,
             None => Arc::new(self.slow_pulse(now).await?),
@@ -170,10 +173,7 @@ impl Broker {
         let mut conn = self.store.conn().await?;
         let live = Arc::new(stats::live_by_team(&mut conn).await?);
         let newest_event = audit::newest(&mut conn).await?;
-        drop(conn);
-        let pulse = Pulse { at: now, newest_event, live, slow };
-        self.pulse.keep(pulse.clone());
-        Ok(pulse)
+        Ok(Pulse { at: now, newest_event, live, slow })
     }
 
     async fn slow_pulse(self: &Arc<Self>, now: DateTime<Utc>) -> Result<Slow, Error> {

@@ -6,13 +6,14 @@
 pub mod live;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
 use super::{Broker, Error};
 use crate::github::BudgetStatus;
 use crate::model::Status;
+use crate::single_flight::SingleFlights;
 use crate::store::stats::{self, Asked, Ended};
 
 /// For how long an answer is good enough for the next who asks.
@@ -48,11 +49,14 @@ pub struct Window {
 /// How long a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bucket {
+    /// One hour.
     Hour,
+    /// One day, by UTC.
     Day,
 }
 
 impl Bucket {
+    /// As answers spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Bucket::Hour => "hour",
@@ -71,8 +75,11 @@ impl Bucket {
 /// How provisions ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcomes {
+    /// Ended with a runner.
     pub provisioned: i64,
+    /// Refused.
     pub refused: i64,
+    /// Failed.
     pub failed: i64,
 }
 
@@ -89,6 +96,7 @@ impl Outcomes {
 /// What ended within one bucket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Provisions {
+    /// Of all teams.
     pub all: Outcomes,
     /// `None`: refused before a team was settled.
     pub by_team: BTreeMap<Option<String>, Outcomes>,
@@ -97,9 +105,13 @@ pub struct Provisions {
 /// Somebody who asks for runners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopCaller {
+    /// The caller's issuer.
     pub issuer: String,
+    /// The caller's subject.
     pub subject: String,
+    /// The last name that the caller had.
     pub display_name: String,
+    /// Ended with a runner.
     pub provisioned: i64,
     /// Refused or failed.
     pub not_provisioned: i64,
@@ -108,9 +120,13 @@ pub struct TopCaller {
 /// The numbers.
 #[derive(Clone, Debug)]
 pub struct Stats {
+    /// When they were counted.
     pub computed_at: DateTime<Utc>,
+    /// The beginning of the window.
     pub since: DateTime<Utc>,
+    /// The end of the window, exclusive.
     pub until: DateTime<Utc>,
+    /// How long each bucket is.
     pub bucket: Bucket,
     /// Live ones, every live state.
     pub runners: Vec<(Status, i64)>,
@@ -125,11 +141,18 @@ pub struct Stats {
 type Key = (DateTime<Utc>, DateTime<Utc>, Bucket);
 
 /// What was computed and may be used again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Computed {
-    answers: Mutex<HashMap<Key, Arc<Stats>>>,
-    /// Held while the numbers are computed: one at a time.
+    /// The answer to each window; one is computed at a time.
+    answers: SingleFlights<Key, Arc<Stats>, Arc<Error>>,
+    /// What all answers are made from; held while one is computed.
     hours: tokio::sync::Mutex<Hours>,
+}
+
+impl Default for Computed {
+    fn default() -> Computed {
+        Computed { answers: SingleFlights::new(ANSWERS_KEPT), hours: tokio::sync::Mutex::default() }
+    }
 }
 
 /// Hours that are over, by their beginning. The callers' only as far back as anybody asks.
@@ -139,23 +162,8 @@ struct Hours {
     callers: BTreeMap<DateTime<Utc>, Vec<Asked>>,
 }
 
-impl Computed {
-    fn answers(&self) -> MutexGuard<'_, HashMap<Key, Arc<Stats>>> {
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn younger_than(&self, key: &Key, age: TimeDelta, now: DateTime<Utc>) -> Option<Arc<Stats>> {
-        self.answers().get(key).filter(|stats| now - stats.computed_at < age).cloned()
-    }
-
-    fn keep(&self, key: Key, stats: Arc<Stats>) {
-        let mut answers = self.answers();
-        answers.retain(|_, other| stats.computed_at - other.computed_at < OLDEST);
-        if answers.len() >= ANSWERS_KEPT {
-            answers.clear();
-        }
-        answers.insert(key, stats);
-    }
+fn younger_than(age: TimeDelta, now: DateTime<Utc>) -> impl Fn(&Arc<Stats>) -> bool {
+    move |stats| now - stats.computed_at < age
 }
 
 /// The hour that this is in.
@@ -170,44 +178,56 @@ fn floor(time: DateTime<Utc>, bucket: Bucket) -> DateTime<Utc> {
 impl Broker {
     /// Not older than 15 seconds if somebody asked within two minutes before, for then the next answer is made
     /// while this one is read; who asks first waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn stats(self: &Arc<Self>, window: Window) -> Result<Arc<Stats>, Error> {
         let now = self.clock.now();
         let key = key(window, now);
-        if let Some(fresh) = self.stats.younger_than(&key, FRESH, now) {
+        let flight = self.stats.answers.of(&key);
+        if let Some(fresh) = flight.peek(younger_than(FRESH, now)) {
             return Ok(fresh);
         }
-        let Some(older) = self.stats.younger_than(&key, OLDEST, now) else {
-            return self.computed(key).await;
-        };
-        // Unless somebody is at it.
-        if self.stats.hours.try_lock().is_ok() {
+        if let Some(older) = flight.peek(younger_than(OLDEST, now)) {
             let broker = self.clone();
-            let work = async move {
-                if let Err(err) = broker.computed(key).await {
+            flight.refresh(|| async move {
+                let computed = broker.computed(key).await;
+                if let Err(err) = &computed {
                     tracing::warn!(error = %err, "counting what goes on failed");
                 }
-            };
-            self.tasks.spawn_on(work, &self.runtime);
+                computed
+            });
+            return Ok(older);
         }
-        Ok(older)
+        self.fresh_stats(key, now).await
     }
 
-    /// A fresh answer, by whoever is first.
-    async fn computed(&self, key: Key) -> Result<Arc<Stats>, Error> {
-        let mut hours = self.stats.hours.lock().await;
-        let now = self.clock.now();
-        if let Some(fresh) = self.stats.younger_than(&key, FRESH, now) {
-            return Ok(fresh);
-        }
-        let stats = Arc::new(self.compute(key, &mut hours, now).await?);
-        self.stats.keep(key, stats.clone());
-        Ok(stats)
+    async fn fresh_stats(self: &Arc<Self>, key: Key, now: DateTime<Utc>) -> Result<Arc<Stats>, Error> {
+        let broker = self.clone();
+        let flight = self.stats.answers.of(&key);
+        let computed = flight.get(younger_than(FRESH, now), || async move { broker.computed(key).await });
+        computed.await.map_err(Error::Shared)
+    }
+
+    async fn computed(self: &Arc<Self>, key: Key) -> Result<Arc<Stats>, Arc<Error>> {
+        let broker = self.clone();
+        let work = async move {
+            let mut hours = broker.stats.hours.lock().await;
+            let now = broker.clock.now();
+            broker.compute(key, &mut hours, now).await.map(Arc::new)
+        };
+        self.run_detached(work).await.map_err(Arc::new)
     }
 
     /// Counts what the next who asks would wait for: the last day, and one day more of the last month.
-    pub async fn count_ahead(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
+    pub async fn count_ahead(self: &Arc<Self>) -> Result<(), Error> {
         let now = self.clock.now();
-        self.computed(key(Window::default(), now)).await?;
+        self.fresh_stats(key(Window::default(), now), now).await?;
         let mut hours = self.stats.hours.lock().await;
         let mut known = hour_of(now - SETTLED);
         while hours.provisions.contains_key(&(known - TimeDelta::hours(1))) {

@@ -11,13 +11,16 @@ use crate::broker::{Broker, Error};
 use crate::model::{Identity, Role};
 use crate::policy::{Membership, Memberships};
 
-/// Somebody whose token was verified, with what the policy makes of him.
+/// Somebody whose token was verified, with the teams and roles that the policy gives them.
 #[derive(Clone, Debug)]
 pub struct Caller {
+    /// Issuer, subject and display name.
     pub identity: Identity,
+    /// The teams and roles by the policy.
     pub memberships: Arc<Memberships>,
-    /// What his token said, by which another policy may make something else of him.
+    /// The claims of their token, from which another policy may derive other teams and roles.
     pub claims: Arc<Claims>,
+    /// Where the request came from.
     pub origin: Origin,
 }
 
@@ -32,16 +35,17 @@ impl std::fmt::Debug for Claims {
 }
 
 impl Caller {
+    /// Whether the caller has this role.
     pub fn has(&self, role: Role) -> bool {
         self.memberships.has(role)
     }
 
-    /// The names of his teams.
+    /// The names of the caller's teams.
     pub fn teams(&self) -> impl Iterator<Item = &str> {
         self.memberships.teams.iter().map(|membership| membership.team.name())
     }
 
-    /// The team that a request is about: the named one, or the only one, if it is his.
+    /// The team that a request is about: the named one, or the only one, if the caller is in it.
     pub fn membership(&self, team: Option<&str>) -> Option<&Membership> {
         match (team, self.memberships.teams.as_slice()) {
             (Some(name), all) => all.iter().find(|of| of.team.name().eq_ignore_ascii_case(name)),
@@ -60,11 +64,16 @@ impl Caller {
         Actor::Caller { identity: &self.identity, origin: &self.origin, batch: Some(batch) }
     }
 
-    /// Neither team nor role: anybody on GitHub can be that, so what he does is logged in bulk.
+    /// Neither team nor role: anybody on GitHub can be that, so what they do is logged in bulk.
     pub fn is_stranger(&self) -> bool {
         self.memberships.is_stranger()
     }
 
+    /// Demands a role.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forbidden`].
     pub fn needs(&self, role: Role) -> Result<(), Error> {
         match self.has(role) {
             true => Ok(()),
@@ -75,7 +84,11 @@ impl Caller {
 
 impl Broker {
     /// The caller that this token makes, by the policy as it stands now, unless an administrator has
-    /// deactivated him.
+    /// deactivated the identity.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityDeactivated`].
     pub fn admit(self: &Arc<Self>, verified: Verified, origin: Origin) -> Result<Caller, Error> {
         let memberships = self.policy.load().rules.memberships(&verified.identity.issuer, &verified.claims);
         let caller = Caller {
@@ -94,7 +107,11 @@ impl Broker {
         Ok(caller)
     }
 
-    /// What this caller is by now: the policy may have changed, or somebody has deactivated him.
+    /// What this caller is by now: the policy may have changed, or an administrator has deactivated the identity.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityDeactivated`].
     pub fn admit_again(self: &Arc<Self>, caller: &Caller) -> Result<Caller, Error> {
         let (identity, claims) = (caller.identity.clone(), caller.claims.0.clone());
         self.admit(Verified { identity, claims }, caller.origin.clone())

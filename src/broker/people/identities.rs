@@ -1,5 +1,5 @@
 //! Who was ever let in, and who is not to be any more. A request pays for neither: sightings are written by a
-//! loop, and whoever is deactivated is known to every replica's memory.
+//! loop, and every replica keeps the deactivated identities in memory.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use crate::store::identities::{self, Filter, Identity, Sighting};
 use crate::store::sessions;
 
 /// How long somebody who was written down is not written down again.
-const REST: TimeDelta = TimeDelta::minutes(5);
+const REWRITE_AFTER: TimeDelta = TimeDelta::minutes(5);
 
 /// How many a replica keeps in mind, and how many wait to be written at most.
 const MOST: usize = 20_000;
@@ -28,7 +28,9 @@ const BATCH: usize = 1_000;
 /// One page of identities, newest first.
 #[derive(Debug)]
 pub struct IdentityPage {
+    /// The identities of this page.
     pub identities: Vec<Identity>,
+    /// Where the next page begins; `None`: this is the last.
     pub next: Option<Uuid>,
 }
 
@@ -58,7 +60,7 @@ impl Identities {
     /// Puts a caller down, to be written later.
     pub(in crate::broker) fn note(&self, identity: &model::Identity, now: DateTime<Utc>) {
         let mut seen = self.seen();
-        if seen.noted.get(identity).is_some_and(|at| now - *at < REST) {
+        if seen.noted.get(identity).is_some_and(|at| now - *at < REWRITE_AFTER) {
             return;
         }
         // Postgres is away, and more come than memory is for: they are put down when they come again.
@@ -66,7 +68,7 @@ impl Identities {
             return;
         }
         if seen.noted.len() >= MOST {
-            seen.noted.retain(|_, at| now - *at < REST);
+            seen.noted.retain(|_, at| now - *at < REWRITE_AFTER);
             if seen.noted.len() >= MOST {
                 // Some are written once more than they need be.
                 seen.noted.clear();
@@ -95,7 +97,7 @@ impl Identities {
 }
 
 impl Broker {
-    /// Whether an administrator has deactivated him, as this replica knows it.
+    /// Whether an administrator has deactivated this identity, as this replica knows it.
     pub(in crate::broker) fn is_inactive(&self, identity: &model::Identity) -> bool {
         let inactive = self.identities.inactive.load();
         inactive.get(&identity.issuer).is_some_and(|subjects| subjects.contains(&identity.subject))
@@ -115,6 +117,10 @@ impl Broker {
 
     /// Writes down who was seen since the last time; called every few seconds and at the end. What fails is
     /// tried again the next time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn flush_identities(&self) -> Result<(), Error> {
         loop {
             let sightings = self.identities.take();
@@ -132,6 +138,11 @@ impl Broker {
         }
     }
 
+    /// A page of identities, the newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn identities(
         &self,
         filter: &Filter,
@@ -143,6 +154,11 @@ impl Broker {
         Ok(IdentityPage { identities, next })
     }
 
+    /// One identity.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityNotFound`] or [`Error::Store`].
     pub async fn identity(&self, id: Uuid) -> Result<Identity, Error> {
         let mut conn = self.store.conn().await?;
         identities::by_ids(&mut conn, &[id]).await?.pop().ok_or(Error::IdentityNotFound(id))
@@ -150,11 +166,19 @@ impl Broker {
 
     /// Refuses this identity from now on, here at once and on every other replica within `POLICY_REFRESH`.
     /// Done again, it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityNotFound`], [`Error::OwnIdentity`], [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn deactivate(&self, admin: &Caller, id: Uuid, comment: &str) -> Result<Identity, Error> {
         self.set_active(admin, id, false, comment).await
     }
 
     /// Lets this identity in again. Done again, it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityNotFound`], [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn activate(&self, admin: &Caller, id: Uuid, comment: &str) -> Result<Identity, Error> {
         self.set_active(admin, id, true, comment).await
     }
@@ -167,18 +191,18 @@ impl Broker {
         comment: &str,
     ) -> Result<Identity, Error> {
         let identity = self.write_active(admin, admin.actor(), id, active, comment).await?;
-        self.use_inactive().await;
+        self.refresh_inactive_after_edit().await;
         Ok(identity)
     }
 
     /// It is decided; if it cannot be read back now, the next poll does that.
-    pub(in crate::broker) async fn use_inactive(&self) {
+    pub(in crate::broker) async fn refresh_inactive_after_edit(&self) {
         if let Err(err) = self.refresh_inactive().await {
             tracing::warn!(error = %err, "a changed identity takes effect here with the next poll");
         }
     }
 
-    /// Writes it with its event; `actor` is the admin, by himself or by a batch.
+    /// Writes it with its event; `actor` is the administrator, or their batch.
     pub(in crate::broker) async fn write_active(
         &self,
         admin: &Caller,
@@ -214,7 +238,7 @@ impl Broker {
                 let now = event.timestamp;
                 record(conn, event).await?;
                 if !active {
-                    // Not to come back with him, should he be let in again.
+                    // They must not come back if the identity is activated again.
                     sessions::remove_all_of(conn, &found.issuer, &found.subject).await?;
                 }
                 Ok(identities::set_active(conn, id, active, comment, now).await?)
@@ -240,10 +264,10 @@ mod tests {
             identities.take().len()
         };
         assert_eq!(waiting(now, &blue), 1);
-        assert_eq!(waiting(now + REST - TimeDelta::seconds(1), &blue), 0);
+        assert_eq!(waiting(now + REWRITE_AFTER - TimeDelta::seconds(1), &blue), 0);
         let renamed = model::Identity { display_name: "new name".into(), ..blue.clone() };
         assert_eq!(waiting(now + TimeDelta::seconds(1), &renamed), 1);
-        assert_eq!(waiting(now + REST, &blue), 1);
+        assert_eq!(waiting(now + REWRITE_AFTER, &blue), 1);
     }
 
     #[test]
@@ -268,9 +292,9 @@ mod tests {
         let (identities, now) = (Identities::default(), Utc::now());
         identities.note(&identity("a".into()), now);
         let failed = identities.take();
-        identities.note(&identity("a".into()), now + REST);
+        identities.note(&identity("a".into()), now + REWRITE_AFTER);
         identities.put_back(failed.clone());
-        assert_eq!(identities.take().iter().map(|one| one.at).collect::<Vec<_>>(), [now + REST]);
+        assert_eq!(identities.take().iter().map(|one| one.at).collect::<Vec<_>>(), [now + REWRITE_AFTER]);
         identities.put_back(failed);
         assert_eq!(identities.take().len(), 1);
     }

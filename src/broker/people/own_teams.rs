@@ -8,12 +8,14 @@ use crate::store::runners::{self, Scope};
 /// One team of a caller's with what it has used.
 #[derive(Debug)]
 pub struct TeamUse {
+    /// The team.
     pub team: std::sync::Arc<crate::policy::Team>,
+    /// Its live runners, as they count in the quota.
     pub live_runners: i64,
 }
 
 impl Broker {
-    /// The teams whose runners a caller may ask for: his, or all that are active for admins and auditors.
+    /// The teams whose runners a caller may ask for: their own, or all that are active for admins and auditors.
     pub fn teams_seen_by(&self, caller: &Caller) -> Vec<String> {
         match runner_scope(caller) {
             Scope::All => {
@@ -24,6 +26,10 @@ impl Broker {
     }
 
     /// The caller's teams with what each has used of its quota.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn teams_of(&self, caller: &Caller) -> Result<Vec<TeamUse>, Error> {
         let mut conn = self.store.conn().await?;
         let now = self.clock.now();

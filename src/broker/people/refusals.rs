@@ -1,5 +1,5 @@
-//! Refusals of tokens, of strangers and of whoever was deactivated, counted rather than listed: anybody can mint
-//! a token for our audience, and the log cannot be pruned. Tokens that are refused far too often are told of.
+//! Refusals of tokens, of callers without a team and of deactivated identities, counted rather than listed: anybody can mint
+//! a token for our audience, and the log cannot be pruned. Bursts of refused tokens are reported.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,7 +55,7 @@ impl Count {
 
 /// What a refusal is to its bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum Position {
     First,
     Further,
     /// Of those that were counted, the one that makes them too many.
@@ -74,17 +74,17 @@ impl Refusals {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, bucket: &Bucket, now: DateTime<Utc>) -> Place {
+    fn note(&self, bucket: &Bucket, now: DateTime<Utc>) -> Position {
         let mut counts = self.counts();
         match counts.get_mut(bucket) {
             Some(count) => {
                 count.further += 1;
-                if count.add(now) { Place::Burst } else { Place::Further }
+                if count.add(now) { Position::Burst } else { Position::Further }
             }
             None => {
                 let count = Count { further: 0, window_began: now, in_window: 1, in_burst: false };
                 counts.insert(bucket.clone(), count);
-                Place::First
+                Position::First
             }
         }
     }
@@ -94,7 +94,7 @@ impl Refusals {
         self.counts().remove(bucket);
     }
 
-    /// What was counted and is to be written now.
+    /// Takes the counts that must be written now.
     fn drain(&self) -> Vec<(Bucket, u64)> {
         let mut counts = self.counts();
         counts.retain(|_, count| count.further > 0);
@@ -117,9 +117,9 @@ impl Broker {
     pub fn note_refused_token(self: &Arc<Self>, issuer: Option<String>, why: String, origin: &Origin) {
         let bucket = Bucket { kind: Kind::TokenRefused, issuer, subject: None, code: "INVALID_TOKEN" };
         let kind = match self.refusals.note(&bucket, self.clock.now()) {
-            Place::First => Kind::TokenRefused,
-            Place::Further => return,
-            Place::Burst => Kind::InvalidTokenBurst,
+            Position::First => Kind::TokenRefused,
+            Position::Further => return,
+            Position::Burst => Kind::InvalidTokenBurst,
         };
         let mut event = self.event(kind, Actor::System("authentication"));
         event.issuer = bucket.issuer.clone();
@@ -139,7 +139,7 @@ impl Broker {
         self.note_refused_caller(Kind::IdentityRefused, caller, &Error::IdentityDeactivated);
     }
 
-    /// Notes that somebody called for what his role does not allow; as `note_refused_token`.
+    /// Notes that somebody called for something that their role does not allow; as `note_refused_token`.
     pub fn note_forbidden(self: &Arc<Self>, caller: &Caller) {
         let kind = if caller.is_stranger() { Kind::CallerRefused } else { Kind::AccessRefused };
         self.note_refused_caller(kind, caller, &Error::Forbidden);
@@ -153,7 +153,7 @@ impl Broker {
             subject: (kind != Kind::CallerRefused).then(|| identity.subject.clone()),
             code: err.code(),
         };
-        if self.refusals.note(&bucket, self.clock.now()) == Place::First {
+        if self.refusals.note(&bucket, self.clock.now()) == Position::First {
             self.write_refusal(bucket, self.event(kind, caller.actor()).because(err));
         }
     }
@@ -171,7 +171,7 @@ impl Broker {
         count_sign_in(provider, code);
         let kind = Kind::SignInRefused;
         let bucket = Bucket { kind, issuer: Some(issuer.to_owned()), subject: None, code };
-        if self.refusals.note(&bucket, self.clock.now()) != Place::First {
+        if self.refusals.note(&bucket, self.clock.now()) != Position::First {
             return;
         }
         let mut event = self.event(kind, Actor::System("sign-in")).with(json!({ "provider": provider }));
@@ -188,7 +188,7 @@ impl Broker {
     pub(in crate::broker) fn note_stranger(self: &Arc<Self>, kind: Kind, caller: &Caller) {
         let issuer = Some(caller.identity.issuer.clone());
         let bucket = Bucket { kind, issuer, subject: None, code: "NO_TEAM" };
-        if self.refusals.note(&bucket, self.clock.now()) == Place::First {
+        if self.refusals.note(&bucket, self.clock.now()) == Position::First {
             self.write_refusal(bucket, self.event(kind, caller.actor()));
         }
     }
@@ -198,7 +198,7 @@ impl Broker {
         counter!("webhook_deliveries_total", "event" => "other", "outcome" => "unsigned").increment(1);
         let kind = Kind::WebhookSignatureInvalid;
         let bucket = Bucket { kind, issuer: None, subject: None, code: "WEBHOOK_SIGNATURE_INVALID" };
-        if self.refusals.note(&bucket, self.clock.now()) != Place::First {
+        if self.refusals.note(&bucket, self.clock.now()) != Position::First {
             return;
         }
         let mut event = self.event(kind, Actor::System("webhooks"));
@@ -232,7 +232,7 @@ impl Broker {
     ) -> Result<(), Error> {
         let issuer = Some(caller.identity.issuer.clone());
         let bucket = Bucket { kind: Kind::CallerRefused, issuer, subject: None, code: err.code() };
-        if self.refusals.note(&bucket, self.clock.now()) != Place::First {
+        if self.refusals.note(&bucket, self.clock.now()) != Position::First {
             return Ok(());
         }
         let event = self.event(Kind::CallerRefused, caller.actor()).because(err);
@@ -244,6 +244,10 @@ impl Broker {
     }
 
     /// Writes how many refusals came after the first of each bucket; called once a minute and at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn flush_refusals(&self) -> Result<(), Error> {
         let mut result = Ok(());
         for (bucket, count) in self.refusals.drain() {
@@ -276,7 +280,7 @@ mod tests {
 
     /// How many bursts begin when so many are refused at `at`.
     fn bursts(refusals: &Refusals, count: u64, at: DateTime<Utc>) -> usize {
-        (0..count).filter(|_| refusals.note(&bucket(), at) == Place::Burst).count()
+        (0..count).filter(|_| refusals.note(&bucket(), at) == Position::Burst).count()
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::model::Role;
 use crate::store::audit;
 use crate::store::runners::Scope;
 
-/// Whose runners this caller may see: his teams', or all for admins and auditors.
+/// Whose runners this caller may see: those of their teams, or all for admins and auditors.
 pub(in crate::broker) fn runner_scope(caller: &Caller) -> Scope {
     match caller.has(Role::Admin) || caller.has(Role::Auditor) {
         true => Scope::All,
@@ -13,7 +13,7 @@ pub(in crate::broker) fn runner_scope(caller: &Caller) -> Scope {
     }
 }
 
-/// Whose runners this caller may change: his teams', or all for admins.
+/// Whose runners this caller may change: those of their teams, or all for admins.
 pub(in crate::broker) fn change_scope(caller: &Caller) -> Scope {
     match caller.has(Role::Admin) {
         true => Scope::All,

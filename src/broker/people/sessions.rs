@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,13 +15,13 @@ use super::sign_in_limit::{ATTEMPTS_WITHIN, count, network};
 use crate::auth::Verified;
 use crate::broker::events::{About, Kind, record};
 use crate::broker::{Broker, Error};
-use crate::model::Identity;
+use crate::model::{Identity, sha256};
 use crate::store::sessions::{self, SignedIn};
 use crate::store::{identities, sign_in_attempts};
 
 /// How long somebody who does nothing stays signed in.
 pub const IDLE: TimeDelta = TimeDelta::hours(1);
-/// How long anybody stays signed in: what his provider said of him is no older than this.
+/// How long anybody stays signed in: what the provider said about them is no older than this.
 pub const LONGEST: TimeDelta = TimeDelta::hours(8);
 /// As many may somebody have at a time; the oldest ones end for newer ones.
 pub const MOST: i64 = 10;
@@ -32,12 +31,15 @@ const TOUCHED_EVERY: TimeDelta = TimeDelta::minutes(1);
 /// Somebody who is signed in.
 #[derive(Clone, Debug)]
 pub struct Session {
+    /// The signed-in caller.
     pub caller: Caller,
     /// As the provider gave them at sign-in.
     pub claims: Map<String, Value>,
+    /// The id of the login provider.
     pub provider: String,
-    /// What each of his forms must bring along.
+    /// The token that each form of this session must send.
     pub csrf_token: String,
+    /// When the session began.
     pub signed_in_at: DateTime<Utc>,
     token_sha256: String,
 }
@@ -45,6 +47,10 @@ pub struct Session {
 impl Broker {
     /// Signs somebody in whom a provider has vouched for; what the browser is to keep. Always a new one: what
     /// the browser had before (`replaced`) is worth nothing from then on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn begin_session(
         self: &Arc<Self>,
         provider: &str,
@@ -77,7 +83,7 @@ impl Broker {
         let begun = self
             .store
             .transaction::<_, Error, _>(async |conn| {
-                // By the table and not by what this replica knows: whoever is deactivated at this moment has
+                // By the table and not by what this replica knows: an identity that is deactivated at this moment has
                 // either no session yet, or this one is ended with the others.
                 if !identities::is_active(conn, &who.issuer, &who.subject).await? {
                     return Ok(Err(Error::IdentityDeactivated));
@@ -105,6 +111,10 @@ impl Broker {
     }
 
     /// Whose session this is. `None`: nobody's, or it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn session(
         self: &Arc<Self>,
         token: &SecretString,
@@ -114,6 +124,10 @@ impl Broker {
     }
 
     /// As `session`, for what a page asks by itself: that keeps nobody signed in.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn glance(
         self: &Arc<Self>,
         token: &SecretString,
@@ -153,6 +167,10 @@ impl Broker {
     }
 
     /// Which of these sessions (by `key`) have not ended: one question for all who look on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn standing(&self, keys: &[String]) -> Result<HashSet<String>, Error> {
         let now = self.clock.now();
         let rows = sessions::some(&mut *self.store.conn().await?, keys).await?;
@@ -160,6 +178,10 @@ impl Broker {
     }
 
     /// Signs out; done again, it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn end_session(self: &Arc<Self>, session: &Session) -> Result<(), Error> {
         let caller = &session.caller;
         let event = self.event(Kind::SignedOut, caller.actor()).with(json!({ "provider": session.provider }));
@@ -180,6 +202,10 @@ impl Broker {
     }
 
     /// Forgets sessions that have ended, and how often was tried to begin some; any replica may.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn purge_sessions(&self) -> Result<(), Error> {
         let now = self.clock.now();
         self.store
@@ -201,11 +227,7 @@ pub fn key(token: &SecretString) -> String {
     sha256(token.expose_secret())
 }
 
-fn sha256(text: &str) -> String {
-    hex::encode(digest(&SHA256, text.as_bytes()))
-}
-
 /// Made from the session's own secret: nobody else can make it, and nothing has to be kept.
 fn csrf_token(token: &SecretString) -> String {
-    sha256(&format!("csrf\0{}", token.expose_secret()))
+    sha256(format!("csrf\0{}", token.expose_secret()))
 }

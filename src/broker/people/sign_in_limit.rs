@@ -1,5 +1,5 @@
 //! How often anybody may try to sign in. Counted in Postgres, for all replicas together: an attempt costs the
-//! provider a question, and whoever guesses should not get as many tries as there are replicas.
+//! provider a question, and somebody who guesses should not get more tries from more replicas.
 
 use std::net::IpAddr;
 
@@ -34,7 +34,11 @@ impl Step {
 }
 
 impl Broker {
-    /// Counts an attempt of whoever this is, unless he has had too many.
+    /// Counts an attempt from this origin, unless there were too many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooManySignIns`] or [`Error::Store`].
     pub async fn count_attempt(&self, step: Step, origin: &Origin) -> Result<(), Error> {
         let (now, network) = (self.clock.now(), network(origin));
         let (since, most) = (now - ATTEMPTS_WITHIN, MOST_ATTEMPTS + 1);
@@ -56,7 +60,7 @@ pub(in crate::broker) fn count(provider: &str, outcome: &'static str) {
     counter!("sign_ins_total", "provider" => provider.to_owned(), "outcome" => outcome).increment(1);
 }
 
-/// Whom an address stands for: of IPv6 anybody has as many as he likes, but hardly more than one /64.
+/// Whom an address stands for: anybody can have many IPv6 addresses, but hardly more than one /64.
 pub(in crate::broker) fn network(origin: &Origin) -> String {
     let address = origin.address.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
     match address {

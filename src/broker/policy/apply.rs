@@ -1,5 +1,5 @@
-//! The policy as an administrator changes it: one transaction, one event with the difference, in force on
-//! every replica within `POLICY_REFRESH`.
+//! Applying a policy document: one transaction, and one event with the difference. It takes effect on every replica
+//! within [`POLICY_REFRESH`](crate::broker::POLICY_REFRESH).
 
 use serde_json::json;
 
@@ -13,7 +13,7 @@ use crate::policy::Document;
 use crate::store::Store;
 use crate::store::policies;
 
-/// Whence a change by an administrator comes, as `policy_versions` remembers it.
+/// The source of a change by an administrator, as `policy_versions` remembers it.
 pub const BY_API: &str = "api";
 
 /// What applying a document did.
@@ -23,12 +23,16 @@ pub enum Applied {
     Changed(Vec<String>),
     /// The policy already says this.
     Unchanged,
-    /// This document was in force before and a newer one replaced it: an old replica's file.
+    /// This document was applied before and a newer one replaced it: an old replica's file.
     Superseded,
 }
 
 /// Applies a document. With `only_if_new` one that was applied before is left alone (a replica's
 /// `POLICY_FILE` at start); `dry_run` only says what would change.
+///
+/// # Errors
+///
+/// [`Error::Policy`] or [`Error::Store`].
 pub async fn apply(
     store: &Store,
     clock: &Clock,
@@ -67,12 +71,20 @@ pub async fn apply(
 }
 
 /// Where the policies that this database ever had came from.
+///
+/// # Errors
+///
+/// [`Error::Store`].
 pub async fn sources(store: &Store) -> Result<Vec<String>, Error> {
     let mut conn = store.conn().await?;
     Ok(policies::sources(&mut conn).await?)
 }
 
 /// The policy as it stands, as the document that `policy apply` takes.
+///
+/// # Errors
+///
+/// [`Error::Policy`] or [`Error::Store`].
 pub async fn current(store: &Store) -> Result<Document, Error> {
     let tables = store.transaction::<_, Error, _>(async |conn| {
         policies::repeatable_read(conn).await?;
@@ -83,6 +95,10 @@ pub async fn current(store: &Store) -> Result<Document, Error> {
 
 impl Broker {
     /// Applies a document and uses it here at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] or [`Error::Store`].
     pub async fn apply_policy(
         &self,
         document: &Document,

@@ -26,7 +26,7 @@ pub(in crate::broker) struct Draft {
 #[derive(Clone, Copy)]
 pub(in crate::broker) struct Edit<'a> {
     pub admin: &'a Caller,
-    /// The admin, by himself or by a batch.
+    /// The administrator, or their batch.
     pub actor: Actor<'a>,
     pub kind: Kind,
     pub comment: Option<&'a Comment>,
@@ -44,7 +44,7 @@ impl<'a> Edit<'a> {
 pub(in crate::broker) type Change<'a> =
     &'a (dyn Fn(&mut Draft) -> Result<Option<String>, Error> + Send + Sync);
 
-/// What came of it.
+/// The result of an edit.
 pub(in crate::broker) struct Edited {
     pub team: Option<String>,
     /// A line a change; empty: the policy said this already.
@@ -55,14 +55,15 @@ pub(in crate::broker) struct Edited {
 }
 
 impl Broker {
-    /// Writes the change; it is in force here once `use_policy` was called, elsewhere within `POLICY_REFRESH`.
+    /// Writes the change; it applies here once [`Broker::refresh_after_edit`] was called, elsewhere within
+    /// [`POLICY_REFRESH`](crate::broker::POLICY_REFRESH).
     pub(in crate::broker) async fn edit_policy(
         &self,
         edit: Edit<'_>,
         change: Change<'_>,
     ) -> Result<Edited, Error> {
         if self.policy_is_managed_by_file() {
-            return Err(Error::PolicyIsOfFile);
+            return Err(Error::PolicyManagedByFile);
         }
         let defaults = self.defaults();
         self.store
@@ -122,7 +123,7 @@ fn is_admin(rules: &Rules, caller: &Caller) -> bool {
     rules.memberships(&caller.identity.issuer, &caller.claims.0).has(Role::Admin)
 }
 
-/// `team.3.allowed_labels.2` is the field `allowed_labels[2]` to whoever wrote that team. A change is about one
+/// `team.3.allowed_labels.2` is the field `allowed_labels[2]` of a request about that team. A change is about one
 /// thing, and what was there before had no faults.
 fn in_words_of_the_api(faults: Vec<Fault>) -> Vec<Fault> {
     let field = |place: &str| {
@@ -158,6 +159,10 @@ pub(in crate::broker) fn place_of(teams: &[TeamEntry], name: &str) -> Option<usi
 
 impl Draft {
     /// The team, if it is active and still as it was seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub fn active_team(&mut self, name: &str, seen: &IfMatch) -> Result<&mut TeamEntry, Error> {
         match place_of(&self.document.team, name) {
             Some(place) => {
@@ -173,6 +178,10 @@ impl Draft {
     }
 
     /// Where the deactivated team stands, if it is still as it was seen.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub fn inactive_place(&self, name: &str, seen: &IfMatch) -> Result<usize, Error> {
         let place = place_of(&self.inactive, name).ok_or_else(|| Error::TeamNotFound(name.to_owned()))?;
         seen.check(&team_version(&self.inactive[place], false))?;

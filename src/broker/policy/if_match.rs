@@ -1,10 +1,10 @@
-//! What an administrator saw when he decided to change something (RFC 9110, `If-Match`): if it is not so any more,
-//! nothing is written.
+//! The version that an administrator saw before a change (RFC 9110, `If-Match`): if it has changed since, nothing is
+//! written.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde::Serialize;
 
 use crate::broker::Error;
+use crate::model::sha256;
 
 /// Which versions a change is meant for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,7 @@ pub enum IfMatch {
 }
 
 impl IfMatch {
+    /// Matches this version only.
     pub fn tag(tag: impl Into<String>) -> IfMatch {
         IfMatch::Tags(vec![tag.into()])
     }
@@ -36,7 +37,7 @@ impl IfMatch {
 /// The version of something: the same for the same content, whenever it came about.
 pub(in crate::broker) fn version(of: &impl Serialize) -> String {
     let text = serde_json::to_vec(of).unwrap_or_default();
-    let mut hash = hex::encode(digest(&SHA256, &text));
+    let mut hash = sha256(&text);
     hash.truncate(32);
     hash
 }

@@ -7,6 +7,10 @@ use crate::store::policies;
 
 impl Broker {
     /// Takes over a policy that was changed elsewhere, and who is not to be let in; cheap when nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Policy`] or [`Error::Store`].
     pub async fn refresh_policy(&self) -> Result<(), Error> {
         // None has to wait for what another lacks.
         let inactive = self.refresh_inactive().await;
@@ -37,7 +41,7 @@ impl Broker {
     }
 
     /// Uses here what has been written. It is decided; if it cannot be read back now, the next poll does that.
-    pub(in crate::broker) async fn use_policy(&self) {
+    pub(in crate::broker) async fn refresh_after_edit(&self) {
         if let Err(err) = self.refresh_policy().await {
             tracing::warn!(error = %err, "a changed policy takes effect here with the next poll");
         }

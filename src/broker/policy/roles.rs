@@ -14,7 +14,9 @@ use crate::store::policies;
 /// Those who have a role.
 #[derive(Clone, Debug)]
 pub struct RoleMembers {
+    /// The role.
     pub role: Role,
+    /// Those who have it, in the order of the policy.
     pub members: Vec<Member>,
 }
 
@@ -26,6 +28,11 @@ impl RoleMembers {
 }
 
 impl Broker {
+    /// Those who have a role.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn role_members(&self, role: Role) -> Result<RoleMembers, Error> {
         let mut conn = self.store.conn().await?;
         let rows = policies::with_role(&mut conn, role.as_str()).await?;
@@ -33,7 +40,13 @@ impl Broker {
         Ok(RoleMembers { role, members: members? })
     }
 
-    /// Gives the role to whoever matches; done again, it changes nothing.
+    /// Gives the role to the callers that this member describes; a repeated call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PreconditionRequired`], [`Error::PreconditionFailed`], [`Error::Faulty`],
+    /// [`Error::PolicyManagedByFile`], [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or
+    /// [`Error::Store`].
     pub async fn add_role_member(
         &self,
         admin: &Caller,
@@ -52,7 +65,13 @@ impl Broker {
         self.change_role(admin, role, &change).await
     }
 
-    /// Takes the role from whoever matches. Nobody takes the role of an administrator from himself.
+    /// Takes the role away. Administrators cannot take it from themselves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemberNotFound`], [`Error::PreconditionRequired`], [`Error::PreconditionFailed`],
+    /// [`Error::PolicyManagedByFile`], [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or
+    /// [`Error::Store`].
     pub async fn remove_role_member(
         &self,
         admin: &Caller,
@@ -77,7 +96,7 @@ impl Broker {
         change: super::edit::Change<'_>,
     ) -> Result<RoleMembers, Error> {
         let edited = self.edit_policy(Edit::by(admin, Kind::RoleMembersChanged), change).await?;
-        self.use_policy().await;
+        self.refresh_after_edit().await;
         let members = match role {
             Role::Admin => edited.document.admin,
             Role::Auditor => edited.document.auditor,

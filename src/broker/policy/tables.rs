@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use crate::broker::Error;
@@ -10,9 +9,9 @@ use crate::model::{GroupRef, Role};
 use crate::policy::{Document, Member, TeamEntry};
 use crate::store::policies::{RoleMember, Tables, Team, TeamMember};
 
-/// What a document is recognised by.
+/// The SHA-256 of a document, by which it is recognised.
 pub(in crate::broker) fn sha256(document: &Document) -> String {
-    hex::encode(digest(&SHA256, document.to_toml().as_bytes()))
+    crate::model::sha256(document.to_toml())
 }
 
 pub(in crate::broker) fn to_tables(document: &Document) -> Tables {

@@ -1,6 +1,5 @@
 //! Teams as administrators see and change them: each change is one of the policy's document.
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use super::tables::entries;
 use crate::broker::events::{Batch, Kind};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
-use crate::model::{Comment, GroupRef, Method};
+use crate::model::{Comment, GroupRef, Method, sha256};
 use crate::policy::{Fault, Member, TeamEntry};
 use crate::store::policies::{self, TeamFilter, TeamRow};
 use crate::store::{Conn, stats};
@@ -23,10 +22,13 @@ use crate::store::{Conn, stats};
 pub struct Team {
     /// With its members.
     pub entry: TeamEntry,
+    /// Whether its members get runners.
     pub active: bool,
     /// As they count in the quota.
     pub live_runners: i64,
+    /// When it was first written.
     pub created_at: DateTime<Utc>,
+    /// When it was last changed.
     pub updated_at: DateTime<Utc>,
 }
 
@@ -40,6 +42,7 @@ impl Team {
 /// One page of teams, by name.
 #[derive(Debug)]
 pub struct TeamPage {
+    /// The teams of this page.
     pub teams: Vec<Team>,
     /// The name after which the next page begins; `None`: this is the last.
     pub next: Option<String>,
@@ -48,18 +51,28 @@ pub struct TeamPage {
 /// What to change of a team; `None` leaves it. `Some(None)` is the default or no limit.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct TeamPatch {
+    /// What people read about it.
     pub description: Option<String>,
+    /// Labels that every runner of the team gets.
     pub required_labels: Option<Vec<String>>,
+    /// Patterns of labels that its members may ask for.
     pub allowed_labels: Option<Vec<String>>,
+    /// How its runners may get their credentials.
     pub methods: Option<Vec<Method>>,
+    /// Patterns of organizations and repositories; the default is the configured organization.
     pub targets: Option<Option<Vec<String>>>,
+    /// Runner groups that may be asked for.
     pub runner_groups: Option<Option<Vec<GroupRef>>>,
+    /// The most live runners at a time.
     pub max_runners: Option<Option<i64>>,
+    /// The most provisions a minute.
     pub requests_per_minute: Option<Option<i64>>,
+    /// All members, by issuer and claims.
     pub members: Option<Vec<Member>>,
 }
 
 impl TeamPatch {
+    /// Changes the fields of `entry` that the patch has.
     pub fn apply(&self, entry: &mut TeamEntry) {
         fn set<T: Clone>(field: &mut T, wanted: &Option<T>) {
             if let Some(wanted) = wanted {
@@ -86,13 +99,17 @@ pub fn changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {
 /// What a member is called by: the same for the same issuer and claims.
 pub fn member_id(member: &Member) -> String {
     let text = json!([member.issuer, member.claims]).to_string();
-    let mut hash = hex::encode(digest(&SHA256, text.as_bytes()));
+    let mut hash = sha256(&text);
     hash.truncate(16);
     hash
 }
 
 impl Broker {
     /// All teams, those that are deactivated too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn team_list(
         &self,
         filter: &TeamFilter,
@@ -115,6 +132,10 @@ impl Broker {
     }
 
     /// By its name, without regard to case.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`] or [`Error::Store`].
     pub async fn team(&self, name: &str) -> Result<Team, Error> {
         let now = self.clock.now();
         let found = self
@@ -129,22 +150,44 @@ impl Broker {
     }
 
     /// How the policy spells this name, which may be that of a deactivated team.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`] or [`Error::Store`].
     pub async fn team_name(&self, name: &str) -> Result<String, Error> {
         let mut conn = self.store.conn().await?;
         let found = policies::team(&mut conn, name).await?;
         found.map(|row| row.team.name).ok_or_else(|| Error::TeamNotFound(name.to_owned()))
     }
 
+    /// Creates a team.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamExists`], [`Error::TeamExistsDeactivated`], [`Error::Faulty`], [`Error::PolicyManagedByFile`],
+    /// [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or [`Error::Store`].
     pub async fn create_team(&self, admin: &Caller, entry: TeamEntry) -> Result<Team, Error> {
         self.change_team_by(Edit::by(admin, Kind::TeamCreated), &|draft| created(draft, &entry)).await
     }
 
     /// What creating this team would do.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamExists`], [`Error::TeamExistsDeactivated`], [`Error::Faulty`], [`Error::PolicyManagedByFile`],
+    /// [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or [`Error::Store`].
     pub async fn preview_team(&self, admin: &Caller, entry: TeamEntry) -> Result<Preview, Error> {
         let edit = Edit { dry_run: true, ..Edit::by(admin, Kind::TeamCreated) };
         self.preview(edit, &|draft| created(draft, &entry)).await
     }
 
+    /// Changes the fields of a team that the patch has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`], [`Error::TeamDeactivated`], [`Error::PreconditionRequired`],
+    /// [`Error::PreconditionFailed`], [`Error::Faulty`], [`Error::PolicyManagedByFile`], [`Error::Forbidden`],
+    /// [`Error::IdentityDeactivated`], [`Error::OwnRole`] or [`Error::Store`].
     pub async fn change_team(
         &self,
         admin: &Caller,
@@ -157,6 +200,12 @@ impl Broker {
     }
 
     /// What `change_team` would do, and to whom.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`], [`Error::TeamDeactivated`], [`Error::PreconditionRequired`],
+    /// [`Error::PreconditionFailed`], [`Error::Faulty`], [`Error::PolicyManagedByFile`], [`Error::Forbidden`],
+    /// [`Error::IdentityDeactivated`], [`Error::OwnRole`] or [`Error::Store`].
     pub async fn preview_change(
         &self,
         admin: &Caller,
@@ -170,6 +219,12 @@ impl Broker {
 
     /// Its members get no runners any more; those that it has stay, and are managed. Done again, it changes
     /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`], [`Error::PreconditionRequired`], [`Error::PreconditionFailed`],
+    /// [`Error::PolicyManagedByFile`], [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or
+    /// [`Error::Store`].
     pub async fn deactivate_team(
         &self,
         admin: &Caller,
@@ -195,6 +250,12 @@ impl Broker {
     }
 
     /// With the rules and the members that it had; done again, it changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`], [`Error::PreconditionRequired`], [`Error::PreconditionFailed`],
+    /// [`Error::PolicyManagedByFile`], [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or
+    /// [`Error::Store`].
     pub async fn reactivate_team(
         &self,
         admin: &Caller,
@@ -217,7 +278,13 @@ impl Broker {
         self.change_team_by(edit, &change).await
     }
 
-    /// Lets whoever matches into the team; done again, it changes nothing.
+    /// Adds a member; a repeated call changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TeamNotFound`], [`Error::TeamDeactivated`], [`Error::PreconditionRequired`],
+    /// [`Error::PreconditionFailed`], [`Error::Faulty`], [`Error::PolicyManagedByFile`], [`Error::Forbidden`],
+    /// [`Error::IdentityDeactivated`], [`Error::OwnRole`] or [`Error::Store`].
     pub async fn add_member(
         &self,
         admin: &Caller,
@@ -236,6 +303,14 @@ impl Broker {
         changed.map_err(in_words_of_a_member)
     }
 
+    /// Removes a member by its [`member_id`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemberNotFound`], [`Error::TeamNotFound`], [`Error::TeamDeactivated`],
+    /// [`Error::PreconditionRequired`], [`Error::PreconditionFailed`], [`Error::Faulty`],
+    /// [`Error::PolicyManagedByFile`], [`Error::Forbidden`], [`Error::IdentityDeactivated`], [`Error::OwnRole`] or
+    /// [`Error::Store`].
     pub async fn remove_member(
         &self,
         admin: &Caller,
@@ -257,12 +332,12 @@ impl Broker {
 
     async fn change_team_by(&self, edit: Edit<'_>, change: Change<'_>) -> Result<Team, Error> {
         let edited = self.edit_policy(edit, change).await?;
-        self.use_policy().await;
+        self.refresh_after_edit().await;
         self.team(edited.team.as_deref().unwrap_or_default()).await
     }
 }
 
-/// `members[3].claims.x` is the field `claims.x` to whoever wrote that member alone.
+/// `members[3].claims.x` is the field `claims.x` of a request about one member.
 fn in_words_of_a_member(err: Error) -> Error {
     let Error::Faulty(faults) = err else { return err };
     let field = |place: String| match place.split_once("].") {

@@ -16,7 +16,7 @@ use crate::store::idempotency;
 use crate::store::runners::{self, Runner};
 
 /// What GitHub made for a claim.
-pub(in crate::broker) struct Made {
+pub(in crate::broker) struct Issuance {
     pub github_runner_id: Option<i64>,
     pub credential: SecretString,
     pub expires_at: DateTime<Utc>,
@@ -32,7 +32,7 @@ impl Broker {
         grant: &Grant,
         mut runner: Runner,
         deadline: Deadline,
-    ) -> Result<(Runner, Made), Error> {
+    ) -> Result<(Runner, Issuance), Error> {
         let mut renames = 0;
         let mut lost = false;
         loop {
@@ -83,13 +83,13 @@ impl Broker {
         grant: &Grant,
         runner: &Runner,
         deadline: Deadline,
-    ) -> Result<Made, github::Error> {
+    ) -> Result<Issuance, github::Error> {
         match grant.method() {
             Method::Jit => {
                 let jit = self.github.generate_jitconfig(grant, &runner.name, deadline).await?;
                 let start =
                     TimeDelta::from_std(self.config.jit_start_deadline).unwrap_or(TimeDelta::hours(1));
-                Ok(Made {
+                Ok(Issuance {
                     github_runner_id: Some(jit.runner.id),
                     credential: jit.encoded_jit_config,
                     expires_at: self.clock.now() + start,
@@ -104,7 +104,11 @@ impl Broker {
                     return Err(github::Error::Conflict { message: "the name is taken".into() });
                 }
                 let issued = self.github.registration_token(grant, deadline).await?;
-                Ok(Made { github_runner_id: None, credential: issued.token, expires_at: issued.expires_at })
+                Ok(Issuance {
+                    github_runner_id: None,
+                    credential: issued.token,
+                    expires_at: issued.expires_at,
+                })
             }
         }
     }

@@ -9,15 +9,21 @@ use crate::store::{policies, runners};
 /// What a provision with this ask would be told.
 #[derive(Debug)]
 pub struct Explanation {
+    /// The team that would get the runner; `None`: none was found.
     pub team: Option<String>,
     /// All that the runner would have.
     pub labels: Vec<Label>,
+    /// Why not; `None`: the provision would be granted.
     pub refusal: Option<Error>,
 }
 
 impl Broker {
     /// Decides as `provision` would, without a row, a lock or an event. Refusals are part of the answer;
     /// `Err` is for what kept us from deciding.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::GitHub`] or [`Error::Store`].
     pub async fn explain(&self, caller: &Caller, ask: &Ask) -> Result<Explanation, Error> {
         let placed = match self.place(caller, ask, self.deadline()).await {
             Ok(placed) => placed,

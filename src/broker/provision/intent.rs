@@ -27,7 +27,7 @@ const FIRST: i32 = 1;
 /// What the intent's transaction decided to do.
 pub(in crate::broker) enum Intent {
     Fresh(Runner, Grant),
-    /// The idempotency key's runner is to be replaced by the same row's next generation.
+    /// The runner of the idempotency key will be replaced by the same row's next generation.
     Repeat {
         former: Box<Runner>,
         runner: Runner,
@@ -105,7 +105,7 @@ impl Broker {
         key: Option<&Key>,
         placed: &Placed,
     ) -> Result<Result<Intent, Error>, Error> {
-        // He was let in before he was deactivated, and GitHub may have taken its time over a group since.
+        // The caller may have been deactivated since the call began: GitHub may have been slow to answer about a group.
         if self.is_inactive(&caller.identity) {
             return Ok(Err(Error::IdentityDeactivated));
         }

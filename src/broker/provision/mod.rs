@@ -10,7 +10,6 @@ pub(super) mod repeated_key;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::try_join;
 use metrics::counter;
@@ -22,27 +21,27 @@ use super::events::{About, Kind, record};
 use super::people::caller::Caller;
 use super::{Broker, Error};
 use crate::github::Deadline;
-use crate::model::{GroupRef, Method, system_labels};
+use crate::model::{DEFAULT_GROUP_ID, GroupRef, Method, sha256, system_labels};
 use crate::policy::{self, Ask, Denial, Grant, Placed};
 use crate::store::idempotency::Key;
 use crate::store::runners::{self, Issued, Runner};
 use crate::telemetry::{self, SPANS};
-use ask_github::Made;
+use ask_github::Issuance;
 use intent::Intent;
 
 /// How long an idempotency key is remembered.
 pub(super) const KEY_LIFE: TimeDelta = TimeDelta::hours(24);
 
-/// GitHub's own group, which every organisation and repository has.
-const GITHUB_DEFAULT_GROUP: i64 = 1;
-
 /// What a caller gets, once.
 #[derive(Debug)]
 pub struct Provisioned {
+    /// The row of the runner.
     pub runner: Runner,
+    /// What was granted.
     pub grant: Grant,
     /// The JIT configuration, or the registration token.
     pub credential: SecretString,
+    /// Until when the credential can be used.
     pub expires_at: DateTime<Utc>,
     /// What `config.sh` calls the runner group; `None` for GitHub's default one.
     pub group_name: Option<String>,
@@ -52,6 +51,12 @@ pub struct Provisioned {
 
 impl Broker {
     /// Hands out one runner, or says why not. Goes on to its end when the caller hangs up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Denied`], [`Error::TooManyRequests`], [`Error::NameTaken`], [`Error::KeyInProgress`],
+    /// [`Error::KeySpent`], [`Error::KeyReused`], [`Error::IdentityDeactivated`], [`Error::TooLate`],
+    /// [`Error::AnswerLost`], [`Error::GitHub`], [`Error::Store`] or [`Error::Panicked`].
     pub async fn provision(
         self: &Arc<Self>,
         caller: &Caller,
@@ -61,7 +66,7 @@ impl Broker {
         let (broker, caller) = (self.clone(), caller.clone());
         let method = ask.method;
         let outcome =
-            self.to_the_end(async move { broker.provision_now(&caller, &ask, key.as_ref()).await }).await;
+            self.run_detached(async move { broker.provision_now(&caller, &ask, key.as_ref()).await }).await;
         let label = outcome.as_ref().map_or_else(Error::code, |_| "granted");
         counter!("broker_decisions_total", "method" => method.as_str(), "outcome" => label).increment(1);
         outcome
@@ -122,12 +127,12 @@ impl Broker {
         ask: &Ask,
         grant: Grant,
         runner: Runner,
-        made: Made,
+        made: Issuance,
         deadline: Deadline,
     ) -> Result<Provisioned, Error> {
         let runner = self.settle(caller, &grant, &runner, &made, deadline).await?;
         let system_labels = system_labels(ask.os, ask.arch).iter().map(ToString::to_string).collect();
-        let Made { credential, expires_at, .. } = made;
+        let Issuance { credential, expires_at, .. } = made;
         Ok(Provisioned { runner, grant, credential, expires_at, group_name: None, system_labels })
     }
 
@@ -168,10 +173,10 @@ impl Broker {
         caller: &Caller,
         grant: &Grant,
         runner: &Runner,
-        made: &Made,
+        made: &Issuance,
         deadline: Deadline,
     ) -> Result<Runner, Error> {
-        let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
+        let sha256 = sha256(made.credential.expose_secret());
         let mut event = self.event(Kind::Provisioned, caller.actor()).about(runner).with(json!({
             "method": grant.method(),
             "credential_sha256": sha256,
@@ -206,7 +211,7 @@ impl Broker {
     }
 
     /// Takes a runner off GitHub that was made but not handed out. Its caller is not kept waiting for that
-    /// past his deadline.
+    /// past the deadline.
     async fn withdraw(self: &Arc<Self>, runner: &Runner, github_runner_id: Option<i64>, deadline: Deadline) {
         let Some(id) = github_runner_id else { return };
         let (broker, runner) = (self.clone(), runner.clone());
@@ -229,7 +234,7 @@ impl Broker {
     /// register in the default group. `None`: that is its group.
     async fn group_name(&self, placed: &Placed, deadline: Deadline) -> Result<Option<String>, Error> {
         let (permit, id) = (placed.permit(), placed.group_id());
-        if permit.method() == Method::Jit || id == GITHUB_DEFAULT_GROUP {
+        if permit.method() == Method::Jit || id == DEFAULT_GROUP_ID {
             return Ok(None);
         }
         match self.github.group_name(permit.target(), id, deadline).await? {

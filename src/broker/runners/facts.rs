@@ -9,9 +9,13 @@ use crate::store::runners::{Change, Observation, Runner};
 /// What one look at GitHub says about one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
+    /// The state that follows.
     pub to: Status,
+    /// Whether it runs a job.
     pub busy: bool,
+    /// Whether it is connected to GitHub.
     pub online: bool,
+    /// GitHub's id of it.
     pub github_runner_id: i64,
     /// When a registration-flow runner is seen for the first time.
     first_seen: bool,

@@ -19,6 +19,7 @@ const JOBS_SHOWN: i64 = 5;
 /// One page of runners, newest first.
 #[derive(Debug)]
 pub struct RunnerPage {
+    /// The runners of this page.
     pub runners: Vec<Runner>,
     /// Of all pages, at most `MOST_COUNTED`.
     pub total: i64,
@@ -30,6 +31,11 @@ pub struct RunnerPage {
 }
 
 impl Broker {
+    /// A page of the runners that the caller may see.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn runners(
         &self,
         caller: &Caller,
@@ -44,6 +50,11 @@ impl Broker {
         Ok(RunnerPage { runners, total: total.count, total_capped: total.capped, next })
     }
 
+    /// One runner that the caller may see, by its id or its live name, with its newest events.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunnerNotFound`] or [`Error::Store`].
     pub async fn runner(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
         let not_found = || Error::RunnerNotFound(id_or_name.to_owned());
         let scope = runner_scope(caller);
@@ -59,12 +70,20 @@ impl Broker {
     }
 
     /// Those of these runners that the caller may see, newest first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn some_runners(&self, caller: &Caller, ids: &[Uuid]) -> Result<Vec<Runner>, Error> {
         let mut conn = self.store.conn().await?;
         Ok(runners::some(&mut conn, &runner_scope(caller), ids).await?)
     }
 
     /// The newest jobs of a runner that the caller has been shown.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn jobs_of(&self, runner: &Runner) -> Result<Vec<Job>, Error> {
         let Some(id) = runner.github_runner_id else { return Ok(Vec::new()) };
         let mut conn = self.store.conn().await?;
@@ -73,6 +92,10 @@ impl Broker {
 }
 
 /// All runners for an operator at the machine, newest first, given to `each` page by page.
+///
+/// # Errors
+///
+/// [`Error::Store`].
 pub async fn all_runners(
     store: &Store,
     filter: &Filter,

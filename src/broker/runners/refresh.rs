@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::facts::facts;
-use super::transition::{By, gone};
+use super::transition::{Cause, gone};
 use crate::broker::events::{About, Kind};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
@@ -15,9 +15,13 @@ use crate::store::runners::Runner;
 
 impl Broker {
     /// Asks GitHub about one runner now, and moves its row by the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunnerNotFound`], [`Error::Forbidden`], [`Error::GitHub`] or [`Error::Store`].
     pub async fn refresh(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
         let runner = self.find_to_change(caller, id_or_name).await?;
-        let by = By { actor: caller.actor(), reason: "refresh", lease: None };
+        let by = Cause { actor: caller.actor(), reason: "refresh", lease: None };
         if matches!(runner.status, Status::Pending | Status::Active | Status::Offline) {
             self.look(by, &runner).await?;
         }
@@ -27,7 +31,7 @@ impl Broker {
     /// One look at GitHub: the row takes the facts over, or is `deleted` when GitHub answers 404.
     pub(in crate::broker) async fn look(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: &Runner,
     ) -> Result<Option<github::Runner>, Error> {
         let (deadline, at) = (self.deadline(), self.clock.now());
@@ -55,7 +59,7 @@ impl Broker {
     /// since it was read, or does know better.
     pub(in crate::broker) async fn take_facts(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: &Runner,
         found: &github::Runner,
         at: DateTime<Utc>,

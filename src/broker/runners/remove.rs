@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::transition::{By, gone, pause, tried};
+use super::transition::{Cause, gone, pause, tried};
 use crate::broker::events::{About, Kind, record};
 use crate::broker::lease::fence;
 use crate::broker::people::caller::Caller;
@@ -15,7 +15,7 @@ use crate::model::Status;
 use crate::store::runners::{self, Change, Runner};
 
 /// How often a removal looks again at a row that somebody else moves at the same time.
-const LOOKS: usize = 3;
+const MAX_ATTEMPTS: usize = 3;
 
 /// What became of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,11 @@ pub(in crate::broker) enum IfBusy {
 
 impl Broker {
     /// Removes one of the caller's runners. `force_when_idle` leaves a busy one `deleting` until it is idle.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunnerNotFound`], [`Error::Forbidden`], [`Error::RunnerBusy`], [`Error::RunnerInFlight`],
+    /// [`Error::GitHub`], [`Error::Store`] or [`Error::Panicked`].
     pub async fn remove(
         self: &Arc<Self>,
         caller: &Caller,
@@ -48,16 +53,16 @@ impl Broker {
         force_when_idle: bool,
     ) -> Result<(Runner, Outcome), Error> {
         let (broker, caller, id_or_name) = (self.clone(), caller.clone(), id_or_name.to_owned());
-        self.to_the_end(async move {
+        self.run_detached(async move {
             let runner = broker.find_to_change(&caller, &id_or_name).await?;
             let if_busy = if force_when_idle { IfBusy::KeepDeleting } else { IfBusy::Refuse };
-            let by = By { actor: caller.actor(), reason: "asked for", lease: None };
+            let by = Cause { actor: caller.actor(), reason: "asked for", lease: None };
             broker.remove_runner(by, runner, if_busy).await
         })
         .await
     }
 
-    /// A runner that this caller may change. One that he may only see is forbidden; any other is not found.
+    /// A runner that this caller may change. One that they may only see is forbidden; any other is not found.
     pub(in crate::broker) async fn find_to_change(
         &self,
         caller: &Caller,
@@ -84,14 +89,14 @@ impl Broker {
     /// `deleting` first, then GitHub, then `deleted`: interrupted anywhere, the sweep goes on.
     pub(in crate::broker) async fn remove_runner(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: Runner,
         if_busy: IfBusy,
     ) -> Result<(Runner, Outcome), Error> {
         let (id, name) = (runner.id, runner.name.clone());
         let mut seen = Some(runner);
         // What a caller asked for holds for the runner however it moves; a reason of our own may have vanished.
-        let looks = if by.actor.is_caller() { LOOKS } else { 1 };
+        let looks = if by.actor.is_caller() { MAX_ATTEMPTS } else { 1 };
         for _ in 0..looks {
             let Some(runner) = seen else { break };
             match self.try_to_remove(by, runner, if_busy).await {
@@ -109,7 +114,7 @@ impl Broker {
     /// `None`: the row is not any more as it was seen.
     async fn try_to_remove(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: Runner,
         if_busy: IfBusy,
     ) -> Result<Option<(Runner, Outcome)>, Error> {
@@ -131,7 +136,7 @@ impl Broker {
         }
     }
 
-    async fn start(&self, by: By<'_>, runner: &Runner, if_busy: IfBusy) -> Result<Option<Runner>, Error> {
+    async fn start(&self, by: Cause<'_>, runner: &Runner, if_busy: IfBusy) -> Result<Option<Runner>, Error> {
         let event = self.event(Kind::DeprovisionRequested, by.actor).about(runner);
         let event = event.with(json!({ "reason": by.reason, "from": runner.status }));
         let now = event.timestamp;
@@ -151,7 +156,7 @@ impl Broker {
     /// A registration whose runner GitHub has not shown: there may be one of that name by now.
     async fn remove_unseen(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: Runner,
         if_busy: IfBusy,
     ) -> Result<Option<(Runner, Outcome)>, Error> {
@@ -172,10 +177,10 @@ impl Broker {
         Ok(moved.map(|runner| (runner, Outcome::NeverRegistered)))
     }
 
-    /// Asks GitHub to delete what is `deleting`, and writes what came of it.
+    /// Asks GitHub to delete what is `deleting`, and writes the result.
     pub(in crate::broker) async fn finish_deleting(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: Runner,
         if_busy: IfBusy,
     ) -> Result<(Runner, Outcome), Error> {
@@ -191,7 +196,7 @@ impl Broker {
         }
     }
 
-    async fn deleted(&self, by: By<'_>, runner: Runner) -> Result<(Runner, Outcome), Error> {
+    async fn deleted(&self, by: Cause<'_>, runner: Runner) -> Result<(Runner, Outcome), Error> {
         let event = self.event(Kind::Deprovisioned, by.actor).about(&runner);
         let event = event.with(json!({ "reason": by.reason, "github_runner_id": runner.github_runner_id }));
         let change = gone(Status::Deleted, event.timestamp);
@@ -211,7 +216,7 @@ impl Broker {
         }
     }
 
-    async fn keep_deleting(&self, by: By<'_>, runner: Runner) -> Result<(Runner, Outcome), Error> {
+    async fn keep_deleting(&self, by: Cause<'_>, runner: Runner) -> Result<(Runner, Outcome), Error> {
         let refusal = Error::RunnerBusy(runner.name.clone());
         let event = self.event(Kind::DeprovisionRefused, by.actor).about(&runner).because(&refusal);
         let (now, attempts) = (event.timestamp, runner.delete_attempts);
@@ -235,7 +240,7 @@ impl Broker {
     }
 
     /// Hands the refusal back, once the row is again what it was, unless somebody waits for it to be idle.
-    async fn refuse_busy(&self, by: By<'_>, runner: Runner) -> Result<Error, Error> {
+    async fn refuse_busy(&self, by: Cause<'_>, runner: Runner) -> Result<Error, Error> {
         let refusal = Error::RunnerBusy(runner.name.clone());
         let event = self.event(Kind::DeprovisionRefused, by.actor).about(&runner).because(&refusal);
         self.store
@@ -268,7 +273,7 @@ impl Broker {
     /// Hands the failure back, once the row is the sweep's to finish.
     async fn try_again_later(
         &self,
-        by: By<'_>,
+        by: Cause<'_>,
         runner: Runner,
         err: github::Error,
     ) -> Result<(Runner, Outcome), Error> {

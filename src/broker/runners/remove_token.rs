@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
@@ -10,11 +9,16 @@ use crate::broker::events::{About, Kind, record};
 use crate::broker::people::caller::Caller;
 use crate::broker::{Broker, Error};
 use crate::github::IssuedToken;
-use crate::model::Method;
+use crate::model::{Method, sha256};
 use crate::store::runners::Runner;
 
 impl Broker {
     /// A token for `config.sh remove`. JIT runners have nothing that could use it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunnerNotFound`], [`Error::Forbidden`], [`Error::NoRemoveTokenForJit`], [`Error::RunnerGone`],
+    /// [`Error::GitHub`], [`Error::Store`] or [`Error::Panicked`].
     pub async fn remove_token(
         self: &Arc<Self>,
         caller: &Caller,
@@ -29,11 +33,11 @@ impl Broker {
             return Err(Error::RunnerGone { name: runner.name, status, verb: "remove" });
         }
         let (broker, caller) = (self.clone(), caller.clone());
-        self.to_the_end(async move {
+        self.run_detached(async move {
             let issued = broker.github.remove_token(&runner.target, broker.deadline()).await;
             let event = match &issued {
                 Ok(issued) => {
-                    let sha256 = hex::encode(digest(&SHA256, issued.token.expose_secret().as_bytes()));
+                    let sha256 = sha256(issued.token.expose_secret());
                     broker
                         .event(Kind::RemoveTokenIssued, caller.actor())
                         .with(json!({ "credential_sha256": sha256, "expires_at": issued.expires_at }))

@@ -1,23 +1,28 @@
 //! How a row changes its state: with its event, in one transaction, and never by a leader that leads no more.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::broker::events::{Actor, record};
 use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
-use crate::model::Status;
+use crate::model::{Backoff, Status};
 use crate::store::audit::NewEvent;
 use crate::store::leases::Lease;
 use crate::store::runners::{self, Change, Runner};
 
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
+/// Between two attempts at a runner that GitHub would not remove: 1, 2, 4, … 15 minutes.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(15 * 60));
 
 /// Who changes something, why, and under which lease if it is the leader.
 #[derive(Clone, Copy)]
-pub(in crate::broker) struct By<'a> {
+pub(in crate::broker) struct Cause<'a> {
+    /// Who changes it.
     pub actor: Actor<'a>,
+    /// The reason, for the event.
     pub reason: &'static str,
+    /// The leader's lease; `None`: a caller's request.
     pub lease: Option<&'a Lease>,
 }
 
@@ -106,5 +111,5 @@ pub(in crate::broker) fn tried(row: &Runner, now: DateTime<Utc>) -> Change {
 
 /// 1, 2, 4, … 15 minutes.
 pub(in crate::broker) fn pause(attempts: i32) -> TimeDelta {
-    TimeDelta::minutes(1 << attempts.clamp(0, 4)).min(LONGEST_PAUSE)
+    BACKOFF.delta_after(attempts.saturating_add(1))
 }

@@ -1,7 +1,9 @@
-//! Posting security events to whoever is to be told. An event waits in `alerts` from its own transaction on, until
+//! Posting security events to the configured webhook. An event waits in `alerts` from its own transaction on, until
 //! it is told of by a post, which waits in `alert_posts` until somebody took it. Events that are alike are one post:
 //! a caller who is refused a thousand times a minute makes one, and keeps nobody else's waiting. No caller waits for
 //! any of that, and no connection is held while the receiver answers.
+
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::join_all;
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 use crate::alerts::Poster;
 use crate::broker::events::classify;
 use crate::broker::{Broker, Error};
+use crate::model::Backoff;
 use crate::store::alerts::{self, Post};
 use crate::store::audit::{self, Event};
 
@@ -23,9 +26,8 @@ const WINDOW: TimeDelta = TimeDelta::minutes(1);
 /// How long one replica may be at one before another tries: far longer than `Poster` takes.
 const HELD: TimeDelta = TimeDelta::minutes(1);
 
-/// The pauses between two attempts: twice as long each time, from the first up to the longest.
-const FIRST_PAUSE: TimeDelta = TimeDelta::seconds(5);
-const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
+/// Between two attempts at a post.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(15 * 60));
 
 /// What cannot be posted within this is given up. The log keeps it in any case.
 const LIFE: TimeDelta = TimeDelta::days(1);
@@ -33,8 +35,11 @@ const LIFE: TimeDelta = TimeDelta::days(1);
 /// What one round did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Round {
+    /// Posts that were accepted.
     pub posted: usize,
+    /// Posts that will be tried again.
     pub put_off: usize,
+    /// Posts that are not tried again.
     pub given_up: usize,
 }
 
@@ -45,12 +50,12 @@ impl Round {
     }
 }
 
-fn pause(attempts: i32) -> TimeDelta {
-    (FIRST_PAUSE * (1 << (attempts - 1).clamp(0, 16))).min(LONGEST_PAUSE)
-}
-
 impl Broker {
     /// Makes posts of the events that wait, and posts what is due, one batch; other replicas do the same beside it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn post_alerts(&self, poster: &Poster) -> Result<Round, Error> {
         let now = self.clock.now();
         let claimed = self
@@ -80,7 +85,7 @@ impl Broker {
         for done in join_all(posting).await {
             match done? {
                 Done::Posted => round.posted += 1,
-                Done::PutOff => round.put_off += 1,
+                Done::Deferred => round.put_off += 1,
                 Done::GivenUp => round.given_up += 1,
             }
         }
@@ -98,12 +103,12 @@ impl Broker {
                     Err(err) => {
                         let (id, attempts) = (post.id, post.attempts);
                         tracing::warn!(alert = %id, attempts, error = %err, "a security event was not posted");
-                        let due_at = self.clock.now() + pause(attempts);
+                        let due_at = self.clock.now() + BACKOFF.delta_after(attempts);
                         if due_at - post.created_at < LIFE {
                             let mut conn = self.store.conn().await?;
                             alerts::retry_at(&mut conn, &post, due_at).await?;
                             counter!("broker_alerts_total", "result" => "put_off").increment(1);
-                            return Ok(Done::PutOff);
+                            return Ok(Done::Deferred);
                         }
                         Done::GivenUp
                     }
@@ -127,7 +132,7 @@ impl Broker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Done {
     Posted,
-    PutOff,
+    Deferred,
     GivenUp,
 }
 
@@ -174,8 +179,8 @@ mod tests {
 
     #[test]
     fn pauses_double_up_to_a_quarter_of_an_hour() {
-        let seconds: Vec<i64> = (1..=10).map(|attempts| pause(attempts).num_seconds()).collect();
+        let seconds: Vec<i64> =
+            (1..=10).map(|attempts| BACKOFF.delta_after(attempts).num_seconds()).collect();
         assert_eq!(seconds, [5, 10, 20, 40, 80, 160, 320, 640, 900, 900]);
-        assert_eq!(pause(i32::MAX), LONGEST_PAUSE);
     }
 }

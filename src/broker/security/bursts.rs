@@ -27,6 +27,10 @@ const ONE_BURST: TimeDelta = TimeDelta::hours(1);
 
 impl Broker {
     /// Looks for bursts of provisions and records each once; how many there were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn watch_provisions(&self, lease: &Lease) -> Result<usize, Error> {
         let now = self.clock.now();
         let unusual = Unusual {

@@ -10,28 +10,42 @@ use crate::store::security::{self, Cursor, Filter};
 /// A security event as it is shown.
 #[derive(Debug)]
 pub struct SecurityEvent {
+    /// The type.
     pub kind: Type,
+    /// The event of the log.
     pub event: Event,
 }
 
 /// One page of security events, newest first.
 #[derive(Debug)]
 pub struct SecurityPage {
+    /// The events of this page.
     pub events: Vec<SecurityEvent>,
+    /// Where the next page begins; `None`: this is the last.
     pub next: Option<Cursor>,
 }
 
 /// Which security events to show; `None` filters nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// The type.
     pub kind: Option<Type>,
+    /// The severity.
     pub severity: Option<Severity>,
+    /// The team.
     pub team: Option<String>,
+    /// From then on.
     pub since: Option<DateTime<Utc>>,
+    /// Before then.
     pub until: Option<DateTime<Utc>>,
 }
 
 impl Broker {
+    /// A page of security events.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn security_events(
         &self,
         wanted: Wanted,

@@ -10,7 +10,7 @@ use super::report::Report;
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lease::fence;
 use crate::broker::runners::remove::{IfBusy, Outcome};
-use crate::broker::runners::transition::{By, pause};
+use crate::broker::runners::transition::{Cause, pause};
 use crate::broker::{Broker, Error};
 use crate::github;
 use crate::model::{Status, is_system_label};
@@ -23,7 +23,9 @@ pub(super) const DRIFT: &str = "label drift";
 /// A row whose runner has other labels than it asked for.
 #[derive(Debug)]
 pub struct Drift<'a> {
+    /// Our row.
     pub row: &'a Runner,
+    /// GitHub's runner.
     pub found: &'a github::Runner,
     /// GitHub's, lower-cased and sorted.
     pub labels: Vec<String>,
@@ -105,7 +107,7 @@ impl Broker {
         let (is_new, deleting) = self.report_drift(lease, drift, action, if_busy, at).await?;
         report.drifted += usize::from(is_new);
         let (Some(row), Action::Remove) = (deleting, action) else { return Ok(()) };
-        let by = By { actor: Actor::System("sync"), reason: DRIFT, lease: Some(lease) };
+        let by = Cause { actor: Actor::System("sync"), reason: DRIFT, lease: Some(lease) };
         match self.finish_deleting(by, row, if_busy).await {
             Ok((_, outcome)) => {
                 report.removed += usize::from(outcome == Outcome::Deleted);

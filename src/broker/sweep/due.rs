@@ -7,12 +7,12 @@ use serde_json::json;
 
 use super::BATCH;
 use super::drift::DRIFT;
-use super::outages::Away;
+use super::outages::OwnerOutages;
 use super::report::Report;
 use crate::broker::events::{About, Actor, Kind};
 use crate::broker::runners::facts::is_unstarted;
 use crate::broker::runners::remove::{IfBusy, Outcome};
-use crate::broker::runners::transition::{By, gone, tried};
+use crate::broker::runners::transition::{Cause, gone, tried};
 use crate::broker::{Broker, Error};
 use crate::model::{Method, Status};
 use crate::store::leases::Lease;
@@ -24,16 +24,16 @@ impl Broker {
         let mut conn = self.store.conn().await?;
         let rows = runners::deleting(&mut conn, self.clock.now(), BATCH).await?;
         drop(conn);
-        let mut away = Away::default();
+        let mut outages = OwnerOutages::default();
         for row in rows {
-            if away.skips(&row.target, report) {
+            if outages.skips(&row.target, report) {
                 continue;
             }
             let target = row.target.clone();
             let reason = if row.drifted_labels.is_some() { DRIFT } else { "asked for" };
-            let by = By { actor: Actor::System("sync"), reason, lease: Some(lease) };
+            let by = Cause { actor: Actor::System("sync"), reason, lease: Some(lease) };
             if row.deleting_from.is_none() {
-                let done = away.heed(&target, self.finish_repair(lease, &row).await);
+                let done = outages.record(&target, self.finish_repair(lease, &row).await);
                 report.repaired +=
                     usize::from(report.note(done, "finishing a repair")?.is_some_and(|done| done));
                 continue;
@@ -42,7 +42,7 @@ impl Broker {
             let done = match self.finish_deleting(by, row, if_busy).await {
                 // Nobody wanted to wait, so it is again what it was.
                 Err(Error::RunnerBusy(_)) => continue,
-                done => away.heed(&target, done),
+                done => outages.record(&target, done),
             };
             if let Some((_, Outcome::Deleted)) = report.note(done, "finishing a removal")? {
                 report.removed += 1;
@@ -56,12 +56,12 @@ impl Broker {
         let mut conn = self.store.conn().await?;
         let rows = runners::overdue(&mut conn, self.clock.now(), BATCH).await?;
         drop(conn);
-        let mut away = Away::default();
+        let mut outages = OwnerOutages::default();
         for row in rows {
-            if away.skips(&row.target, report) {
+            if outages.skips(&row.target, report) {
                 continue;
             }
-            let reaped = away.heed(&row.target, self.reap_overdue(lease, &row).await);
+            let reaped = outages.record(&row.target, self.reap_overdue(lease, &row).await);
             if matches!(reaped, Err(Error::GitHub(_))) {
                 let change = tried(&row, self.clock.now());
                 self.change_silently(Some(lease), &row, &change).await?;
@@ -79,7 +79,7 @@ impl Broker {
             Method::Jit => "start deadline",
             Method::RegistrationToken => "registration token ended unused",
         };
-        let by = By { actor: Actor::System("sync"), reason, lease: Some(lease) };
+        let by = Cause { actor: Actor::System("sync"), reason, lease: Some(lease) };
         let found = self.look(by, row).await?;
         match (row.method, found) {
             (Method::Jit, Some(found)) if is_unstarted(&found) => {
@@ -104,13 +104,13 @@ impl Broker {
     }
 
     pub(super) async fn remove_stale(&self, lease: &Lease, report: &mut Report) -> Result<(), Error> {
-        let mut away = Away::default();
+        let mut outages = OwnerOutages::default();
         for row in self.stale_runners(self.config.stale_after, BATCH).await? {
-            if away.skips(&row.target, report) {
+            if outages.skips(&row.target, report) {
                 continue;
             }
             let target = row.target.clone();
-            let removed = away.heed(&target, self.remove_stale_runner(Some(lease), row).await);
+            let removed = outages.record(&target, self.remove_stale_runner(Some(lease), row).await);
             if report.note(removed, "removing a stale runner")? == Some(true) {
                 report.removed += 1;
             }
@@ -119,6 +119,10 @@ impl Broker {
     }
 
     /// All runners offline for longer than `after`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn stale(&self, after: Duration) -> Result<Vec<Runner>, Error> {
         self.stale_runners(after, i64::MAX).await
     }
@@ -130,9 +134,14 @@ impl Broker {
     }
 
     /// Removes one of `stale`, without a lease for an operator at the machine; `false`: it has come back.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RunnerInFlight`], [`Error::RunnerBusy`], [`Error::GitHub`], [`Error::LeaseLost`] or
+    /// [`Error::Store`].
     pub async fn remove_stale_runner(&self, lease: Option<&Lease>, row: Runner) -> Result<bool, Error> {
         let job = if lease.is_some() { "sync" } else { "cleanup" };
-        let by = By { actor: Actor::System(job), reason: "stale", lease };
+        let by = Cause { actor: Actor::System(job), reason: "stale", lease };
         // The list that showed it offline may be old: it may have come back since.
         self.look(by, &row).await?;
         let mut conn = self.store.conn().await?;

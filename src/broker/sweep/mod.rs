@@ -25,7 +25,7 @@ use super::{Broker, Error};
 use crate::model::Target;
 use crate::store::leases::Lease;
 use crate::store::{idempotency, runners, sync_targets};
-use outages::Away;
+use outages::OwnerOutages;
 use report::Report;
 
 /// How long the name of a failed JIT runner stays watched: a lost request may still make its runner.
@@ -37,6 +37,10 @@ const BATCH: i64 = 500;
 impl Broker {
     /// One sweep. What fails for one row or target is reported and does not keep the others waiting; only
     /// the loss of the lease or of Postgres ends it early.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn sync(&self, lease: &Lease) -> Result<Report, Error> {
         let started = Instant::now();
         let mut report = Report::default();
@@ -47,6 +51,10 @@ impl Broker {
     }
 
     /// Sweeps the targets that somebody wants swept, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn sync_wanted(&self, lease: &Lease) -> Result<Report, Error> {
         let mut report = Report::default();
         if !self.config.sync_enabled {
@@ -93,12 +101,12 @@ impl Broker {
         targets: impl Iterator<Item = &Target>,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let mut away = Away::default();
+        let mut outages = OwnerOutages::default();
         for target in targets {
-            if away.skips(target, report) {
+            if outages.skips(target, report) {
                 continue;
             }
-            let swept = away.heed(target, self.sweep_target(lease, target, report).await);
+            let swept = outages.record(target, self.sweep_target(lease, target, report).await);
             report.note(swept, &format!("sweeping {target}"))?;
         }
         Ok(())

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::BATCH;
-use super::outages::Away;
+use super::outages::OwnerOutages;
 use super::report::Report;
 use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lease::fence;
@@ -30,12 +30,12 @@ impl Broker {
         let mut conn = self.store.conn().await?;
         let rows = runners::interrupted(&mut conn, before, BATCH).await?;
         drop(conn);
-        let mut away = Away::default();
+        let mut outages = OwnerOutages::default();
         for row in rows {
-            if away.skips(&row.target, report) {
+            if outages.skips(&row.target, report) {
                 continue;
             }
-            let repaired = away.heed(&row.target, self.repair(lease, &row).await);
+            let repaired = outages.record(&row.target, self.repair(lease, &row).await);
             if report.note(repaired, "repairing an interrupted provision")? == Some(true) {
                 report.repaired += 1;
             }

@@ -17,7 +17,9 @@ const INTERVALS: i32 = 3;
 pub struct SyncStatus {
     /// `None`: nobody has ever led.
     pub lease: Option<Held>,
+    /// Every target that is swept, with its last sweep.
     pub targets: Vec<SyncTarget>,
+    /// Counts of rows that wait for the sweep.
     pub backlog: Backlog,
     /// Targets of which no whole list was read in time.
     pub unswept: Vec<Target>,
@@ -25,6 +27,10 @@ pub struct SyncStatus {
 
 impl Broker {
     /// The same on every replica.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn sync_status(&self) -> Result<SyncStatus, Error> {
         let now = self.clock.now();
         let mut conn = self.store.conn().await?;

@@ -10,11 +10,11 @@ use uuid::Uuid;
 use super::orphans::orphans;
 use super::plan::{self, Plan};
 use super::report::Report;
-use super::unmanaged::strangers;
+use super::unmanaged::unmanaged_runners;
 use super::{WATCH, pace};
 use crate::broker::events::{About, Actor, Kind, record_all};
 use crate::broker::lease::fence;
-use crate::broker::runners::transition::By;
+use crate::broker::runners::transition::Cause;
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
 use crate::model::{Status, Target};
@@ -34,7 +34,7 @@ const AT_ONCE: usize = 2_000;
 const ASKED_FOR: usize = 50;
 
 /// When a sweep that somebody wanted, and that broke off, is tried again.
-const AGAIN: TimeDelta = TimeDelta::seconds(15);
+const RETRY_AFTER: TimeDelta = TimeDelta::seconds(15);
 
 /// What a list says of rows that do not change their state.
 #[derive(Clone, Copy)]
@@ -90,14 +90,14 @@ impl Broker {
         drop(conn);
         let orphans = orphans(&watched, &rows, listing.runners());
         let ours: HashSet<i64> = orphans.iter().map(|(_, found)| found.id).collect();
-        let strangers = strangers(&rows, &ours, listing.runners(), at);
+        let unmanaged = unmanaged_runners(&rows, &ours, listing.runners(), at);
         let mut plan = plan::compare(&rows, listing.runners(), at);
         plan.drifts.retain(|drift| self.is_news(drift));
-        // Of a list that does not show all, whoever it misses is asked for.
+        // The list may be incomplete: GitHub is asked for each runner that it misses.
         let unsure = if listing.shows_all() { Vec::new() } else { std::mem::take(&mut plan.gone) };
         let followed = async {
             self.carry_out(lease, &plan, at, report).await?;
-            let unmanaged = self.report_unmanaged(lease, target, strangers, at, report).await?;
+            let unmanaged = self.report_unmanaged(lease, target, unmanaged, at, report).await?;
             self.complete(lease, target, &listing).await?;
             Ok(unmanaged)
         };
@@ -113,7 +113,7 @@ impl Broker {
         // What is asked of GitHub now may take its time, and is the same however often it is asked.
         drop(turn);
         for row in unsure.into_iter().take(ASKED_FOR) {
-            let by = By { actor: Actor::System("sync"), reason: "not on GitHub", lease: Some(lease) };
+            let by = Cause { actor: Actor::System("sync"), reason: "not on GitHub", lease: Some(lease) };
             let looked = self.look(by, row).await;
             if report
                 .note(looked, "looking for a runner that a list missed")?
@@ -159,7 +159,7 @@ impl Broker {
         let now = self.clock.now();
         let (result, again) = match err {
             Error::GitHub(github::Error::RateLimited { until }) => (SweepResult::Postponed, Some(*until)),
-            _ => (SweepResult::Incomplete, wanted.then(|| now + AGAIN)),
+            _ => (SweepResult::Incomplete, wanted.then(|| now + RETRY_AFTER)),
         };
         let why = err.to_string();
         self.store

@@ -20,7 +20,7 @@ use crate::store::runners::{self, Ended, Runner};
 use crate::store::unmanaged::{self, Known, New};
 
 /// How long GitHub's lists and the replicas' clocks may lag behind what has just ended or begun.
-const LAG: TimeDelta = TimeDelta::minutes(1);
+const CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 
 /// How long a registration token is good for.
 const TOKEN_LIFE: TimeDelta = TimeDelta::hours(1);
@@ -32,7 +32,7 @@ const CANDIDATES: i64 = 20;
 const AT_ONCE: usize = 1_000;
 
 /// What the list shows that no live row knows and none can be about to know. `ours`: orphans.
-pub(super) fn strangers<'a>(
+pub(super) fn unmanaged_runners<'a>(
     rows: &[Runner],
     ours: &HashSet<i64>,
     list: impl Iterator<Item = &'a github::Runner>,
@@ -54,11 +54,11 @@ fn is_open(row: &Runner, at: DateTime<Utc>) -> bool {
     match row.status {
         Status::Requested => true,
         Status::Deleting if row.deleting_from.is_none() => true,
-        _ => row.github_runner_id.is_none() || row.facts_at.is_none_or(|known| known > at - LAG),
+        _ => row.github_runner_id.is_none() || row.facts_at.is_none_or(|known| known > at - CLOCK_TOLERANCE),
     }
 }
 
-/// Those that are to be removed, and whether the log says so already.
+/// The runners to remove, each with whether the log says so already.
 pub(super) struct Removals<'a>(Vec<(&'a github::Runner, bool)>);
 
 impl Broker {
@@ -67,7 +67,7 @@ impl Broker {
         &self,
         lease: &Lease,
         target: &Target,
-        strangers: Vec<&'a github::Runner>,
+        unmanaged_runners: Vec<&'a github::Runner>,
         at: DateTime<Utc>,
         report: &mut Report,
     ) -> Result<Removals<'a>, Error> {
@@ -79,10 +79,10 @@ impl Broker {
         drop(conn);
         let known: HashMap<i64, Known> =
             known.into_iter().map(|known| (known.github_runner_id, known)).collect();
-        self.forget_gone(lease, target, &known, &strangers).await?;
+        self.forget_gone(lease, target, &known, &unmanaged_runners).await?;
         let (old, new): (Vec<_>, Vec<_>) =
-            strangers.into_iter().partition(|found| known.contains_key(&found.id));
-        let new = self.report_strangers(lease, target, new, at, report).await?;
+            unmanaged_runners.into_iter().partition(|found| known.contains_key(&found.id));
+        let new = self.report_unmanaged_runners(lease, target, new, at, report).await?;
 
         let mut removals = Vec::new();
         if self.config.unmanaged_runners == Unmanaged::Remove {
@@ -100,9 +100,9 @@ impl Broker {
         lease: &Lease,
         target: &Target,
         known: &HashMap<i64, Known>,
-        strangers: &[&github::Runner],
+        unmanaged_runners: &[&github::Runner],
     ) -> Result<(), Error> {
-        let shown: HashSet<i64> = strangers.iter().map(|found| found.id).collect();
+        let shown: HashSet<i64> = unmanaged_runners.iter().map(|found| found.id).collect();
         let (mut back, mut missed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for known in known.values() {
             match shown.contains(&known.github_runner_id) {
@@ -124,19 +124,20 @@ impl Broker {
     }
 
     /// One event for each, remembered with it; those that were reported.
-    async fn report_strangers<'a>(
+    async fn report_unmanaged_runners<'a>(
         &self,
         lease: &Lease,
         target: &Target,
-        strangers: Vec<&'a github::Runner>,
+        unmanaged_runners: Vec<&'a github::Runner>,
         at: DateTime<Utc>,
         report: &mut Report,
     ) -> Result<Vec<&'a github::Runner>, Error> {
-        if strangers.is_empty() {
-            return Ok(strangers);
+        if unmanaged_runners.is_empty() {
+            return Ok(unmanaged_runners);
         }
-        let ids: Vec<i64> = strangers.iter().map(|found| found.id).collect();
-        let names: Vec<String> = strangers.iter().map(|found| found.name.to_ascii_lowercase()).collect();
+        let ids: Vec<i64> = unmanaged_runners.iter().map(|found| found.id).collect();
+        let names: Vec<String> =
+            unmanaged_runners.iter().map(|found| found.name.to_ascii_lowercase()).collect();
         let mut conn = self.store.conn().await?;
         let ended = runners::ended(&mut conn, target, &ids, &names).await?;
         let tokens = runners::tokens_since(&mut conn, target, at - TOKEN_LIFE, CANDIDATES).await?;
@@ -146,9 +147,12 @@ impl Broker {
             let is_its = |row: &Ended| {
                 row.github_runner_id == Some(found.id) || row.name.eq_ignore_ascii_case(&found.name)
             };
-            ended.iter().any(|row| is_its(row) && row.ended_at.is_none_or(|ended| ended > at - LAG))
+            ended
+                .iter()
+                .any(|row| is_its(row) && row.ended_at.is_none_or(|ended| ended > at - CLOCK_TOLERANCE))
         };
-        let strangers: Vec<_> = strangers.into_iter().filter(|found| !just_ended(found)).collect();
+        let unmanaged_runners: Vec<_> =
+            unmanaged_runners.into_iter().filter(|found| !just_ended(found)).collect();
         let candidates: Vec<Value> = tokens
             .iter()
             .map(|row| {
@@ -159,13 +163,13 @@ impl Broker {
             })
             .collect();
         let mut reported = Vec::new();
-        for some in strangers.chunks(AT_ONCE) {
+        for some in unmanaged_runners.chunks(AT_ONCE) {
             let former = |found: &github::Runner| {
                 ended.iter().find(|row| row.github_runner_id == Some(found.id)).map(|row| row.id)
             };
             let events = some
                 .iter()
-                .map(|found| (*found, self.stranger_event(target, found, former(found), &candidates)));
+                .map(|found| (*found, self.unmanaged_event(target, found, former(found), &candidates)));
             let events: Vec<_> = events.collect();
             let removes = self.config.unmanaged_runners == Unmanaged::Remove;
             let new: Vec<New<'_>> = some
@@ -195,7 +199,7 @@ impl Broker {
         Ok(reported)
     }
 
-    fn stranger_event(
+    fn unmanaged_event(
         &self,
         target: &Target,
         found: &github::Runner,
@@ -232,7 +236,7 @@ impl Broker {
         report: &mut Report,
     ) -> Result<(), Error> {
         for (found, is_said) in removals.0 {
-            let removed = self.remove_stranger(lease, target, found, is_said).await;
+            let removed = self.remove_unmanaged_runner(lease, target, found, is_said).await;
             if report.note(removed, "removing an unmanaged runner")? == Some(true) {
                 report.removed += 1;
             }
@@ -240,7 +244,7 @@ impl Broker {
         Ok(())
     }
 
-    async fn remove_stranger(
+    async fn remove_unmanaged_runner(
         &self,
         lease: &Lease,
         target: &Target,

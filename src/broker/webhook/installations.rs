@@ -28,7 +28,7 @@ const FORGOTTEN: TimeDelta = TimeDelta::days(7);
 pub(super) struct Installations(HashMap<Target, Known>);
 
 impl Installations {
-    /// Why GitHub would refuse this target; an owner's fate is that of his repositories.
+    /// Why GitHub would refuse this target. If the owner's installation is suspended, so are its repositories.
     fn blocked(&self, target: &Target) -> Option<&str> {
         let owner = Target::Organization(target.owner().to_owned());
         let known = [&owner, target].into_iter().filter_map(|target| self.0.get(target));
@@ -50,6 +50,10 @@ impl Broker {
     }
 
     /// Takes over what another replica confirmed: blocked targets, and tokens to be dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn refresh_installations(&self) -> Result<(), Error> {
         let mut conn = self.store.conn().await?;
         let all = installations::all(&mut conn).await?;
@@ -77,7 +81,7 @@ impl Broker {
             let now = event.timestamp;
             self.store
                 .transaction::<_, Error, _>(async |conn| {
-                    // Whoever finishes the delivery writes its event: it may be taken up twice.
+                    // The delivery may be taken up twice: the one that finishes it writes the event.
                     if deliveries::finish(conn, &[delivery], now).await? == 0 {
                         return Ok(());
                     }
@@ -121,6 +125,10 @@ impl Broker {
 
     /// Asks GitHub again about what is blocked, after growing pauses and a few at a time, since provisions live off
     /// the same budget: a webhook that says better may have been lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn recheck_installations(&self, lease: &Lease) -> Result<(), Error> {
         let now = self.clock.now();
         let blocked = self
@@ -153,8 +161,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Makes what is known of an owner's installation what GitHub says of it. `id` may be a former one's: then he
-    /// may have another by now.
+    /// Makes what is known of an owner's installation what GitHub says of it. `id` may be that of a former
+    /// installation: the owner may have a new one by now.
     async fn settle_owner(
         &self,
         lease: Option<&Lease>,

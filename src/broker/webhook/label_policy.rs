@@ -14,8 +14,8 @@ use crate::store::jobs::{self, Violation};
 use crate::store::runners::{self, Runner};
 use crate::store::{Conn, github_cache};
 
-/// How long whoever claimed a violation may take to report it.
-const PATIENCE: TimeDelta = TimeDelta::minutes(3);
+/// How long the replica that claimed a violation may take to report it.
+const CLAIM_TIMEOUT: TimeDelta = TimeDelta::minutes(3);
 
 /// Where labels are known from.
 struct Labels {
@@ -24,7 +24,7 @@ struct Labels {
 }
 
 /// How long a job's start waits for the sweep to list its runner.
-const WAITED_FOR: TimeDelta = TimeDelta::minutes(5);
+const MAX_WAIT: TimeDelta = TimeDelta::minutes(5);
 
 impl Broker {
     /// Checks a job that began on a runner of ours, and reports a violation once, however often it is delivered.
@@ -76,7 +76,7 @@ impl Broker {
         let targets = [repository.to_string(), repository.owner().to_ascii_lowercase()];
         let mut conn = self.store.conn().await?;
         let rows = jobs::runners_of(&mut conn, &targets, &[], &[name.to_ascii_lowercase()]).await?;
-        let since = self.clock.now() - WAITED_FOR;
+        let since = self.clock.now() - MAX_WAIT;
         let is_of = |row: &Runner| job.started_at.is_some_and(|at| at >= row.requested_at && at > since);
         Ok(rows.iter().any(|row| row.method == Method::RegistrationToken && is_of(row)))
     }
@@ -121,7 +121,7 @@ impl Broker {
             .await?;
         let action = match claimed {
             Violation::Reported => return Ok(()),
-            Violation::Unreported(since) if now - since < PATIENCE => {
+            Violation::Unreported(since) if now - since < CLAIM_TIMEOUT => {
                 return Err(Error::Elsewhere("another replica is at this job"));
             }
             // Whether the run was cancelled is not known, and it is not tried twice.

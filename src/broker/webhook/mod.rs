@@ -32,8 +32,10 @@ pub enum Lane {
 }
 
 impl Lane {
+    /// Every lane.
     pub const ALL: [Lane; 3] = [Lane::Jobs, Lane::Installations, Lane::Policy];
 
+    /// As metrics and the table spell it.
     pub fn as_str(self) -> &'static str {
         match self {
             Lane::Jobs => "jobs",
@@ -52,6 +54,7 @@ pub struct Webhooks {
 }
 
 impl Webhooks {
+    /// The state of a replica that has just started.
     pub fn new(config: &config::GitHub) -> Webhooks {
         Webhooks {
             key: config.webhook_secret.as_ref().map(WebhookKey::new),
@@ -70,18 +73,24 @@ impl Webhooks {
 /// then: only the body is signed.
 #[derive(Clone, Copy)]
 pub struct Incoming<'a> {
+    /// The header `X-GitHub-Event`.
     pub event: &'a str,
+    /// The header `X-GitHub-Delivery`.
     pub id: &'a str,
+    /// The header `X-Hub-Signature-256`.
     pub signature: &'a str,
+    /// The body, as it was received.
     pub body: &'a [u8],
 }
 
 /// What became of a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reception {
+    /// GitHub's test delivery.
     Pong,
     /// Nobody needs it.
     Dropped,
+    /// It was stored and will be processed.
     Accepted,
     /// It came before.
     Known,
@@ -90,6 +99,7 @@ pub enum Reception {
 }
 
 impl Reception {
+    /// As metrics and the table spell it.
     pub fn as_str(&self) -> &'static str {
         match self {
             Reception::Pong => "pong",
@@ -123,8 +133,11 @@ impl Broker {
         self.webhooks.key.as_ref().is_some_and(|key| key.verify(incoming.signature, incoming.body))
     }
 
-    /// Keeps what is to be done about a delivery that is GitHub's. Asks nobody but Postgres, so that GitHub has
-    /// its answer at once.
+    /// Stores a delivery that GitHub signed, for later work. Asks only Postgres: GitHub gets its answer at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn receive_webhook(&self, incoming: Incoming<'_>) -> Result<Reception, Error> {
         let received = self.receive(incoming).await;
         let outcome = received.as_ref().map_or("failed", Reception::as_str);

@@ -36,11 +36,15 @@ const MOST_PAGES: usize = 100;
 const MOST_REQUESTS: usize = 300;
 
 /// Less than this is not enough of a lease to begin something that cannot be fenced.
-const SPARE: Duration = Duration::from_millis(500);
+const MIN_LEASE_LEFT: Duration = Duration::from_millis(500);
 
 impl Broker {
     /// Lists what failed since the last time and has each of it sent again, at most one in each `pace`, as GitHub
     /// wants it; how many.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`], [`Error::GitHub`] or [`Error::Store`].
     pub async fn redeliver_failed(&self, lease: &Lease, pace: Duration) -> Result<usize, Error> {
         let begun = self.clock.now();
         let mut conn = self.store.conn().await?;
@@ -120,8 +124,8 @@ impl Broker {
         Ok((found, is_whole))
     }
 
-    /// The claim is written first, so that no successor asks for the same; and whoever was frozen after it until
-    /// his lease had ended does not ask either.
+    /// The claim is written first, so no later leader asks for the same delivery. A replica that was suspended after
+    /// its claim until its lease had ended does not ask either.
     async fn redeliver(&self, lease: &Lease, failed: &FailedDelivery) -> Result<Redelivery, Error> {
         let asked_at = Instant::now();
         let now = self.clock.now();
@@ -146,8 +150,8 @@ impl Broker {
         }
         let until = asked_at + left.unwrap_or_default();
         let left = until.saturating_duration_since(Instant::now());
-        if left < SPARE {
-            // Whoever leads now finds the claim given back; if that is refused, it is he who leads.
+        if left < MIN_LEASE_LEFT {
+            // The next leader finds the claim given back. If that is refused, there is a new leader already.
             self.release(lease, failed).await?;
             return Err(Error::LeaseLost);
         }

@@ -12,6 +12,7 @@ use crate::broker::events::{About, Actor, Kind, record};
 use crate::broker::lease::fence;
 use crate::broker::{Broker, Error};
 use crate::github;
+use crate::model::Backoff;
 use crate::store;
 use crate::store::deliveries::{self, Delivery};
 use crate::store::jobs;
@@ -26,8 +27,8 @@ const AT_ONCE: i64 = 8;
 /// After so many attempts a delivery is set aside: about an hour.
 const MOST_ATTEMPTS: i32 = 12;
 
-/// The longest pause between two attempts.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::minutes(15);
+/// Between two attempts at a delivery.
+const BACKOFF: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(15 * 60));
 
 /// How long a claim lasts beyond what GitHub may take.
 const SPARE: Duration = Duration::from_secs(60);
@@ -42,7 +43,7 @@ const OTHERS_KEPT: TimeDelta = TimeDelta::days(7);
 /// Where counting the backlog stops.
 const MOST_COUNTED: i64 = 100_000;
 
-/// What came of one delivery.
+/// The result of one delivery.
 pub(super) enum Done {
     Finished,
     /// Its labels are yet to be checked.
@@ -82,6 +83,10 @@ impl Failure {
 
 impl Broker {
     /// Works off everything that is due, in every lane; how many deliveries were taken up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn work_off(&self) -> Result<usize, Error> {
         let mut all = 0;
         loop {
@@ -97,6 +102,10 @@ impl Broker {
     }
 
     /// Works off the next few of a lane; how many were taken up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`].
     pub async fn work_off_lane(&self, lane: Lane) -> Result<usize, Error> {
         let now = self.clock.now();
         let limit = if lane == Lane::Jobs { BATCH } else { AT_ONCE };
@@ -238,7 +247,7 @@ impl Broker {
         if is_poison || delivery.attempts >= MOST_ATTEMPTS {
             return self.dead_letter(delivery, &why).await;
         }
-        let pause = TimeDelta::seconds(1 << delivery.attempts.clamp(1, 10)).min(LONGEST_PAUSE);
+        let pause = BACKOFF.delta_after(delivery.attempts);
         tracing::warn!(
             delivery = delivery.id,
             event = delivery.event,
@@ -279,6 +288,10 @@ impl Broker {
     }
 
     /// Forgets deliveries and jobs that are long over, and tells how many deliveries wait.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn tidy_webhooks(&self, lease: &Lease) -> Result<(), Error> {
         let now = self.clock.now();
         let before = now - KEPT;

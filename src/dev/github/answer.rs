@@ -86,3 +86,38 @@ impl Answer {
         self
     }
 }
+
+/// The part of `total` things that this page holds, and the `Link` to the others.
+pub(super) fn paged(request: &Request, total: usize) -> (std::ops::Range<usize>, Option<String>) {
+    let number = |name: &str| request.param(name).and_then(|text| text.parse::<usize>().ok());
+    let per_page = number("per_page").filter(|&n| n > 0).unwrap_or(30).min(100);
+    let page = number("page").filter(|&n| n > 0).unwrap_or(1);
+    let last = total.div_ceil(per_page).max(1);
+    let start = (page - 1).saturating_mul(per_page).min(total);
+    let end = start.saturating_add(per_page).min(total);
+
+    let filters = url::form_urlencoded::parse(request.query.as_bytes());
+    let filters: Vec<_> = filters.filter(|(key, _)| key != "page" && key != "per_page").collect();
+    let to = |page: usize, rel: &str| {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&filters);
+        query.append_pair("per_page", &per_page.to_string()).append_pair("page", &page.to_string());
+        format!("<{}{}?{}>; rel=\"{rel}\"", request.base, request.path, query.finish())
+    };
+    let mut links = Vec::new();
+    if page > 1 {
+        links.extend([to((page - 1).min(last), "prev"), to(1, "first")]);
+    }
+    if page < last {
+        links.extend([to(page + 1, "next"), to(last, "last")]);
+    }
+    (start..end, (!links.is_empty()).then(|| links.join(", ")))
+}
+
+/// Adds the `Link` header, if there is one.
+pub(super) fn linked(answer: Answer, link: Option<String>) -> Answer {
+    match link {
+        Some(link) => answer.with("link", link),
+        None => answer,
+    }
+}

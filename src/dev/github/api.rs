@@ -1,16 +1,16 @@
 //! GitHub's operations: who asks, what they may, and the way to each. Holds the state's lock throughout.
 
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use chrono::TimeDelta;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Request};
+use super::access::{as_app, rank, suspended};
+use super::answer::{Answer, Request, linked, paged};
 use super::limits::{CORE, REGISTRATION};
-use super::runners::{self, Level};
-use super::state::{State, Token};
-use super::{hooks, keys, people, shapes};
+use super::records::Token;
+use super::state::State;
+use super::{hooks, keys, people, runners, shapes};
 use crate::model::Target;
 
 /// The bucket that a call is counted in.
@@ -121,71 +121,6 @@ fn target(segments: &[&str]) -> Option<Target> {
     }
 }
 
-/// Lets only the App itself pass.
-fn as_app(state: &State, request: &Request) -> Result<(), Answer> {
-    let jwt = request.bearer.ok_or_else(|| Answer::error(401, "Requires authentication"))?;
-    keys::check_app_jwt(jwt, state.app_id, state.key_rotated, state.clock.now())
-}
-
-/// Lets only an installation pass that owns the target and has the permission, by its token and still.
-pub(super) fn as_installation(
-    state: &mut State,
-    request: &Request,
-    target: &Target,
-    permission: &str,
-    level: Level,
-) -> Result<(), Answer> {
-    let now = state.clock.now();
-    let bearer = request.bearer.ok_or_else(|| Answer::error(401, "Requires authentication"))?;
-    let bad = || Answer::error(401, "Bad credentials");
-    let token = state.tokens.get_mut(bearer).filter(|token| token.expires_at > now).ok_or_else(bad)?;
-    let installation = state.installations.get(&token.installation).ok_or_else(bad)?;
-    if token.refusals.0 > 0 {
-        token.refusals.0 -= 1;
-        return Err(match token.refusals.1 {
-            403 => missing(permission, level),
-            _ => bad(),
-        });
-    }
-    if installation.suspended_at.is_some() {
-        return Err(suspended());
-    }
-    if !state.scopes.contains_key(target) || state.deselected.contains(target) {
-        return Err(Answer::not_found());
-    }
-    let in_scope = match (&token.repositories, target) {
-        (Some(names), Target::Repository { name, .. }) => names.contains(name),
-        _ => true,
-    };
-    let has = |permissions: &BTreeMap<String, String>| {
-        permissions.get(permission).is_some_and(|held| rank(held) >= rank(level.as_str()))
-    };
-    let owns = installation.account == target.owner();
-    match owns && in_scope && has(&token.permissions) && has(&installation.permissions) {
-        true => Ok(()),
-        false => Err(missing(permission, level)),
-    }
-}
-
-/// The 403 that waiting does not help against.
-pub(super) fn missing(permission: &str, level: Level) -> Answer {
-    Answer::error(403, "Resource not accessible by integration")
-        .with("x-accepted-github-permissions", format!("{permission}={}", level.as_str()))
-}
-
-fn suspended() -> Answer {
-    Answer::error(403, "This installation has been suspended")
-}
-
-fn rank(level: &str) -> u8 {
-    match level {
-        "read" => 1,
-        "write" => 2,
-        "admin" => 3,
-        _ => 0,
-    }
-}
-
 fn mint(state: &mut State, request: &Request, id: u64) -> Result<Answer, Answer> {
     let unacceptable = |message: &str| {
         let url = "https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app";
@@ -236,40 +171,6 @@ fn mint(state: &mut State, request: &Request, id: u64) -> Result<Answer, Answer>
     let token_state = Token { installation: id, permissions, repositories, expires_at, refusals: (0, 401) };
     state.tokens.insert(token, token_state);
     Ok(Answer::json(201, &answer))
-}
-
-/// The part of `total` things that this page holds, and the `Link` to the others.
-pub(super) fn paged(request: &Request, total: usize) -> (std::ops::Range<usize>, Option<String>) {
-    let number = |name: &str| request.param(name).and_then(|text| text.parse::<usize>().ok());
-    let per_page = number("per_page").filter(|&n| n > 0).unwrap_or(30).min(100);
-    let page = number("page").filter(|&n| n > 0).unwrap_or(1);
-    let last = total.div_ceil(per_page).max(1);
-    let start = (page - 1).saturating_mul(per_page).min(total);
-    let end = start.saturating_add(per_page).min(total);
-
-    let filters = url::form_urlencoded::parse(request.query.as_bytes());
-    let filters: Vec<_> = filters.filter(|(key, _)| key != "page" && key != "per_page").collect();
-    let to = |page: usize, rel: &str| {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(&filters);
-        query.append_pair("per_page", &per_page.to_string()).append_pair("page", &page.to_string());
-        format!("<{}{}?{}>; rel=\"{rel}\"", request.base, request.path, query.finish())
-    };
-    let mut links = Vec::new();
-    if page > 1 {
-        links.extend([to((page - 1).min(last), "prev"), to(1, "first")]);
-    }
-    if page < last {
-        links.extend([to(page + 1, "next"), to(last, "last")]);
-    }
-    (start..end, (!links.is_empty()).then(|| links.join(", ")))
-}
-
-pub(super) fn linked(answer: Answer, link: Option<String>) -> Answer {
-    match link {
-        Some(link) => answer.with("link", link),
-        None => answer,
-    }
 }
 
 /// Gives a 200 its ETag, or makes it a 304 if the caller holds this very answer.

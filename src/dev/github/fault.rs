@@ -49,7 +49,7 @@ impl Fault {
     }
 }
 
-/// What happens to a call. «Act» is what GitHub would have done without the fault.
+/// What happens to a call. "Act" is what GitHub would have done without the fault.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -79,7 +79,7 @@ pub enum Action {
     RateLimited { reset_seconds: i64 },
     /// A secondary limit: 403 with `retry-after`.
     SecondaryLimit { retry_after_seconds: u64 },
-    /// 403 «Resource not accessible by integration», naming the permission that the call needs.
+    /// 403 "Resource not accessible by integration", naming the permission that the call needs.
     PermissionMissing,
 }
 

@@ -3,77 +3,15 @@
 
 use aws_lc_rs::hmac;
 use chrono::{DateTime, Utc};
-use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::answer::{Answer, Request};
-use super::api::{linked, paged};
+use super::answer::{Answer, Request, linked, paged};
 use super::life::{Refused, parse};
+use super::records::{Delivery, JobState, Outgoing};
 use super::shapes;
 use super::state::State;
 use crate::model::Target;
-
-/// A job of a workflow.
-#[derive(Clone, Debug, Serialize)]
-pub struct JobState {
-    pub id: i64,
-    pub run_id: i64,
-    /// `owner/name`.
-    pub repository: String,
-    pub name: String,
-    pub labels: Vec<String>,
-    /// As `workflow_job`'s actions.
-    pub status: &'static str,
-    pub conclusion: Option<&'static str>,
-    /// Target, id and name.
-    pub runner: Option<(String, i64, String)>,
-    pub created_at: DateTime<Utc>,
-    pub started_at: Option<DateTime<Utc>>,
-    pub completed_at: Option<DateTime<Utc>>,
-}
-
-/// One attempt to deliver a webhook.
-#[derive(Clone, Debug)]
-pub(super) struct Delivery {
-    pub id: i64,
-    pub guid: String,
-    pub event: String,
-    pub action: Option<String>,
-    pub body: Vec<u8>,
-    pub delivered_at: DateTime<Utc>,
-    pub redelivery: bool,
-    /// 0: no answer, or none yet.
-    pub status_code: u16,
-}
-
-/// Where webhooks go, signed with what, and how.
-#[derive(Clone)]
-pub(super) struct Hook {
-    pub url: String,
-    /// Empty: nothing is signed.
-    pub secret: String,
-    /// `json` or `form`.
-    pub content_type: String,
-    pub is_insecure: bool,
-}
-
-/// A delivery on its way.
-pub(super) struct Outgoing {
-    pub hook: Hook,
-    pub delivery: Delivery,
-}
-
-/// The part of GitHub's memory that is about webhooks.
-#[derive(Default)]
-pub(super) struct Hooks {
-    pub hook: Option<Hook>,
-    pub deliveries: Vec<Delivery>,
-    pub jobs: Vec<JobState>,
-    /// So many of the next deliveries get lost on their way.
-    pub losing: u32,
-    pub outbox: Option<tokio::sync::mpsc::UnboundedSender<Outgoing>>,
-}
 
 /// `sha256=…` over the raw body.
 pub fn signature(secret: &str, body: &[u8]) -> String {

@@ -1,7 +1,8 @@
 //! A runner's life as its machine leads it: `config.sh`, `run.sh`, a job, and the end.
 
 use super::keys;
-use super::state::{Purpose, RunnerState, Scope, State};
+use super::records::{Purpose, RunnerState, Scope};
+use super::state::State;
 use crate::model::Target;
 
 /// The version that connected runners report.

@@ -18,15 +18,18 @@
 //! | `POST /_dev/jit` (what `run.sh --jitconfig` does) | `{encoded_jit_config}` | 200 `{name}` |
 //! | `POST /_dev/register` (what `config.sh` does) | `{target, name, labels, ephemeral, token}` | 201 `{id}` |
 
+mod access;
 mod answer;
 mod api;
 mod control;
 mod fault;
 mod hooks;
+mod installations;
 mod keys;
 mod life;
 mod limits;
 mod people;
+mod records;
 mod runners;
 mod server;
 mod shapes;
@@ -39,17 +42,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use fault::{Action, Canned, Fault};
-pub use hooks::{JobState, signature};
+pub use hooks::signature;
 pub use keys::{private_key_pem, rotated_private_key_pem};
 pub use life::{RUNNER_VERSION, Refused};
 pub use limits::Limits;
-pub use people::{CLIENT_ID, CLIENT_SECRET, Person};
-pub use state::{Call, RunnerState};
+pub use people::{CLIENT_ID, CLIENT_SECRET};
+pub use records::{Call, JobState, Person, RunnerState};
 
 use crate::clock::Clock;
 use crate::model::Target;
+use records::Group;
 use server::{Server, Shared};
-use state::{Group, State};
+use state::State;
 
 /// How a GitHub starts.
 #[derive(Clone, Debug)]
@@ -174,66 +178,9 @@ impl GitHub {
         groups.filter(|group| group.id == id).for_each(|group| group.open = false);
     }
 
-    /// The installation that serves a target. `None`: not installed there.
-    pub fn installation_id(&self, target: &str) -> Option<u64> {
-        let target: Target = target.parse().ok()?;
-        self.shared.state().installation(target.owner()).map(|installation| installation.id)
-    }
-
-    /// What the owner grants from now on, instead of what he did: `("administration", "write")`, ….
-    pub fn set_permissions(&self, owner: &str, permissions: &[(&str, &str)]) {
-        if let Some(installation) = self.shared.state().installation_mut(owner) {
-            let pairs = permissions.iter().chain(&[("metadata", "read")]);
-            installation.permissions = pairs.map(|&(name, level)| (name.into(), level.into())).collect();
-        }
-    }
-
-    pub fn suspend(&self, owner: &str) {
-        let mut state = self.shared.state();
-        let now = state.clock.now();
-        let Some(installation) = state.installation_mut(owner) else { return };
-        installation.suspended_at = Some(now);
-        let id = installation.id;
-        state.emit_installation("suspend", owner, id);
-    }
-
-    pub fn unsuspend(&self, owner: &str) {
-        let mut state = self.shared.state();
-        let Some(installation) = state.installation_mut(owner) else { return };
-        installation.suspended_at = None;
-        let id = installation.id;
-        state.emit_installation("unsuspend", owner, id);
-    }
-
-    /// Takes the App away; its tokens die with it.
-    pub fn uninstall(&self, owner: &str) {
-        let mut state = self.shared.state();
-        let account = state.accounts.get_mut(&owner.to_lowercase());
-        if let Some(id) = account.and_then(|account| account.installation.take()) {
-            state.installations.remove(&id);
-            state.tokens.retain(|_, token| token.installation != id);
-            state.emit_installation("deleted", owner, id);
-        }
-    }
-
-    /// Installs the App again, under a new id. `None`: no such account.
-    pub fn install(&self, owner: &str) -> Option<u64> {
-        let mut state = self.shared.state();
-        let id = state.install(owner)?;
-        state.emit_installation("created", owner, id);
-        Some(id)
-    }
-
-    /// Takes a repository out of the installation's selection, or puts it back.
-    pub fn select(&self, repository: &str, is_selected: bool) {
-        if let Ok(target @ Target::Repository { .. }) = repository.parse() {
-            self.shared.state().select(&target, is_selected);
-        }
-    }
-
     /// From now on what happens is delivered there, signed with this secret.
     pub fn set_webhook(&self, url: &str, secret: &str) {
-        let hook = hooks::Hook {
+        let hook = records::Hook {
             url: url.to_owned(),
             secret: secret.to_owned(),
             content_type: "json".to_owned(),
@@ -250,7 +197,7 @@ impl GitHub {
     /// How many attempts to deliver there were, and how many of them had a good answer.
     pub fn delivered(&self) -> (usize, usize) {
         let state = self.shared.state();
-        let good = |delivery: &&hooks::Delivery| (200..300).contains(&delivery.status_code);
+        let good = |delivery: &&records::Delivery| (200..300).contains(&delivery.status_code);
         let all = &state.hooks.deliveries;
         (all.len(), all.iter().filter(good).count())
     }

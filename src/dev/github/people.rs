@@ -1,18 +1,18 @@
 //! People on GitHub: the page where one chooses who to be, codes for user tokens (OAuth 2 with PKCE), and what the
-//! API says of whoever holds one. GitHub refuses a code with status 200.
+//! API says of its holder. GitHub refuses a code with status 200.
 
 use std::collections::HashMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL;
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use maud::{DOCTYPE, html};
 use serde_json::{Value, json};
 use url::{Url, form_urlencoded};
 
-use super::answer::{Answer, Request};
-use super::api::{linked, paged};
+use super::answer::{Answer, Request, linked, paged};
+use super::records::Code;
 use super::state::State;
 
 /// The one OAuth App that is registered here.
@@ -21,56 +21,6 @@ pub const CLIENT_SECRET: &str = "dev-github-secret";
 
 /// How long a code is good.
 const CODE_LIFE: TimeDelta = TimeDelta::minutes(10);
-
-/// Somebody with an account.
-#[derive(Clone, Debug, Default)]
-pub struct Person {
-    pub id: u64,
-    pub login: String,
-    pub name: Option<String>,
-    /// What he shows in public.
-    pub email: Option<String>,
-    pub orgs: Vec<String>,
-    /// `org/slug`.
-    pub teams: Vec<String>,
-}
-
-impl Person {
-    /// Those whom `runner-broker dev` knows.
-    pub fn some() -> Vec<Person> {
-        let person = |id: u64, login: &str, team: &[&str]| Person {
-            id,
-            login: login.into(),
-            name: Some(format!("{}{}", login[..1].to_uppercase(), &login[1..])),
-            email: None,
-            orgs: team.iter().map(|_| "octo-org".into()).collect(),
-            teams: team.iter().map(|team| format!("octo-org/{team}")).collect(),
-        };
-        vec![
-            person(9_001, "alice", &["blue"]),
-            person(9_003, "carol", &["admins"]),
-            person(9_005, "erin", &[]),
-        ]
-    }
-}
-
-#[derive(Default)]
-pub(super) struct People {
-    pub known: Vec<Person>,
-    /// Empty: whatever was asked for.
-    pub granted: String,
-    codes: HashMap<String, Code>,
-    /// Login and scope by token.
-    tokens: HashMap<String, (String, String)>,
-}
-
-struct Code {
-    login: String,
-    scope: String,
-    redirect_uri: String,
-    challenge: Option<String>,
-    made_at: DateTime<Utc>,
-}
 
 type Fields = HashMap<String, String>;
 
@@ -94,7 +44,7 @@ pub(super) fn page(state: &mut State, request: &Request) -> Option<Answer> {
     }
 }
 
-/// GitHub's answer to whoever does not ask for JSON.
+/// GitHub's answer to a request that does not ask for JSON.
 fn in_a_form(answer: &Value) -> Answer {
     let pairs = answer.as_object().into_iter().flatten();
     let pairs = pairs.map(|(name, value)| (name, value.as_str().unwrap_or_default()));

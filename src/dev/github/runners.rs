@@ -3,37 +3,13 @@
 use chrono::SecondsFormat;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Request};
+use super::access::{as_installation, missing, needed};
+use super::answer::{Answer, Request, linked, paged};
 use super::keys::{self, JitConfig};
-use super::state::{Purpose, Scope, State};
-use super::{api, shapes};
+use super::records::{Purpose, Scope};
+use super::shapes;
+use super::state::State;
 use crate::model::{Label, Target};
-
-/// How much of a permission an operation needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
-    Read,
-    Write,
-}
-
-impl Level {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Level::Read => "read",
-            Level::Write => "write",
-        }
-    }
-}
-
-/// The permission that a call to a scope needs.
-pub(super) fn needed(method: &str, path: &str) -> (&'static str, Level) {
-    let permission = match path {
-        _ if path.ends_with("/cancel") => "actions",
-        _ if path.starts_with("/repos/") => "administration",
-        _ => "organization_self_hosted_runners",
-    };
-    (permission, if method == "GET" { Level::Read } else { Level::Write })
-}
 
 /// `rest` is the path behind `actions`.
 pub(super) fn route(
@@ -43,7 +19,7 @@ pub(super) fn route(
     rest: &[&str],
 ) -> Result<Answer, Answer> {
     let (permission, level) = needed(request.method, request.path);
-    api::as_installation(state, request, target, permission, level)?;
+    as_installation(state, request, target, permission, level)?;
     let is_org = matches!(target, Target::Organization(_));
     match (request.method, rest) {
         ("GET", ["runners"]) => list(scope(state, target)?, request),
@@ -77,25 +53,25 @@ fn list(scope: &Scope, request: &Request) -> Result<Answer, Answer> {
     let (runners, total, link): (Vec<Value>, _, _) = match request.param("name") {
         Some(name) => {
             let found: Vec<Value> = scope.named(&name).map(shapes::runner).into_iter().collect();
-            let (page, link) = api::paged(request, found.len());
+            let (page, link) = paged(request, found.len());
             (found[page].to_vec(), found.len(), link)
         }
         None => {
             let total = scope.runners.len();
-            let (page, link) = api::paged(request, total);
+            let (page, link) = paged(request, total);
             let runners = scope.runners.values().skip(page.start).take(page.len());
             (runners.map(shapes::runner).collect(), total, link)
         }
     };
-    Ok(api::linked(Answer::json(200, &json!({ "total_count": total, "runners": runners })), link))
+    Ok(linked(Answer::json(200, &json!({ "total_count": total, "runners": runners })), link))
 }
 
 fn groups(scope: &Scope, request: &Request) -> Result<Answer, Answer> {
     let org_url = format!("{}/orgs/{}", request.base, scope.name);
     let all: Vec<Value> = scope.groups.iter().map(|group| shapes::group(group, &org_url)).collect();
-    let (page, link) = api::paged(request, all.len());
+    let (page, link) = paged(request, all.len());
     let body = json!({ "total_count": all.len(), "runner_groups": all[page] });
-    Ok(api::linked(Answer::json(200, &body), link))
+    Ok(linked(Answer::json(200, &body), link))
 }
 
 fn delete(scope: &mut Scope, id: &str) -> Result<Answer, Answer> {
@@ -124,10 +100,10 @@ fn invalid(message: &str) -> Answer {
 
 fn generate(state: &mut State, request: &Request, target: &Target) -> Result<Answer, Answer> {
     let body = request.json()?;
-    let missing = |what: &str| invalid(&format!("Invalid request.\n\n\"{what}\" wasn't supplied."));
-    let name = body["name"].as_str().ok_or_else(|| missing("name"))?;
-    let group_id = body["runner_group_id"].as_i64().ok_or_else(|| missing("runner_group_id"))?;
-    let labels = body["labels"].as_array().ok_or_else(|| missing("labels"))?;
+    let not_supplied = |what: &str| invalid(&format!("Invalid request.\n\n\"{what}\" wasn't supplied."));
+    let name = body["name"].as_str().ok_or_else(|| not_supplied("name"))?;
+    let group_id = body["runner_group_id"].as_i64().ok_or_else(|| not_supplied("runner_group_id"))?;
+    let labels = body["labels"].as_array().ok_or_else(|| not_supplied("labels"))?;
     if name.trim().is_empty() || name.len() > 64 {
         return Err(invalid("Invalid request.\n\nThe name of a runner has 1 to 64 characters."));
     }
@@ -147,7 +123,7 @@ fn generate(state: &mut State, request: &Request, target: &Target) -> Result<Ans
     let group = known.groups.iter().find(|group| group.id == group_id).ok_or_else(Answer::not_found)?;
     if !group.open {
         let (permission, level) = needed(request.method, request.path);
-        return Err(api::missing(permission, level));
+        return Err(missing(permission, level));
     }
     if known.named(name).is_some() {
         return Err(Answer::error(409, "Already exists"));

@@ -20,7 +20,7 @@ use futures_util::stream;
 use super::answer::{Answer, Request};
 use super::fault::{Action, Canned};
 use super::state::State;
-use super::{api, control, hooks, limits, runners};
+use super::{access, api, control, hooks, limits};
 use crate::clock::Clock;
 
 /// How long the first half of a truncated answer has to leave before the connection closes.
@@ -351,8 +351,8 @@ async fn outcome(
         }
         Some(Action::SecondaryLimit { retry_after_seconds }) => limits::secondary(403, retry_after_seconds),
         Some(Action::PermissionMissing) => {
-            let (permission, level) = runners::needed(&call.method, &call.path);
-            api::missing(permission, level)
+            let (permission, level) = access::needed(&call.method, &call.path);
+            access::missing(permission, level)
         }
     })
 }

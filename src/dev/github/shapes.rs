@@ -3,7 +3,8 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
-use super::state::{Account, Group, Installation, RunnerState, State};
+use super::records::{Account, Group, Installation, RunnerState};
+use super::state::State;
 
 /// RFC 3339, whole seconds, `Z`.
 pub(super) fn time(at: DateTime<Utc>) -> String {

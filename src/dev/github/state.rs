@@ -3,134 +3,20 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::fault::Faults;
-use super::hooks::Hooks;
 use super::limits::Meter;
-use super::people::People;
+use super::records::{
+    Account, Call, Group, Hooks, Installation, People, Purpose, RunnerState, RunnerToken, Scope, Token,
+};
 use crate::clock::Clock;
 use crate::model::Target;
 
 /// The newest so many calls and secrets are remembered.
 const REMEMBERED: usize = 100_000;
 
-/// A runner as GitHub knows it.
-#[derive(Clone, Debug, Serialize)]
-pub struct RunnerState {
-    pub id: i64,
-    pub name: String,
-    /// `unknown` until a JIT runner connects.
-    pub os: String,
-    pub online: bool,
-    pub busy: bool,
-    pub ephemeral: bool,
-    /// `None` until a JIT runner connects.
-    pub version: Option<String>,
-    pub group_id: i64,
-    pub labels: Vec<String>,
-    /// Whether it came from `generate-jitconfig`.
-    pub jit: bool,
-    pub created_at: DateTime<Utc>,
-    /// What its JIT config must hold to connect.
-    #[serde(skip)]
-    pub(super) client_id: Uuid,
-}
-
-/// One call that reached GitHub.
-#[derive(Clone, Debug, Serialize)]
-pub struct Call {
-    pub method: String,
-    /// With its query, without `/api/v3`.
-    pub path: String,
-    /// `None`: not answered, or not yet.
-    pub status: Option<u16>,
-    /// The bucket that it is counted in.
-    pub resource: &'static str,
-    pub at: DateTime<Utc>,
-    /// The header of that name (W3C Trace Context).
-    pub traceparent: Option<String>,
-}
-
-/// An organisation or a user.
-pub(super) struct Account {
-    pub login: String,
-    pub id: u64,
-    pub is_org: bool,
-    pub installation: Option<u64>,
-}
-
-pub(super) struct Installation {
-    pub id: u64,
-    /// The account's key: its login, lower-cased.
-    pub account: String,
-    pub permissions: BTreeMap<String, String>,
-    pub suspended_at: Option<DateTime<Utc>>,
-    pub created_at: DateTime<Utc>,
-}
-
-pub(super) struct Group {
-    pub id: i64,
-    pub name: String,
-    /// Whether the App may use it.
-    pub open: bool,
-}
-
-/// Where runners live: an organisation or a repository.
-pub(super) struct Scope {
-    /// As its owner writes it.
-    pub name: String,
-    pub groups: Vec<Group>,
-    pub runners: BTreeMap<i64, RunnerState>,
-    pub by_name: HashMap<String, i64>,
-}
-
-impl Scope {
-    pub fn named(&self, name: &str) -> Option<&RunnerState> {
-        self.runners.get(self.by_name.get(&name.to_lowercase())?)
-    }
-
-    pub fn named_mut(&mut self, name: &str) -> Option<&mut RunnerState> {
-        self.runners.get_mut(self.by_name.get(&name.to_lowercase())?)
-    }
-
-    pub fn insert(&mut self, runner: RunnerState) {
-        self.by_name.insert(runner.name.to_lowercase(), runner.id);
-        self.runners.insert(runner.id, runner);
-    }
-
-    pub fn remove(&mut self, id: i64) -> Option<RunnerState> {
-        let runner = self.runners.remove(&id)?;
-        self.by_name.remove(&runner.name.to_lowercase());
-        Some(runner)
-    }
-}
-
-/// An installation token and what it is good for.
-pub(super) struct Token {
-    pub installation: u64,
-    pub permissions: BTreeMap<String, String>,
-    /// Lower-cased names; `None`: all of the installation's.
-    pub repositories: Option<Vec<String>>,
-    pub expires_at: DateTime<Utc>,
-    /// A fresh token may be refused some times: how often still, and with which status.
-    pub refusals: (u32, u16),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
-    Register,
-    Remove,
-}
-
-/// A registration or remove token.
-pub(super) struct RunnerToken {
-    pub target: Target,
-    pub purpose: Purpose,
-    pub expires_at: DateTime<Utc>,
-}
-
+/// All that GitHub remembers.
 pub(super) struct State {
     pub clock: Clock,
     pub app_id: u64,

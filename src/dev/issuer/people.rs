@@ -1,4 +1,4 @@
-//! The development issuer as people meet it: a page to choose who to be, codes that are good once and for whoever
+//! The development issuer as people meet it: a page to choose who to be, codes that are good once and for the client that
 //! asked (PKCE), and what it says of them.
 
 use std::collections::HashMap;
@@ -174,7 +174,7 @@ pub fn choose(issuer: &Issuer, query: &str) -> HttpResponse {
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page.into_string())
 }
 
-/// Somebody has chosen: back to where he came from, with a code.
+/// Somebody has chosen: the browser goes back to where it came from, with a code.
 pub fn chosen(issuer: &Issuer, body: &[u8]) -> HttpResponse {
     let asked = fields(body);
     let uri = match redirect_uri(&asked) {

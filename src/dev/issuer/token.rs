@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::Issuer;
 use super::keys::Alg;
 
-/// A token that is being written. As it comes it is good: RS256, `sub` «dev», one hour.
+/// A token that is being written. As it comes it is good: RS256, `sub` "dev", one hour.
 pub struct Token<'a> {
     issuer: &'a Issuer,
     alg: Alg,

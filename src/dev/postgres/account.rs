@@ -85,7 +85,7 @@ impl Account {
     }
 }
 
-/// A line of `/etc/passwd`, if it is this user's and he is not another root. macOS writes `nobody` as -2.
+/// A line of `/etc/passwd`, if it is this user's and not another root. macOS writes `nobody` as -2.
 fn parse(line: &str, wanted: &str) -> Option<Account> {
     let mut fields = line.split(':');
     let name = fields.next().filter(|name| *name == wanted)?;

@@ -6,9 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::model::{sha256, with_causes};
 
 /// The release that we take.
 const VERSION: &str = "17.5.0";
@@ -32,7 +33,7 @@ pub struct Download {
 pub enum Error {
     #[error("there are no binaries to download for this kind of machine")]
     NoTarget,
-    #[error("downloading {url} failed: {}", chain(.source))]
+    #[error("downloading {url} failed: {}", with_causes(.source))]
     Request { url: String, source: reqwest::Error },
     #[error("{0} has more bytes than an archive of Postgres should")]
     TooLarge(String),
@@ -46,15 +47,6 @@ pub enum Error {
     DoesNotRun(PathBuf),
     #[error("{}: {source}", .folder.display())]
     Io { folder: PathBuf, source: io::Error },
-}
-
-/// reqwest's own sentence leaves out the reason.
-fn chain(err: &reqwest::Error) -> String {
-    let mut reason: &dyn std::error::Error = err;
-    while let Some(source) = reason.source() {
-        reason = source;
-    }
-    reason.to_string()
 }
 
 impl Default for Download {
@@ -142,7 +134,8 @@ fn target() -> Option<String> {
 
 /// The checksum comes first: without it there is no use in the rest.
 async fn checked(url: &str) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Request { url: url.to_owned(), source };
+    let failed =
+        |source: reqwest::Error| Error::Request { url: url.to_owned(), source: source.without_url() };
     let client = reqwest::Client::builder()
         .user_agent(concat!("runner-broker/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(Duration::from_secs(10))
@@ -156,7 +149,7 @@ async fn checked(url: &str) -> Result<Vec<u8>, Error> {
         return Err(Error::NoChecksum(url.to_owned()));
     }
     let archive = get(&client, url, progress()).await?;
-    let found = hex::encode(digest(&SHA256, &archive));
+    let found = sha256(&archive);
     match found == wanted {
         true => Ok(archive),
         false => Err(Error::Checksum { url: url.to_owned(), wanted, found }),
@@ -164,7 +157,8 @@ async fn checked(url: &str) -> Result<Vec<u8>, Error> {
 }
 
 async fn get(client: &reqwest::Client, url: &str, progress: ProgressBar) -> Result<Vec<u8>, Error> {
-    let failed = |source| Error::Request { url: url.to_owned(), source };
+    let failed =
+        |source: reqwest::Error| Error::Request { url: url.to_owned(), source: source.without_url() };
     let mut answer =
         client.get(url).send().await.and_then(reqwest::Response::error_for_status).map_err(failed)?;
     if let Some(length) = answer.content_length() {

@@ -2,7 +2,6 @@
 
 pub(super) mod admin;
 pub(super) mod audit;
-pub(super) mod audit_csv;
 pub(super) mod audit_proofs;
 pub(super) mod jobs;
 pub(super) mod me;

@@ -187,12 +187,11 @@ impl JobsQuery {
 
 /// A date (its first moment in UTC) or a time.
 pub fn time(text: &str) -> Result<DateTime<Utc>, &'static str> {
-    if let Ok(date) = text.parse::<NaiveDate>() {
-        return Ok(date.and_time(chrono::NaiveTime::MIN).and_utc());
-    }
-    // In a query string a plus sign is a space.
-    let text = text.replace(' ', "+");
-    let time = DateTime::parse_from_rfc3339(&text).map(|time| time.to_utc());
+    let time = match text.parse::<NaiveDate>() {
+        Ok(date) => Ok(date.and_time(chrono::NaiveTime::MIN).and_utc()),
+        // In a query string a plus sign is a space.
+        Err(_) => DateTime::parse_from_rfc3339(&text.replace(' ', "+")).map(|time| time.to_utc()),
+    };
     // Postgres reaches less far than chrono.
     time.ok()
         .filter(|time| (0..=9999).contains(&chrono::Datelike::year(time)))
@@ -235,6 +234,31 @@ impl Faults {
         match self.0.is_empty() {
             true => Ok(value),
             false => Err(Problem::invalid(self.0)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_and_a_time_are_within_the_years_that_postgres_knows() {
+        for text in
+            ["2026-11-01", "0000-01-01", "9999-12-31", "2026-11-01T12:00:00Z", "2026-11-01T12:00:00 02:00"]
+        {
+            assert!(time(text).is_ok(), "{text}");
+        }
+        for text in [
+            "-0001-12-31",
+            "-262143-01-01",
+            "+10000-01-01",
+            "+262142-12-31",
+            "9999-12-31T23:59:59-01:00",
+            "today",
+            "",
+        ] {
+            assert!(time(text).is_err(), "{text}");
         }
     }
 }

@@ -1,7 +1,9 @@
-//! The OpenAPI document made from the routes, its page, and what is said where no route is.
+//! The OpenAPI document made from the routes, its page, the schema of the policy, and what is said where no route is.
+
+use std::sync::LazyLock;
 
 use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, ContentType};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, ContentType};
 use actix_web::web::{Bytes, Data};
 use actix_web::{App, HttpRequest, HttpResponse, ResponseError};
 use utoipa::openapi::path::Operation;
@@ -12,6 +14,7 @@ use utoipa_actix_web::AppExt;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::http::problem::Problem;
+use crate::policy;
 
 /// The document as served and as committed.
 pub fn openapi() -> OpenApi {
@@ -52,10 +55,20 @@ pub fn pages(document: Bytes) -> impl FnOnce(&mut actix_web::web::ServiceConfig)
     };
     move |config| {
         config
+            .route("/policy.schema.json", actix_web::web::get().to(policy_schema))
             .route("/openapi.json", actix_web::web::get().to(serve))
             .route("/docs", actix_web::web::get().to(async || actix_web::web::Redirect::to("/docs/")))
             .service(ui);
     }
+}
+
+/// The JSON Schema of the policy, for editors. It changes with the version only.
+async fn policy_schema() -> HttpResponse {
+    static SCHEMA: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(policy::schema()));
+    HttpResponse::Ok()
+        .content_type("application/schema+json")
+        .insert_header((CACHE_CONTROL, "public, max-age=3600"))
+        .body(SCHEMA.clone())
 }
 
 /// The paths and methods that there are, to tell a wrong method from a wrong path.
@@ -63,8 +76,8 @@ pub struct Known(Vec<(Vec<String>, Vec<&'static str>)>);
 
 impl Known {
     pub fn of(api: &OpenApi) -> Known {
-        let pages =
-            ["/openapi.json", "/docs", "/docs/", "/docs/{file}"].map(|page| (page.to_owned(), vec!["GET"]));
+        let pages = ["/openapi.json", "/policy.schema.json", "/docs", "/docs/", "/docs/{file}"];
+        let pages = pages.map(|page| (page.to_owned(), vec!["GET"]));
         let routes = api.paths.paths.iter().map(|(path, item)| (path.clone(), methods(item)));
         Known(routes.chain(pages).map(|(path, methods)| (segments(&path), methods)).collect())
     }

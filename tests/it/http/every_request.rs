@@ -52,6 +52,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
         (Method::POST, "/health", "GET, HEAD, OPTIONS"),
         (Method::DELETE, "/metrics", "GET, HEAD, OPTIONS"),
         (Method::POST, "/openapi.json", "GET, HEAD, OPTIONS"),
+        (Method::POST, "/policy.schema.json", "GET, HEAD, OPTIONS"),
         (Method::POST, "/docs/", "GET, HEAD, OPTIONS"),
         (Method::from_bytes(b"BREW").unwrap(), "/health", "GET, HEAD, OPTIONS"),
     ];

@@ -5,6 +5,7 @@ mod decisions;
 mod documents;
 mod properties;
 mod roles;
+pub mod schema;
 pub mod teams;
 mod teams_life;
 

@@ -185,7 +185,7 @@ proptest! {
     }
 }
 
-fn line() -> impl Strategy<Value = String> {
+pub fn line() -> impl Strategy<Value = String> {
     let lines = [
         "[[team]]",
         "[[team]]\nname = 'a'",
@@ -257,7 +257,52 @@ fn a_team() -> impl Strategy<Value = TeamEntry> {
     })
 }
 
-fn document() -> impl Strategy<Value = Document> {
+pub fn document() -> impl Strategy<Value = Document> {
     (vec(a_team(), 0..3), vec(member(), 0..2), vec(member(), 0..2))
         .prop_map(|(team, admin, auditor)| Document { team, admin, auditor, ..Document::default() })
+}
+
+/// One that has no fault: the words of each key at their edges.
+pub fn plausible_document() -> impl Strategy<Value = Document> {
+    let name = "[A-Za-z0-9._-]{1,3}( [A-Za-z0-9._-]{1,3}){0,2}|[a-z]{64}";
+    let target = "[a-z0-9][A-Za-z0-9_-]{0,38}(/[A-Za-z0-9_*-][A-Za-z0-9._*-]{0,99})?";
+    let group =
+        prop_oneof![(1..=i64::MAX).prop_map(GroupRef::Id), "[^\\p{C}\\s]\\PC{0,3}".prop_map(GroupRef::Name)];
+    let words = (name, "(\\PC|[\n\r\t]){0,20}", vec(label(), 0..3), vec(pattern(), 0..3));
+    let rest = (
+        vec(proptest::sample::select(Method::ALL.to_vec()), 1..3),
+        option::of(vec(target, 1..3)),
+        option::of(vec(group, 1..3)),
+        option::of(0..=i64::MAX),
+        option::of(0..=i64::MAX),
+        vec(plausible_member(), 0..3),
+    );
+    let team = (words, rest).prop_map(|((name, description, required_labels, allowed_labels), rest)| {
+        let (methods, targets, runner_groups, max_runners, requests_per_minute, member) = rest;
+        TeamEntry {
+            description,
+            required_labels,
+            allowed_labels,
+            methods,
+            targets,
+            runner_groups,
+            max_runners,
+            requests_per_minute,
+            member,
+            ..TeamEntry::named(name)
+        }
+    });
+    (option::of(team), vec(plausible_member(), 0..2), vec(plausible_member(), 0..2)).prop_map(
+        |(team, admin, auditor)| Document {
+            team: team.into_iter().collect(),
+            admin,
+            auditor,
+            ..Document::default()
+        },
+    )
+}
+
+fn plausible_member() -> impl Strategy<Value = Member> {
+    let claim = "[^/\\p{C}]\\PC{0,5}|(/([^~/\\p{C}]|~0|~1){0,3}){1,3}";
+    ("\\PC{1,9}", btree_map(claim, pattern(), 1..3)).prop_map(|(issuer, claims)| Member { issuer, claims })
 }

@@ -26,6 +26,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("config", 2),
     ("model", 1),
     ("clock", 1),
+    ("single_flight", 1),
 ];
 
 /// Libraries (what their names begin with) and their only users. `main` installs the TLS provider.

@@ -2,6 +2,7 @@
 
 pub mod away;
 pub mod hosts;
+pub mod jobs;
 pub mod pages;
 pub mod schema;
 pub mod schema_columns;

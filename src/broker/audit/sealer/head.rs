@@ -19,6 +19,7 @@ use crate::store::leases::Lease;
 /// What a pass puts into its checkpoints.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stamp {
+    /// The time of the pass.
     pub at: DateTime<Utc>,
     /// The horizon's time, by which rows are judged in this pass.
     pub settled: Option<DateTime<Utc>>,

@@ -16,8 +16,11 @@ pub struct Candidate {
 
 /// What becomes of a row without a leaf.
 pub enum Verdict {
+    /// It becomes a leaf now.
     Seal,
+    /// Its transaction may not have ended.
     Wait,
+    /// It was not written by the broker, for this reason.
     Planted(&'static str),
 }
 

@@ -1,9 +1,9 @@
 //! The sealer: committed events become leaves of the Merkle tree, and trees become checkpoints. Runs under the
-//! leader's lease, beside everything else: whoever writes an event knows nothing of it.
+//! leader's lease, beside everything else: code that writes events does not know of it.
 //!
 //! It takes the rows that have no leaf, in the order of their ids, as soon as their transactions lie below every
 //! one that is under way. Its horizon is the id up to which all is sealed and nothing honest can be added any
-//! more, so that it need not look at the whole log each time; a patrol does that, a part each time.
+//! more, so that it need not look at the whole log each time; a check does that, a part each time.
 
 mod head;
 mod horizon;
@@ -28,17 +28,17 @@ use horizon::{Candidate, Verdict, verdict};
 /// How many rows are looked at, and at most sealed, at once: far from the statements' time limit.
 const BATCH: i64 = 5_000;
 
-/// How many rows the patrol looks at each time.
-const BEAT: i64 = 20_000;
+/// How many rows are checked for a missing leaf in each pass.
+const ROWS_PER_CHECK: i64 = 20_000;
 
 /// How many rows one report names.
 const NAMED: usize = 1_000;
 
-/// Longer than a statement may take: whoever had an id from the sequence has its transaction's id by then.
+/// Longer than a statement may take: a transaction that took an id from the sequence has its own id by then.
 const SETTLED_AFTER: TimeDelta = TimeDelta::seconds(10);
 
 /// A lag from which on people are told what holds the sealer back.
-const TELLING: f64 = 10.0;
+const WARN_AFTER_SECONDS: f64 = 10.0;
 
 /// Rows that nobody can have added in an honest way, by what is wrong with them.
 type Strange = Vec<(&'static str, Vec<i64>)>;
@@ -48,8 +48,8 @@ type Strange = Vec<(&'static str, Vec<i64>)>;
 pub struct Sealer {
     tree: Option<Frontier>,
     candidate: Option<Candidate>,
-    /// Up to which id the patrol has come.
-    patrol: i64,
+    /// Up to which id [`Broker::find_unsealed_rows`] has come.
+    checked_up_to: i64,
     settled_after: TimeDelta,
     told: Option<Instant>,
     has_reported_tree: bool,
@@ -62,7 +62,7 @@ impl Default for Sealer {
         Sealer {
             tree: None,
             candidate: None,
-            patrol: i64::MIN,
+            checked_up_to: i64::MIN,
             settled_after: SETTLED_AFTER,
             told: None,
             has_reported_tree: false,
@@ -88,6 +88,7 @@ impl Sealer {
 /// What a pass did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sealed {
+    /// How many events were sealed.
     pub events: u64,
     /// The tree's leaves.
     pub size: u64,
@@ -104,6 +105,10 @@ fn doubles(rows: &[Row]) -> HashSet<i64> {
 
 impl Broker {
     /// One pass: seals what can be, publishes a checkpoint, looks for rows that were planted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AuditTree`], [`Error::LeaseLost`] or [`Error::Store`].
     pub async fn seal(&self, lease: &Lease, sealer: &mut Sealer) -> Result<Sealed, Error> {
         let done = self.seal_once(lease, sealer).await;
         if done.is_err() {
@@ -123,7 +128,7 @@ impl Broker {
         let mut horizon = match known {
             Some(horizon) if horizon.place == moment.place => horizon,
             before => {
-                let (horizon, sealed) = self.move_in(lease, sealer, before, &moment).await?;
+                let (horizon, sealed) = self.adopt_restored_log(lease, sealer, before, &moment).await?;
                 events += sealed;
                 horizon
             }
@@ -139,7 +144,7 @@ impl Broker {
         }
         // What cannot be reported now holds back nothing: it is met again.
         let mut planted = self.report(lease, sealer, strange).await?;
-        planted += self.patrol(lease, sealer, horizon.horizon_id).await?;
+        planted += self.find_unsealed_rows(lease, sealer, horizon.horizon_id).await?;
         let lag = match self.measure(sealer, horizon.horizon_id).await {
             Ok(lag) => Some(lag),
             Err(err) => {
@@ -155,7 +160,7 @@ impl Broker {
     /// In a cluster or database that is new to this log (its first one, or a restored dump) all rows that there
     /// are count as honest: first those whose transactions are yet to come here, then the others. That it was so
     /// is an event.
-    async fn move_in(
+    async fn adopt_restored_log(
         &self,
         lease: &Lease,
         sealer: &mut Sealer,
@@ -243,11 +248,17 @@ impl Broker {
     }
 
     /// Looks at the next part of all that should have a leaf.
-    async fn patrol(&self, lease: &Lease, sealer: &mut Sealer, until: i64) -> Result<usize, Error> {
+    async fn find_unsealed_rows(
+        &self,
+        lease: &Lease,
+        sealer: &mut Sealer,
+        until: i64,
+    ) -> Result<usize, Error> {
         let mut conn = self.store.conn().await?;
-        let (bare, last) = audit_sealing::leafless(&mut conn, sealer.patrol, until, BEAT).await?;
+        let (bare, last) =
+            audit_sealing::leafless(&mut conn, sealer.checked_up_to, until, ROWS_PER_CHECK).await?;
         drop(conn);
-        sealer.patrol = last.unwrap_or(i64::MIN);
+        sealer.checked_up_to = last.unwrap_or(i64::MIN);
         let why = "it has no leaf, and all others of its time were sealed";
         self.report(lease, sealer, vec![(why, bare)]).await
     }
@@ -297,7 +308,7 @@ impl Broker {
         gauge!("broker_audit_seal_lag_seconds").set(lag.seconds);
         gauge!("broker_audit_unsealed_events").set(lag.events as f64);
         let is_time = sealer.told.is_none_or(|told| told.elapsed() > Duration::from_secs(60));
-        if lag.seconds > TELLING && is_time {
+        if lag.seconds > WARN_AFTER_SECONDS && is_time {
             sealer.told = Some(Instant::now());
             let blocker = audit_sealing::blocker(&mut conn).await?.map(|blocker| blocker.what);
             tracing::warn!(

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::teams::Answer;
-use crate::broker::runners::batch::{Choice, Done, Item, MOST, Order, Report};
+use crate::broker::runners::batch::{BatchRequest, Choice, Item, ItemOutcome, MOST, Report};
 use crate::broker::runners::remove::Outcome;
 use crate::http::State;
 use crate::http::api::query::{Faults, time};
@@ -167,9 +167,9 @@ fn choice<F>(
     }
 }
 
-fn order(comment: &str, dry_run: bool) -> Result<Order, Problem> {
+fn order(comment: &str, dry_run: bool) -> Result<BatchRequest, Problem> {
     let comment = comment.parse().map_err(|err| Problem::invalid(vec![FieldError::new("comment", err)]))?;
-    Ok(Order { comment, dry_run })
+    Ok(BatchRequest { comment, dry_run })
 }
 
 /// Remove many runners
@@ -261,11 +261,11 @@ pub struct BatchItem {
 impl From<Item> for BatchItem {
     fn from(item: Item) -> BatchItem {
         let (outcome, problem) = match item.result {
-            Ok(Done::Removed(Outcome::Deleted | Outcome::NeverRegistered)) => ("removed", None),
-            Ok(Done::Removed(Outcome::WhenIdle)) => ("when_idle", None),
-            Ok(Done::Removed(Outcome::AlreadyGone) | Done::Unchanged) => ("unchanged", None),
-            Ok(Done::Deactivated) => ("deactivated", None),
-            Ok(Done::Would) => ("would", None),
+            Ok(ItemOutcome::Removed(Outcome::Deleted | Outcome::NeverRegistered)) => ("removed", None),
+            Ok(ItemOutcome::Removed(Outcome::WhenIdle)) => ("when_idle", None),
+            Ok(ItemOutcome::Removed(Outcome::AlreadyGone) | ItemOutcome::Unchanged) => ("unchanged", None),
+            Ok(ItemOutcome::Deactivated) => ("deactivated", None),
+            Ok(ItemOutcome::Would) => ("would", None),
             Err(err) => ("refused", Some(Problem::from(err).into_parts())),
         };
         let (error_code, detail) = problem.unzip();

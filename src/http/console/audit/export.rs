@@ -6,9 +6,9 @@ use actix_web::{HttpResponse, get};
 use futures_util::{StreamExt, stream};
 
 use crate::broker::Error;
+use crate::broker::audit::csv::{csv_header, csv_rows};
 use crate::broker::audit::export::{Export, Exported};
 use crate::http::State;
-use crate::http::api::audit_csv::{csv_header, csv_rows};
 use crate::http::api::query::AuditQuery;
 use crate::http::console::frame::form::Asked;
 use crate::http::console::frame::page::PageError;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::list;
 use crate::broker;
 use crate::broker::people::sessions::Session;
-use crate::broker::runners::batch::{Choice, Done, Item, Order};
+use crate::broker::runners::batch::{BatchRequest, Choice, Item, ItemOutcome};
 use crate::broker::runners::remove::Outcome;
 use crate::http::State;
 use crate::http::console::frame::form::{Fields, Sent};
@@ -62,7 +62,7 @@ pub async fn remove(sent: Sent, state: Data<State>) -> Result<HttpResponse, Page
                 return Ok(confirm(&session, &found, &fields, Some(fault), state.broker.clock().now()));
             }
             Ok(comment) => {
-                let order = Order { comment, dry_run: false };
+                let order = BatchRequest { comment, dry_run: false };
                 state.broker.delete_runners(caller, Choice::These(names), when_idle, order).await?.items
             }
         },
@@ -203,15 +203,15 @@ fn done(items: Vec<Item>, now_there: Vec<Runner>) -> Markup {
     }
 }
 
-fn outcome(result: Result<Done, broker::Error>) -> Markup {
+fn outcome(result: Result<ItemOutcome, broker::Error>) -> Markup {
     let text = match result {
-        Ok(Done::Removed(Outcome::Deleted)) => "removed from GitHub",
-        Ok(Done::Removed(Outcome::AlreadyGone) | Done::Unchanged) => "it was gone already",
-        Ok(Done::Removed(Outcome::NeverRegistered)) => {
+        Ok(ItemOutcome::Removed(Outcome::Deleted)) => "removed from GitHub",
+        Ok(ItemOutcome::Removed(Outcome::AlreadyGone) | ItemOutcome::Unchanged) => "it was gone already",
+        Ok(ItemOutcome::Removed(Outcome::NeverRegistered)) => {
             "GitHub never had it; its registration token stays good until it ends, and counts in the quota until then"
         }
-        Ok(Done::Removed(Outcome::WhenIdle)) => "busy with a job; it goes once it is idle",
-        Ok(Done::Would | Done::Deactivated) => "nothing was done",
+        Ok(ItemOutcome::Removed(Outcome::WhenIdle)) => "busy with a job; it goes once it is idle",
+        Ok(ItemOutcome::Would | ItemOutcome::Deactivated) => "nothing was done",
         // What the API would say, with a failure of ours in the log.
         Err(err) => {
             let problem = Problem::from(err);

@@ -16,7 +16,7 @@ async fn a_wrong_key_a_wrong_id_and_a_wrong_clock_are_told_apart() {
     assert!(key.not_checked() >= 2, "{:#}", key.report);
 
     let id = patient.with("GITHUB_APP_ID", "7");
-    id.fault("app_id", "GitHub has no App 7", "GITHUB_APP_ID is 7: set it to the «App ID»");
+    id.fault("app_id", "GitHub has no App 7", "GITHUB_APP_ID is 7: set it to the \"App ID\"");
 
     for (ahead, said) in [(700, "s behind GitHub's"), (-700, "s ahead of GitHub's")] {
         patient.world.github.set_ahead(TimeDelta::seconds(ahead));

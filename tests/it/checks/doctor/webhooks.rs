@@ -47,7 +47,7 @@ async fn where_and_how_github_delivers_is_compared_with_what_is_wanted() {
     patient.seen().warning("webhook_insecure", "does not look at the certificate", "SSL verification");
     github.set_webhook_manner("form", false);
     patient.delivery().await;
-    patient.seen().fault("webhook_content_type", "«form»", "content type application/json");
+    patient.seen().fault("webhook_content_type", "\"form\"", "content type application/json");
     github.set_webhook_manner("json", false);
     patient.delivery().await;
     let after = patient.seen();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use runner_broker::client::{Error, Source, Surroundings, find};
+use runner_broker::client::{Environment, Error, Source, find_token};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -143,7 +143,7 @@ fn in_a_pod(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Source
     }
     let variable =
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
-    find(&Surroundings { variable: &variable, secrets: secrets.path() }, "the-broker")
+    find_token(&Environment { variable: &variable, secrets: secrets.path() }, "the-broker")
 }
 
 #[tokio::test(flavor = "multi_thread")]

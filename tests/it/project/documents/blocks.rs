@@ -10,6 +10,7 @@ use url::Url;
 
 use crate::cli::commands::{Environment, environment, runner_broker};
 use crate::markdown::{Block, Kind, documents};
+use crate::policy::schema::objections;
 use crate::support::migrated;
 
 fn blocks(is_wanted: impl Fn(&Kind) -> bool) -> Vec<Block> {
@@ -48,6 +49,8 @@ fn every_policy_is_one_that_the_service_accepts() {
             Err(faults) => faults,
         };
         assert!(faults.is_empty(), "{}: {faults:?}", block.place);
+        let objections = objections(&text).expect("TOML");
+        assert!(objections.is_empty(), "{}: by the schema: {objections:?}", block.place);
     }
 }
 
