@@ -4,6 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The id of the runner group that GitHub gives every organisation, and that every repository's runners are in: a
+/// repository has no groups of its own.
+pub const DEFAULT_GROUP_ID: i64 = 1;
+
+/// Its name, as GitHub writes it. GitHub compares names without case.
+pub const DEFAULT_GROUP_NAME: &str = "Default";
+
 /// A runner group as people give it: GitHub's id, or its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -20,7 +20,7 @@ pub use backoff::Backoff;
 pub use causes::with_causes;
 pub use comment::Comment;
 pub use digest::{sha256, sha256_of_parts};
-pub use group::GroupRef;
+pub use group::{DEFAULT_GROUP_ID, DEFAULT_GROUP_NAME, GroupRef};
 pub use identity::Identity;
 pub use invalid::Invalid;
 pub use label::{Label, SYSTEM_LABELS, is_system_label, system_labels};
@@ -30,9 +30,3 @@ pub use runner_name::{NameAsk, NamePrefix, RunnerName};
 pub use status::Status;
 pub use system::{Arch, Os};
 pub use target::Target;
-
-/// The id of the runner group that GitHub gives every organisation, and that every repository's runners are in: a
-/// repository has no groups of its own.
-pub const DEFAULT_GROUP_ID: i64 = 1;
-/// Its name, as GitHub writes it. GitHub compares names without case.
-pub const DEFAULT_GROUP_NAME: &str = "Default";
