@@ -48,7 +48,7 @@ impl Reloads {
                 () = stop.cancelled() => return,
                 _ = polls.tick() => {
                     if let Some(certificate) = &self.certificate {
-                        report("certificate", certificate.look().map_err(|broken| broken.to_string()));
+                        report("certificate", certificate.poll().map_err(|broken| broken.to_string()));
                     }
                 }
                 hangup = hangups.recv() => match hangup {

@@ -11,20 +11,20 @@ use rustls::sign::CertifiedKey;
 use crate::certificate::{Broken, Files, Fingerprint};
 use crate::config::Tls;
 
-/// The certificate in force, and the files that it is read from.
+/// The current certificate, and the files that it is read from.
 #[derive(Debug)]
 pub struct Certificate {
     tls: Tls,
     current: ArcSwap<CertifiedKey>,
-    looks: Mutex<Looks>,
+    readings: Mutex<Readings>,
 }
 
-/// What the files said, so that a change is told from a repetition.
+/// The fingerprints of the files, to tell a change from a repetition.
 #[derive(Debug)]
-struct Looks {
-    /// At the last look.
+struct Readings {
+    /// At the last poll.
     last: Fingerprint,
-    /// When they were taken over, or refused.
+    /// When they were last accepted or refused.
     judged: Fingerprint,
 }
 
@@ -33,8 +33,8 @@ impl Certificate {
     pub fn read(tls: &Tls) -> Result<Arc<Certificate>, Broken> {
         let files = Files::read(tls)?;
         let current = ArcSwap::from_pointee(files.certified(tls)?);
-        let looks = Looks { last: files.fingerprint(), judged: files.fingerprint() };
-        Ok(Arc::new(Certificate { tls: tls.clone(), current, looks: Mutex::new(looks) }))
+        let readings = Readings { last: files.fingerprint(), judged: files.fingerprint() };
+        Ok(Arc::new(Certificate { tls: tls.clone(), current, readings: Mutex::new(readings) }))
     }
 
     /// What the server speaks TLS with.
@@ -42,29 +42,29 @@ impl Certificate {
         ServerConfig::builder().with_no_client_auth().with_cert_resolver(self.clone())
     }
 
-    /// Takes over what the files say now; `Ok(false)`: nothing new. If it cannot be used, the old one stays.
+    /// Uses the files as they are now. `Ok(false)`: unchanged. On an error the current certificate is kept.
     pub fn reload(&self) -> Result<bool, Broken> {
         let files = Files::read(&self.tls)?;
-        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut looks.judged, files.fingerprint());
-        looks.last = files.fingerprint();
-        if before == looks.judged && self.is_current(&files) {
+        let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut readings.judged, files.fingerprint());
+        readings.last = files.fingerprint();
+        if before == readings.judged && self.is_current(&files) {
             return Ok(false);
         }
         self.current.store(Arc::new(files.certified(&self.tls)?));
         Ok(true)
     }
 
-    /// As `reload`, by somebody who was not told that the files are whole: a change counts once two looks in a row
-    /// have seen the same, and a bad one is told of once.
-    pub fn look(&self) -> Result<bool, Broken> {
-        // Between a file's removal and its successor there may be none.
+    /// As [`reload`](Self::reload), for a poll that may see half-written files: a change counts once two polls in a row see
+    /// the same, and a bad change is reported once.
+    pub fn poll(&self) -> Result<bool, Broken> {
+        // While a file is being replaced there may be none.
         let Ok(files) = Files::read(&self.tls) else { return Ok(false) };
         let settled = {
-            let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut readings = self.readings.lock().unwrap_or_else(PoisonError::into_inner);
             let now = files.fingerprint();
-            let before = std::mem::replace(&mut looks.last, now.clone());
-            before == now && looks.judged != now
+            let before = std::mem::replace(&mut readings.last, now.clone());
+            before == now && readings.judged != now
         };
         if settled { self.reload() } else { Ok(false) }
     }

@@ -259,7 +259,7 @@ async fn a_database_that_was_rolled_back_is_found_by_a_checkpoint_from_before() 
     // It grew again beyond the old size: other events stand where those were.
     write(&signed.world, 30).await;
     seal(&signed.world).await;
-    let other = "is not what was sealed";
+    let other = "is not what the previous checkpoint (size 31) says";
     finds(&verify(&signed, &["--previous", &previous]), other, "grown again");
     signed.save_checkpoint("checkpoint.txt.new").await;
     std::fs::copy(signed.path("checkpoint.txt"), signed.path("previous.txt")).unwrap();

@@ -37,7 +37,7 @@ async fn the_service_lives_its_whole_life_with_nothing_but_its_rights() {
     let own = role_on(world.database_url(), &name).await;
     let ended = migrate(world.database_url(), &["--service-role", &name]);
     assert_eq!(ended.code, 0, "{}", ended.err);
-    assert!(ended.out.contains("no more"), "{}", ended.out);
+    assert!(ended.out.contains("exactly what serve needs"), "{}", ended.out);
     let service = World::served_by(world, &own).await;
     assert!(service.broker.store().excess_rights().await.unwrap().is_empty());
     service.policy(&[team("blue", ""), team("green", "")].concat()).await;

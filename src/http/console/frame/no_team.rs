@@ -141,7 +141,7 @@ mod tests {
     use crate::model::Target;
     use crate::policy::{Defaults, Document, Rules};
 
-    /// Whoever has these claims is let in by the entry, and by each of its alternatives.
+    /// A token with these claims is matched by the entry, and by each of its alternatives.
     fn let_in(issuer: &str, claims: &Value) {
         let claims = claims.as_object().unwrap();
         let subject = claims["sub"].as_str().unwrap();
