@@ -251,7 +251,7 @@ impl Store {
         self.conclude(open, result, waiting).await
     }
 
-    /// COMMIT or ROLLBACK, by what came of the work.
+    /// COMMIT or ROLLBACK, depending on the result of the work.
     async fn conclude<R, E: From<Error>>(
         &self,
         mut open: Open,

@@ -106,7 +106,7 @@ pub struct Unusual {
     pub now: DateTime<Utc>,
     /// What is usual goes back no further.
     pub history_since: DateTime<Utc>,
-    /// Whoever was reported after this is not again.
+    /// A team or caller reported after this is not reported again.
     pub reported_since: DateTime<Utc>,
     /// Fewer are nothing to speak of.
     pub least: i64,

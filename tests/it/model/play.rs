@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use chrono::{DateTime, TimeDelta, Utc};
 use runner_broker::broker::Error;
 use runner_broker::broker::sweep::report::Report;
 use runner_broker::dev::github::RunnerState;
-use runner_broker::model::{Arch, Method, NameAsk, Os};
+use runner_broker::model::{Arch, Method, NameAsk, Os, sha256};
 use runner_broker::policy::Ask;
 use runner_broker::store::idempotency::Key;
 use secrecy::ExposeSecret;
@@ -255,7 +254,7 @@ impl Play {
         let (told, db) = (self.told.clone(), self.site.db.clone());
         self.under_way.spawn(async move {
             let Some(made) = expect(&told, work.await) else { return };
-            let sha256 = hex::encode(digest(&SHA256, made.credential.expose_secret().as_bytes()));
+            let sha256 = sha256(made.credential.expose_secret());
             let id = made.runner.id.to_string();
             let name = made.runner.name.clone();
             lock(&told).handed_out.push(HandedOut::of(made));

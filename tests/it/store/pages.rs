@@ -99,7 +99,7 @@ async fn pages_counts_and_exports_of_the_log_have_what_plain_sql_has() {
             let said = format!("seed {seed}: {scope:?} {filter:?}");
             let query =
                 |end: &str| format!("SELECT id::text FROM audit_log WHERE {} {end}", sql(&scope, &filter));
-            let wanted = world.sql(&query("ORDER BY id DESC LIMIT 300")).await;
+            let wanted = world.sql(&query("ORDER BY audit_log.id DESC LIMIT 300")).await;
             let limit = random.random_range(1..120);
             let (mut ids, mut before) = (Vec::new(), None);
             loop {
@@ -118,7 +118,7 @@ async fn pages_counts_and_exports_of_the_log_have_what_plain_sql_has() {
                 assert!(audit::find(&mut conn, &scope, id).await.unwrap().is_some(), "{said}");
             }
             if matches!(scope, Scope::All) {
-                let oldest = world.sql(&query("ORDER BY id LIMIT 50")).await;
+                let oldest = world.sql(&query("ORDER BY audit_log.id LIMIT 50")).await;
                 let next = audit::next(&mut conn, &filter, i64::MIN, 50).await.unwrap();
                 let next: Vec<String> = next.iter().map(|event| event.id.to_string()).collect();
                 assert_eq!(next, oldest, "{said}");

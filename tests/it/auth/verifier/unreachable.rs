@@ -104,8 +104,18 @@ async fn failure(path: &str, fault: Fault) -> String {
 #[tokio::test]
 async fn garbage_is_no_document() {
     for body in ["", "<html>", "null", "[]", "{}", r#"{"keys":{}}"#] {
-        assert!(failure(DISCOVERY, Fault::Body(body.into())).await.contains("something else"), "{body}");
-        assert!(failure(KEYS, Fault::Body(body.into())).await.contains("something else"), "{body}");
+        assert!(
+            failure(DISCOVERY, Fault::Body(body.into()))
+                .await
+                .contains("something other than the expected document"),
+            "{body}"
+        );
+        assert!(
+            failure(KEYS, Fault::Body(body.into()))
+                .await
+                .contains("something other than the expected document"),
+            "{body}"
+        );
     }
 }
 

@@ -12,7 +12,7 @@ async fn a_wrong_key_a_wrong_id_and_a_wrong_clock_are_told_apart() {
     std::fs::write(patient.file("other.pem"), rotated_private_key_pem()).unwrap();
     let other = patient.path("other.pem");
     let key = patient.with("GITHUB_APP_PRIVATE_KEY_PATH", &other);
-    key.fault("app_key", "«A JSON web token could not be decoded»", "the key's fingerprint is SHA256:");
+    key.fault("app_key", "\"A JSON web token could not be decoded\"", "the key's fingerprint is SHA256:");
     assert!(key.not_checked() >= 2, "{:#}", key.report);
 
     let id = patient.with("GITHUB_APP_ID", "7");

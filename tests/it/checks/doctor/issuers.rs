@@ -19,7 +19,11 @@ async fn each_way_in_which_an_issuer_fails_has_its_own_line() {
     issuer.fail(KEYS, Fault::Body(r#"{"keys": []}"#.into()));
     patient.seen().fault("issuer_without_keys", "no key that can be used", "jwks_uri");
     issuer.fail(KEYS, Fault::Body("<html>".into()));
-    patient.seen().fault("issuer_malformed", "something else", "openid-configuration");
+    patient.seen().fault(
+        "issuer_malformed",
+        "something other than the expected document",
+        "openid-configuration",
+    );
     issuer.fail(KEYS, None);
     issuer.fail(DISCOVERY, Fault::Status(404));
     patient.seen().fault("issuer_unreachable", "answered 404", "openid-configuration");

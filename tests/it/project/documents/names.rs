@@ -20,6 +20,7 @@ const CODES: [&str; 5] = [
     include_str!("../../../../src/http/idempotency.rs"),
     include_str!("../../../../src/http/problem.rs"),
     include_str!("../../../../src/http/problem/status.rs"),
+    include_str!("../../../../src/http/problem/status.rs"),
     include_str!("../../../../src/policy/denial.rs"),
 ];
 
