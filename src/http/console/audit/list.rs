@@ -158,7 +158,7 @@ fn checkpoint(published: Option<&Published>, vkey: Option<&str>, now: DateTime<U
         return ui::notice(Notice::Warning, html! { p { "No events are sealed yet." } });
     };
     let signers = html! {
-        @if published.signers.is_empty() { "nobody" }
+        @if published.signers.is_empty() { "not signed" }
         @for signer in &published.signers { code { (signer) } " " }
         @if published.by_our_key { span.badge.ok { "this broker's key" } }
     };
