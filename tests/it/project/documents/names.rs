@@ -14,12 +14,11 @@ use crate::markdown::{code, document, documents, root};
 use crate::support::World;
 
 /// Where error codes are chosen.
-const CODES: [&str; 5] = [
+const CODES: [&str; 6] = [
     include_str!("../../../../src/broker/error.rs"),
     include_str!("../../../../src/http/body.rs"),
     include_str!("../../../../src/http/idempotency.rs"),
     include_str!("../../../../src/http/problem.rs"),
-    include_str!("../../../../src/http/problem/status.rs"),
     include_str!("../../../../src/http/problem/status.rs"),
     include_str!("../../../../src/policy/denial.rs"),
 ];
