@@ -211,7 +211,7 @@ mod tests {
             "{seen}"
         );
         assert!(
-            seen.contains("\n           → mend") && seen.ends_with("\n1 fault(s), 0 warning(s), 1 ok\n"),
+            seen.contains("\n           → correct") && seen.ends_with("\n1 fault(s), 0 warning(s), 1 ok\n"),
             "{seen}"
         );
         assert!(seen.contains("\n  ok       GITHUB_ORG  found"), "{seen}");
