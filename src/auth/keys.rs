@@ -1,4 +1,7 @@
 //! An issuer's published keys (RFC 7517), each with the algorithms that it may be used with.
+//!
+//! By SHA-256 up to 4,096 tokens with a verified signature are remembered, together with the keys that verified
+//! them. Times, audience and claims are checked each time.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -83,6 +86,11 @@ impl Keys {
     /// How many keys can be used.
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Whether the issuer publishes no key that can verify a token.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 
     /// Whether one of these keys made the token's signature.

@@ -1,4 +1,8 @@
 //! One issuer: the keys that it was last seen to publish, and when it may be asked again.
+//!
+//! Keys are fetched at the start and when older than 5 minutes, in the background. An unknown `kid` fetches at once,
+//! at most once in 10 s per issuer, and all callers wait for the same attempt. If the issuer is down its last keys
+//! serve for 24 hours; a key that a successful fetch no longer lists is dead at once. Limits: 5 s, 256 KiB.
 
 use std::sync::Arc;
 
@@ -83,7 +87,7 @@ impl Provider {
 
     /// Whether there are keys that may be trusted.
     pub fn usable(&self) -> bool {
-        self.known.load().as_ref().is_some_and(|known| self.trusts(known) && known.keys.len() > 0)
+        self.known.load().as_ref().is_some_and(|known| self.trusts(known) && !known.keys.is_empty())
     }
 
     /// For health checks and `doctor`.

@@ -1,5 +1,9 @@
 //! Reloads without a restart: on SIGHUP everything that is read from files, and the certificate also when its files
 //! change. A reload that fails keeps the previous value and logs an error.
+//!
+//! The certificate's files are looked at every 2 s; a change counts once two looks saw the same, so a certificate is
+//! not taken without its key. A new App key is swapped in after GitHub was asked with it; only a 401 counts against
+//! it. `POLICY_FILE` does what a start does: a document that was applied before and replaced since is not applied.
 
 use std::sync::Arc;
 use std::time::Duration;

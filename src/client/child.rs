@@ -1,5 +1,8 @@
 //! The runner's programs: `run.sh`, for a registration `config.sh` before it. They get the credential through
 //! their environment, which other users cannot read as they can a command line, and nothing of ours beside it.
+//!
+//! Tokens of ours are taken out of the program's environment, and this process makes itself unreadable for others of
+//! its user, since jobs run as the same. `RUNNER_MANUALLY_TRAP_SIG` makes `run.sh` pass signals on.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,9 @@
 //! Idempotency keys: one for each runner that is wanted, never one for two.
+//!
+//! Random, since two equal requests with a prefix mean two runners. For an exact `--name` it follows from the CI
+//! job's execution (GitHub's `RUNNER_TRACKING_ID` with run, attempt and job, which a matrix shares; GitLab's
+//! `CI_JOB_ID`), with URL and body: a repeated step replaces its runner. A derived key that is spent gives way to a
+//! random one, a given one does not.
 
 use super::RunnerRequest;
 use crate::model::sha256_of_parts;

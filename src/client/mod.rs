@@ -1,5 +1,10 @@
 //! Asks a broker for a runner, for scripts: finds a token, asks until there is an answer, and removes a runner
 //! that nobody used. Knows the broker by its HTTP alone, and no more of its configuration than any caller does.
+//!
+//! Reads no `.env`: it often runs in somebody else's checkout, whose file could name another broker for the token.
+//! One run is one request: every attempt has the same idempotency key. Tried again is what waiting may change: lost
+//! connections, 408, 429, 503, 504, a 502 that is not the broker's, 409 while key or runner is in flight; never before
+//! `Retry-After`. A token goes only over https, or http to loopback past any proxy; no redirect is followed.
 
 #![warn(missing_docs)]
 

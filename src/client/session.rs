@@ -1,4 +1,9 @@
 //! One run of `request`: a runner is asked for, then printed or run; one that nobody used is removed.
+//!
+//! A signal removes the runner first and tells the program afterwards: a removed runner can get no job that the
+//! signal would cut short. A busy one (409) may finish until `--grace` or a second signal. When the program ends by
+//! itself the broker is asked to look (`refresh`, one GET), and only a runner that is still there is removed, which
+//! costs five times as much. `::add-mask::` goes to standard error, only inside GitHub Actions and only into a pipe.
 
 use std::ffi::OsString;
 use std::fs::File;

@@ -1,4 +1,7 @@
 //! The table `audit_log`: rows are added and read, never changed; triggers refuse anything else.
+//!
+//! `since` and `until` become bounds of ids by the index on (timestamp, id): the lowest and highest id of the few
+//! hundred events about an hour before and after. Ids and times may disagree by that hour.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use diesel::pg::Pg;

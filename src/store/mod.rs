@@ -1,6 +1,11 @@
 //! Postgres: a file for a table. The only user of diesel; knows no business words and no GitHub.
 //!
 //! Functions take the connection first, so that callers join them into one transaction.
+//!
+//! `pipeline` sends statements that need not wait for each other's answers together, BEGIN with the first. COMMIT
+//! waits for all: sent along, it could overtake a statement that has yet to be prepared. If BEGIN is refused, what
+//! was sent with it stands by itself; so only a provision's two transactions are made so, whose rows and events are
+//! true one by one. A provision with an idempotency key, or of a team with limits, has to look first.
 
 #![warn(missing_docs)]
 

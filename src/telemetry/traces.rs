@@ -1,5 +1,9 @@
 //! Traces over OTLP, if OpenTelemetry's own variables name somewhere to send them; else nothing is started. A trace
 //! consists of the request and the spans whose target is `SPANS`, so that nothing gets into one by accident.
+//!
+//! Exported are the span `request` and those with the target `trace` (`telemetry::SPANS`), which logs do not show;
+//! without traces they are disabled. Begin one with `telemetry::step`, which leaves out what the broker does by
+//! itself outside a sweep. OpenTelemetry's variables are read by its SDK, so `config` does not list them.
 
 use std::env;
 use std::pin::Pin;

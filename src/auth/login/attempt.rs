@@ -1,5 +1,9 @@
 //! One attempt to sign in. All that it is made of follows from one secret that its browser keeps, so that nothing
 //! has to be remembered here until it comes back.
+//!
+//! The attempt's cookie holds a random secret and the path to return to; state, nonce and PKCE verifier are HMACs of
+//! the secret with their own name and the provider's id. An answer therefore fits one browser, one attempt and one
+//! provider. The path is checked when it comes in and again when it comes back (`http::console::frame::return_to`).
 
 use aws_lc_rs::hmac;
 use base64::Engine;

@@ -1,4 +1,8 @@
 //! What GitHub says of the App and of each target's installation, with exactly what is missing.
+//!
+//! Key, id or clock: GitHub's words tell first (`Integration not found`; a claim `exp` or `iat`; else the
+//! signature), then the `Date` of its answer. Between a wrong key and another App's id the key's fingerprint tells,
+//! as GitHub lists it. Clocks are compared with every answer of GitHub and every fetch of keys, `Age` included.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,12 @@
 //! Whether all that the broker needs is there, in words for the people who look after it: what was checked, how it
 //! is, and what to do. Changes nothing. The console's page asks GitHub once a minute, `doctor` whenever it is called.
+//!
+//! A list of checks (area, what, state, code, detail, advice) that never fails: an unavailable part is a check.
+//! GitHub is asked with the App's own budget, 16 targets at a time and 1.5 s each, once a minute however many look; a
+//! page waits 2 s and then shows the last result. `doctor` asks anew: 4 s per answer of GitHub, 10 s for all.
+//!
+//! One cause is one fault: what another check's fault prevents is a warning `not_checked`, so a wrong App key is one
+//! line. Configuration arrives as data (`Config::shown`), where a secret is only set or not.
 
 mod app;
 mod budget;

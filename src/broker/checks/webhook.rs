@@ -1,4 +1,6 @@
 //! The App's webhook as GitHub has it: where it goes, how, whether the secret is agreed on, and what became of it.
+//!
+//! The secret cannot be read from GitHub: deliveries answered with 401, or accepted ones, tell.
 
 use std::collections::BTreeMap;
 

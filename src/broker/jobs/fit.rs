@@ -1,5 +1,8 @@
 //! Why a queued job is not taken: what it asks for and no live runner has. A look at what is there now, for people;
 //! `jobs` decides what is news.
+//!
+//! A waiting job is compared with the labels of at most 1,000 live runners each of its owner, its repository, and
+//! the visitor's teams. Where there are more, the page says so.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,7 @@
 //! What changes from moment to moment, asked once for all who look on, however many they are.
+//!
+//! Postgres is asked at most every 3 seconds (numbers over time, security counts and the sweep: every 15), for all
+//! teams at once. Each page and each stream takes its visitor's part.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -2,6 +2,11 @@
 //!
 //! The log has millions of events and never changes, so an hour that is over is counted once and remembered. What
 //! is left to count is counted at most every 15 seconds, and while somebody reads what was counted before.
+//!
+//! Provisions are counted by the partial index `audit_log_outcomes`. The log is append-only, so an hour that has
+//! been over for 5 minutes is counted once per replica and remembered (at most 92 days). Answers are good for 15 s;
+//! one of up to 2 minutes is given while the next is made in the background, once for all. Of callers the 1,000
+//! busiest of each hour are kept.
 
 pub mod live;
 

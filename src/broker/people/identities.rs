@@ -1,5 +1,11 @@
 //! Who was ever let in, and who is not to be any more. A request pays for neither: sightings are written by a
 //! loop, and every replica keeps the deactivated identities in memory.
+//!
+//! Sightings are kept in memory (at most 20,000, each again after 5 minutes or under a new display name) and written
+//! every 2 s in one statement: a request pays nothing, and an unavailable Postgres refuses nobody. The replica that
+//! deactivates knows at once, the others with their next poll. `Broker::admit` looks into memory at every call, and
+//! the intent of a provision into the table, since GitHub may have taken its time in between. Both rows, the admin's
+//! and the other's, are locked in one order: of two who deactivate each other one stays.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};

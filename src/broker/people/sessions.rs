@@ -1,5 +1,9 @@
 //! Who is signed in to the console. A session holds what the provider said at sign-in; what that is worth is asked
 //! of the policy at every request, as for a token.
+//!
+//! A sign-in always makes a new session; the browser's former one ends in the same transaction, as do the oldest
+//! beyond ten. `identities` is read `FOR SHARE` there: a deactivation at the same moment either sees the session and
+//! ends it, or is seen.
 
 use std::collections::HashSet;
 use std::sync::Arc;

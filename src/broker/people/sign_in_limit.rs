@@ -1,5 +1,9 @@
 //! How often anybody may try to sign in. Counted in Postgres, for all replicas together: an attempt costs the
 //! provider a question, and somebody who guesses should not get more tries from more replicas.
+//!
+//! Beginning and returning are counted apart, one row per address and step: otherwise anybody could have the
+//! provider asked about invented codes. A session gives both back, so an office behind one address can sign in at
+//! nine o'clock. Rows are deleted after 5 minutes.
 
 use std::net::IpAddr;
 

@@ -2,6 +2,12 @@
 //! it is told of by a post, which waits in `alert_posts` until somebody took it. Events that are alike are one post:
 //! a caller who is refused a thousand times a minute makes one, and keeps nobody else's waiting. No caller waits for
 //! any of that, and no connection is held while the receiver answers.
+//!
+//! Under an advisory lock one replica at a time moves waiting events into `alert_posts`: a row for all events of one
+//! type and one caller (else team, else target), unless one was made for them within the last minute. Writers of
+//! events only insert, so they never wait for each other. Each replica claims a batch (the gravest first, `FOR UPDATE
+//! SKIP LOCKED`, due again in a minute), posts without a connection in hand, and finishes or defers each. A post
+//! never changes, so every attempt says the same.
 
 use std::time::Duration;
 

@@ -1,4 +1,7 @@
 //! Teams and callers that ask for far more runners than they use to: a stolen token, or a loop.
+//!
+//! The leader looks once a minute with one statement: teams and callers with 20 provisions or more within 5 minutes,
+//! and only for these what was usual. Bursts of refused tokens are counted in each replica, where they are refused.
 
 use chrono::TimeDelta;
 use serde_json::json;

@@ -1,4 +1,9 @@
 //! Updates of open pages as server-sent events: one stream per open page, one query to Postgres for all of them.
+//!
+//! `GET /events` sends the overview's parts when one of them differs; on other pages it only says that something
+//! happened, and the page fetches its content again. Sessions are checked once for all streams, the policy at every
+//! tick. A stream ends with its session and at shutdown. Pages in the background close theirs, since a browser has
+//! six connections to a host.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

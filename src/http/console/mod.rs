@@ -1,5 +1,14 @@
 //! The console: pages for people, rendered on the server, that work without scripts. Each page is a handler (extractors,
 //! one broker call, the answer) with its markup below it.
+//!
+//! Pages are rendered whole by the server and work without scripts; scripts only add. A page is a handler like any
+//! other: the API's query types parse its address, one call of the broker answers, and the page refuses whatever the
+//! API refuses. Buttons that the visitor may not use are left out; the server refuses them anyway.
+//!
+//! Parts that change by themselves are elements with `data-part` and an id. What a page asks for by itself
+//! (`Accept: text/event-stream`, or the header `X-By-Itself`) does not keep a session alive.
+//!
+//! Vendored: uPlot 1.6.32 (MIT) in `frame/assets/vendor`. The chart draws the numbers of the table beneath it.
 
 pub mod audit;
 pub mod frame;

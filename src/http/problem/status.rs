@@ -101,16 +101,16 @@ impl From<&broker::Error> for Problem {
             Faulty(faults) => Problem::invalid(
                 faults.iter().map(|fault| FieldError::new(fault.place.clone(), &fault.what)).collect(),
             ),
-            TooLate => unavailable(&err, code, "Too late").retry_after(RETRY_AFTER),
-            AnswerLost(_) => unavailable(&err, code, "GitHub unavailable").retry_after(RETRY_AFTER),
-            GitHub(source) => from_github(&err, source, code),
+            TooLate => unavailable(err, code, "Too late").retry_after(RETRY_AFTER),
+            AnswerLost(_) => unavailable(err, code, "GitHub unavailable").retry_after(RETRY_AFTER),
+            GitHub(source) => from_github(err, source, code),
             Store(store::Error::Unavailable(_) | store::Error::Contended(_)) => {
                 let detail = "the database is unavailable; no credential was issued";
-                logged(&err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
+                logged(err, S::SERVICE_UNAVAILABLE, code, "Database unavailable", detail.into())
                     .retry_after(RETRY_AFTER)
             }
             Store(_) | LeaseLost | Elsewhere(_) | AuditTree(_) | Panicked(_) | Policy(_) => {
-                internal(&err, code)
+                internal(err, code)
             }
         }
     }

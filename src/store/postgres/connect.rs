@@ -1,4 +1,10 @@
 //! One connection to Postgres: the choice of its host, the settings of its session, and the detection of hangs.
+//!
+//! Hosts are tried in turn from the one that took the last connection, each address for 2 s (5 s for an only host).
+//! A connection is given up when it breaks (TCP probes notice a lost machine within 6 s); when a write is refused as
+//! read-only, with every older connection; and when a statement of the service is unanswered for 10 s, twice
+//! Postgres' own limit. The last includes a COMMIT that waits for a synchronous standby: its outcome is unknown, and
+//! nothing is handed out. If that wait is cut short, Postgres says so in a warning only, which ends the connection.
 
 use std::future::poll_fn;
 use std::net::SocketAddr;

@@ -2,6 +2,9 @@
 //!
 //! A connection is driven where it was made. Driven by another thread than the one that waits for its answer, each
 //! statement wakes both in turn, which costs more than the statement itself.
+//!
+//! Each HTTP thread has four connections that it drives itself: what it reads wakes no other thread. Work that must
+//! end although its caller has gone (a provision, the loops) uses the eight shared connections per core.
 
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,8 @@
 //! Finds out whether each connection has a session of its own. A pooler in transaction mode gives a session to another
 //! client after each transaction, and with it our time limits and prepared statements.
+//!
+//! At the start two connections are held and compare who serves them: one process for both, or another one for the
+//! same, is a pooler that shares sessions.
 
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! Reads `DATABASE_URL` as libpq does: several hosts, the choice among them, and the TLS parameters (`verify-full`,
 //! `sslrootcert`, …) that tokio-postgres' own parser refuses.
+//!
+//! tokio-postgres refuses `verify-full` and `sslrootcert`, hence a parser of our own.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -5,6 +5,13 @@
 //!
 //! A page takes three statements: the ids, the rows with these ids, and on first pages the total. The rows are read by
 //! diesel from a table that it knows, which the ids' statement, made at run time, is not.
+//!
+//! No page reads more than 10,000 rows (4,000 where one index leads through the whole table). A filter with an index
+//! says where to walk; any other is checked row by row on the way: an index for each would cost every provision, and
+//! none serves a part of a name. A page may end early, even empty, with its `next_cursor`; `total` stops there too.
+//! Several teams, or a user by name or subject, are several walks in one statement, merged down to the id that all
+//! have reached. Each walk is bounded on its column rather than equal to one value, so no other index gives its
+//! order: Postgres would else walk the whole table where it believes that enough of it fits.
 
 mod condition;
 mod statement;

@@ -1,5 +1,9 @@
 //! One event: its record as it is sealed, and the proof. The script event.js builds the bytes of the event from
 //! the text of this page, so the proof covers exactly what the page shows.
+//!
+//! `frame/assets/verify.js` builds the event's bytes from what the page shows (never from the proof's `record`), follows
+//! the audit path, and checks the checkpoint's signature with WebCrypto: a page that shows something else fails.
+//! `tests/peers/browser_proof.rs` runs the script in node with each field, hash and signature changed.
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, Path};

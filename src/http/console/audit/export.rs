@@ -1,4 +1,7 @@
 //! The filtered events of the audit log as a file. It is streamed: a few hundred events at a time are in memory.
+//!
+//! Reads 500 events at a time, holds no connection while the browser is slow, and ends at 100,000 events. The whole
+//! log with its seal is `export-audit-log`'s.
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_DISPOSITION};
 use actix_web::web::{Bytes, Data};

@@ -1,4 +1,7 @@
 //! The fields that a form sends, accepted only from our own pages.
+//!
+//! `Sent` wants the session's CSRF token (a hash of its secret), and refuses what the browser says another site
+//! sends. `Origin: null` proves nothing: our own forms have it under `Referrer-Policy: no-referrer`.
 
 use std::future::{Ready, ready};
 use std::pin::Pin;

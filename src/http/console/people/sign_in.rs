@@ -1,5 +1,9 @@
 //! Signing in and out. The broker stores nothing until somebody comes back from the provider: a cookie in their browser
 //! holds the secret of the attempt and the page that they wanted.
+//!
+//! Going to the provider is a link, not a form: Chromium applies `form-action 'self'` to a form's redirects. A link
+//! from another site gets the page with the buttons (`Sec-Fetch-Site`), so users begin their sign-ins themselves.
+//! One attempt per browser: of two tabs the later counts.
 
 use actix_web::cookie::time::Duration;
 use actix_web::cookie::{Cookie, SameSite};

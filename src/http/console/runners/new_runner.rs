@@ -1,4 +1,7 @@
 //! Creating a runner: the form, a check against the policy, then the page with the credential.
+//!
+//! The form has an idempotency key of its own, so a second click is a repeat. The credential is in the answer to the
+//! POST and nowhere else. In containers and Kubernetes it goes through the environment, not through arguments.
 
 use actix_web::http::StatusCode;
 use actix_web::web::Data;

@@ -1,4 +1,8 @@
 //! Creating and editing a team: the form, the preview of its effects, and the save.
+//!
+//! The form carries the team as it was seen, and its version. Only changed fields are sent on, so two
+//! administrators who change different fields lose nothing. If the version is old, nothing is written, and the form
+//! shows both changes.
 
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};

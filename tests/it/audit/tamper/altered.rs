@@ -26,7 +26,7 @@ fn record(event: usize) -> Record {
         xid: (700 + event).to_string(),
         timestamp: time(&at(event).to_rfc3339()),
         event_type: Some(format!("e{event}")),
-        success: Some(event % 2 == 0),
+        success: Some(event.is_multiple_of(2)),
         severity: Some("info".into()),
         user_identity: Some("u".into()),
         event_data: format!("{{\"n\": {event}}}"),
