@@ -15,7 +15,7 @@ use actix_web::test::TestRequest;
 use actix_web::{FromRequest, HttpRequest};
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
-use runner_broker::http::inputs::{IdempotencyKey, Seen, address, bearer, etag};
+use runner_broker::http::inputs::{IdempotencyKey, JitRequest, Seen, address, bearer, etag};
 
 const OUTSIDE: &str = "203.0.113.9";
 
@@ -39,9 +39,10 @@ fuzz_target!(|input: &[u8]| {
     }
 
     if let Some(key) = read::<IdempotencyKey>("idempotency-key", &value) {
-        let key = key.for_request("jit", &"a body").expect("a header that was accepted is a key");
+        let request: JitRequest = serde_json::from_str("{}").expect("every field has a default");
+        let key = key.for_request("jit", &request).expect("a header that was accepted is a key");
         assert!((1..=255).contains(&key.key.len()));
-        let again = IdempotencyKey::given(Some(&key.key)).for_request("jit", &"a body");
+        let again = IdempotencyKey::given(Some(&key.key)).for_request("jit", &request);
         assert!(again.is_none_or(|again| again.key == key.key && again.fingerprint == key.fingerprint));
     }
 });

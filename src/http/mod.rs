@@ -38,6 +38,7 @@ pub mod inputs {
     pub use super::api::admin::security::{SecurityQuery, to_cursor};
     pub use super::api::admin::teams::TeamQuery;
     pub use super::api::query::{AuditQuery, JobsQuery, ListQuery};
+    pub use super::api::request::JitRequest;
     pub use super::caller::{address, bearer};
     pub use super::idempotency::IdempotencyKey;
     pub use super::if_match::{Seen, etag};
