@@ -9,6 +9,8 @@ use crate::store::{self, Conn, service_role};
 
 /// Postgres is close, or every provision is slow.
 const SLOW_MS: u128 = 50;
+/// How often Postgres is asked before it counts as slow.
+const ATTEMPTS: usize = 3;
 /// `xid8` and its functions, by `server_version_num`.
 const OLDEST: i32 = 130_000;
 /// So many lines of what a role may or may not are shown.
@@ -34,9 +36,19 @@ impl Broker {
         let asked = async {
             let mut conn = self.store.conn().await?;
             let waited = begun.elapsed();
-            let asked = Instant::now();
-            let server = server_info::server(&mut conn).await?;
-            Ok::<_, store::Error>((conn, server, waited, asked.elapsed()))
+            let mut asked = Instant::now();
+            let mut server = server_info::server(&mut conn).await?;
+            let mut took = asked.elapsed();
+            // The fastest answer says how far away Postgres is: a single one may have waited for a busy machine.
+            for _ in 1..ATTEMPTS {
+                if took.as_millis() <= SLOW_MS {
+                    break;
+                }
+                asked = Instant::now();
+                server = server_info::server(&mut conn).await?;
+                took = took.min(asked.elapsed());
+            }
+            Ok::<_, store::Error>((conn, server, waited, took))
         };
         let (mut conn, server, waited, took) = match asked.await {
             Ok(answered) => answered,
