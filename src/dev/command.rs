@@ -1,14 +1,14 @@
 //! `runner-broker dev`: everything that the broker needs, on this machine, and what to paste next.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use super::config::{AUDIENCE, ORG, REPO, WEBHOOK_SECRET, config_for};
 use super::github::{self, GitHub, Limits};
 use super::issuer::{self, Issuer};
 use super::postgres::{Options, Postgres};
@@ -21,11 +21,6 @@ use crate::model::with_causes;
 use crate::policy::Document;
 use crate::store::Store;
 use crate::telemetry;
-
-/// The audience of `dev`'s tokens, and the organisation of `dev`'s GitHub.
-const AUDIENCE: &str = "runner-broker";
-const ORG: &str = "octo-org";
-const REPO: &str = "octo-org/octo-repo";
 
 /// Whence the sample policy comes, as the database remembers it.
 const SOURCE: &str = "dev";
@@ -110,7 +105,7 @@ impl Dev {
         let (postgres, database_url) = self.postgres().await?;
         // Until here a signal simply ends the process, and Postgres with it: nobody waits for a download.
         let stop = stop_on_signal()?;
-        let config = config_for(self.port, &database_url, issuer.url(), &github)?;
+        let config = self.config(&database_url, &issuer, &github)?;
         let store = Store::new(&config.database_url, 1)?;
         refuse_other_peoples(&store).await?;
         store.migrate().await?;
@@ -133,6 +128,17 @@ impl Dev {
             stopped.map_err(|err| failed("stopping Postgres", &err))?;
         }
         done
+    }
+
+    /// With the port that people were told, and a sweep that they see at work.
+    fn config(&self, database: &SecretString, issuer: &Issuer, github: &GitHub) -> Result<Config, Failure> {
+        let public_url = format!("http://127.0.0.1:{}", self.port);
+        let mut config = config_for(database.expose_secret(), issuer.url(), github.url(), github.app_id());
+        config.http.port = self.port;
+        config.http.public_url =
+            Url::parse(&public_url).map_err(|err| Failure::Failed(format!("{public_url}: {err}")))?;
+        config.broker.sync_interval = Duration::from_secs(10);
+        Ok(config)
     }
 
     /// `DATABASE_URL`, or a private Postgres.
@@ -169,84 +175,6 @@ async fn refuse_other_peoples(store: &Store) -> CommandResult {
         "DATABASE_URL names a database whose policy did not come from 'dev'; give it another, or unset it";
     Err(Failure::Usage(why.into()))
 }
-
-/// As `serve` would read it from the environment.
-fn config_for(
-    port: u16,
-    database_url: &SecretString,
-    issuer: &str,
-    github: &GitHub,
-) -> Result<Config, Failure> {
-    let url = |text: &str| Url::parse(text).map_err(|err| Failure::Failed(format!("{text}: {err}")));
-    let org = ORG.parse().map_err(|err: crate::model::Invalid| Failure::Failed(err.to_string()))?;
-    Ok(Config {
-        http: config::Http {
-            host: Ipv4Addr::LOCALHOST.to_string(),
-            port,
-            public_url: url(&format!("http://127.0.0.1:{port}"))?,
-            tls: None,
-            trusted_proxies: Vec::new(),
-        },
-        database_url: database_url.clone(),
-        github: config::GitHub {
-            app_id: github.app_id(),
-            private_key: github.private_key_pem().into(),
-            org,
-            installation_id: None,
-            api_url: url(github.url())?,
-            url: url("https://github.com")?,
-            timeout: Duration::from_secs(10),
-            webhook_secret: Some(WEBHOOK_SECRET.into()),
-        },
-        oidc: config::Oidc {
-            issuers: vec![config::Issuer {
-                issuer: issuer.to_owned(),
-                audience: AUDIENCE.into(),
-                jwks_url: None,
-            }],
-            leeway: Duration::from_secs(60),
-        },
-        logins: logins(issuer, &url(github.url())?),
-        broker: config::Broker {
-            default_runner_group_id: 1,
-            jit_start_deadline: Duration::from_secs(3600),
-            sync_enabled: true,
-            sync_interval: Duration::from_secs(10),
-            lease: Duration::from_secs(10),
-            stale_after: Duration::from_secs(24 * 3600),
-            unmanaged_runners: config::Unmanaged::Report,
-            drift_deletes_busy: false,
-            label_policy_enforcement: config::Enforcement::Audit,
-            audit_signing_key: None,
-            alerts: None,
-        },
-        policy_file: None,
-    })
-}
-
-/// The two that come with `dev`.
-fn logins(issuer: &str, github: &Url) -> Vec<config::Login> {
-    let (url, api_url) = (github.clone(), github.clone());
-    let login = |id: &str, name: &str, kind, client: (&str, &str), scopes: &[&str]| config::Login {
-        id: id.into(),
-        name: name.into(),
-        kind,
-        client_id: client.0.into(),
-        client_secret: Some(client.1.into()),
-        scopes: scopes.iter().map(|&scope| scope.into()).collect(),
-        audience: None,
-    };
-    let openid = config::LoginKind::OpenId { issuer: issuer.into() };
-    let own = (issuer::CLIENT_ID, issuer::CLIENT_SECRET);
-    let hub = (github::CLIENT_ID, github::CLIENT_SECRET);
-    vec![
-        login("dev", "dev's OpenID provider", openid, own, &["openid", "profile", "email"]),
-        login("github", "dev's GitHub", config::LoginKind::GitHub { url, api_url }, hub, &["read:org"]),
-    ]
-}
-
-/// What webhooks are signed with here.
-const WEBHOOK_SECRET: &str = "dev-webhook-secret";
 
 /// Two teams, an admin and an auditor.
 fn sample_policy(issuer: &str, github: &str) -> String {

@@ -2,6 +2,7 @@
 //! layers: only `main` and tests use it.
 
 pub mod command;
+pub mod config;
 pub mod github;
 pub mod issuer;
 pub mod postgres;

@@ -16,93 +16,81 @@ use super::walk::Filter::{Indexed, Plain};
 use super::walk::{self, Matching, Walk, at, at_text, when};
 use super::{Conn, Error};
 
-/// An event to append.
-#[derive(Clone, Debug, PartialEq, Insertable)]
-#[diesel(table_name = audit_log, treat_none_as_default_value = false)]
-pub struct NewEvent {
-    /// When it happened, by the clock of the replica.
-    pub timestamp: DateTime<Utc>,
-    /// Such as `provisioned`.
-    pub event_type: &'static str,
-    /// `info`, `warning`, `high` or another word of the API.
-    pub severity: &'static str,
-    /// Whether it was done.
-    pub success: bool,
-    /// The caller's display name, or `system` for the broker's own work.
-    pub user_identity: String,
-    /// The caller's issuer. `None`: the broker itself, or an unknown caller.
-    pub issuer: Option<String>,
-    /// The caller's subject, as `issuer`.
-    pub subject: Option<String>,
-    /// The team that it is about.
-    pub team: Option<String>,
-    /// The runner that it is about.
-    pub runner_id: Option<Uuid>,
-    /// Its name.
-    pub runner_name: Option<String>,
-    /// The organisation or repository that it is about.
-    pub target: Option<String>,
-    /// The id of the HTTP request.
-    pub request_id: Option<String>,
-    /// The caller's address.
-    pub request_ip: Option<String>,
-    /// The caller's `User-Agent`.
-    pub user_agent: Option<String>,
-    /// The rule that let the caller in, such as `team ml, member 2`.
-    pub policy_rule: Option<String>,
-    /// A JSON object with what else belongs to this type.
-    pub event_data: Value,
-    /// The code of a refusal or failure.
-    pub error_code: Option<String>,
-    /// Its text.
-    pub error_message: Option<String>,
-    /// Not a part of the event: whether it is posted as an alert, if it is a security event.
-    #[diesel(skip_insertion)]
-    pub alert: bool,
+/// An event to append and one that was read are alike but for the id and the type of the texts that the code gives:
+/// the columns stand here once.
+macro_rules! event {
+    (
+        $(#[$attribute:meta])* $name:ident { $text:ty }
+        before { $($(#[$before_attribute:meta])* $before:ident: $before_type:ty)? }
+        after { $($(#[$after_attribute:meta])* $after:ident: $after_type:ty)? }
+    ) => {
+        $(#[$attribute])*
+        pub struct $name {
+            $($(#[$before_attribute])* pub $before: $before_type,)?
+            /// When it happened, by the clock of the replica.
+            pub timestamp: DateTime<Utc>,
+            /// Such as `provisioned`.
+            pub event_type: $text,
+            /// `info`, `warning`, `high` or another word of the API.
+            pub severity: $text,
+            /// Whether it was done.
+            pub success: bool,
+            /// The caller's display name, or `system` for the broker's own work.
+            pub user_identity: String,
+            /// The caller's issuer. `None`: the broker itself, or an unknown caller.
+            pub issuer: Option<String>,
+            /// The caller's subject, as `issuer`.
+            pub subject: Option<String>,
+            /// The team that it is about.
+            pub team: Option<String>,
+            /// The runner that it is about.
+            pub runner_id: Option<Uuid>,
+            /// Its name.
+            pub runner_name: Option<String>,
+            /// The organisation or repository that it is about.
+            pub target: Option<String>,
+            /// The id of the HTTP request.
+            pub request_id: Option<String>,
+            /// The caller's address.
+            pub request_ip: Option<String>,
+            /// The caller's `User-Agent`.
+            pub user_agent: Option<String>,
+            /// The rule that let the caller in, such as `team ml, member 2`.
+            pub policy_rule: Option<String>,
+            /// A JSON object with what else belongs to this type.
+            pub event_data: Value,
+            /// The code of a refusal or failure.
+            pub error_code: Option<String>,
+            /// Its text.
+            pub error_message: Option<String>,
+            $($(#[$after_attribute])* pub $after: $after_type,)?
+        }
+    };
 }
 
-/// An event as the log has it.
-#[derive(Clone, Debug, PartialEq, Queryable, QueryableByName, Selectable)]
-#[diesel(table_name = audit_log, check_for_backend(Pg))]
-pub struct Event {
-    /// Grows with the order of writing, with gaps.
-    pub id: i64,
-    /// When it happened, by the clock of the replica.
-    pub timestamp: DateTime<Utc>,
-    /// Such as `provisioned`.
-    pub event_type: String,
-    /// `info`, `warning`, `high` or another word of the API.
-    pub severity: String,
-    /// Whether it was done.
-    pub success: bool,
-    /// The caller's display name, or `system` for the broker's own work.
-    pub user_identity: String,
-    /// The caller's issuer. `None`: the broker itself, or an unknown caller.
-    pub issuer: Option<String>,
-    /// The caller's subject, as `issuer`.
-    pub subject: Option<String>,
-    /// The team that it is about.
-    pub team: Option<String>,
-    /// The runner that it is about.
-    pub runner_id: Option<Uuid>,
-    /// Its name.
-    pub runner_name: Option<String>,
-    /// The organisation or repository that it is about.
-    pub target: Option<String>,
-    /// The id of the HTTP request.
-    pub request_id: Option<String>,
-    /// The caller's address.
-    pub request_ip: Option<String>,
-    /// The caller's `User-Agent`.
-    pub user_agent: Option<String>,
-    /// The rule that let the caller in, such as `team ml, member 2`.
-    pub policy_rule: Option<String>,
-    /// A JSON object with what else belongs to this type.
-    pub event_data: Value,
-    /// The code of a refusal or failure.
-    pub error_code: Option<String>,
-    /// Its text.
-    pub error_message: Option<String>,
+event! {
+    /// An event to append.
+    #[derive(Clone, Debug, PartialEq, Insertable)]
+    #[diesel(table_name = audit_log, treat_none_as_default_value = false)]
+    NewEvent { &'static str }
+    before {}
+    after {
+        /// Not a part of the event: whether it is posted as an alert, if it is a security event.
+        #[diesel(skip_insertion)]
+        alert: bool
+    }
+}
+
+event! {
+    /// An event as the log has it.
+    #[derive(Clone, Debug, PartialEq, Queryable, QueryableByName, Selectable)]
+    #[diesel(table_name = audit_log, check_for_backend(Pg))]
+    Event { String }
+    before {
+        /// Grows with the order of writing, with gaps.
+        id: i64
+    }
+    after {}
 }
 
 /// Adds one event; call it in the transaction of the change that it records.

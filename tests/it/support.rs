@@ -15,7 +15,9 @@ use runner_broker::broker::Broker;
 use runner_broker::broker::sweep::report::Report;
 use runner_broker::cli::serve::start;
 use runner_broker::clock::Clock;
-use runner_broker::config::{self, Config};
+use runner_broker::config::Config;
+use runner_broker::dev::config::config_for;
+pub use runner_broker::dev::config::{AUDIENCE, ORG, REPO};
 use runner_broker::dev::github::{self, GitHub};
 use runner_broker::dev::issuer::{self, Issuer};
 use runner_broker::policy::Document;
@@ -23,15 +25,11 @@ use runner_broker::store::Store;
 use runner_broker::store::leases::Lease;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
-use url::Url;
 use uuid::Uuid;
 
 use crate::database::{TestDatabase, connect};
 
-pub const AUDIENCE: &str = "runner-broker";
 pub const WEBHOOK_SECRET: &str = "webhook-secret-of-the-tests";
-pub const ORG: &str = "octo-org";
-pub const REPO: &str = "octo-org/octo-repo";
 
 pub struct World {
     pub issuer: issuer::Running,
@@ -136,6 +134,18 @@ impl World {
             _database: database,
         };
         world.policy(&team("blue", "")).await;
+        world
+    }
+
+    /// With the teams blue and red, somebody of both (`both`), an administrator (`boss`) and an auditor (`watch`).
+    pub async fn with_people() -> World {
+        let world = World::new().await;
+        let mut policy = [("blue", "max_runners = 3"), ("red", "")].map(|(name, more)| {
+            team(name, more).replace(&format!("\"{name}\" }}"), &format!("\"{name}|both\" }}"))
+        });
+        policy[1] += "[[admin]]\nissuer = \"ISSUER\"\nclaims = { team = \"boss\" }\n\
+                      [[auditor]]\nissuer = \"ISSUER\"\nclaims = { team = \"watch\" }\n";
+        world.policy(&policy.concat()).await;
         world
     }
 
@@ -329,67 +339,8 @@ pub fn schema_hash() -> String {
 
 /// A configuration for these peers, on a free port.
 pub fn config(database_url: &str, issuer: &str, github: &GitHub) -> Config {
-    Config {
-        http: config::Http {
-            host: "127.0.0.1".into(),
-            port: 0,
-            public_url: Url::parse("http://127.0.0.1/").expect("a URL"),
-            tls: None,
-            trusted_proxies: Vec::new(),
-        },
-        database_url: database_url.into(),
-        github: config::GitHub {
-            app_id: github.app_id(),
-            private_key: github.private_key_pem().into(),
-            org: ORG.parse().expect("a target"),
-            installation_id: None,
-            api_url: Url::parse(github.url()).expect("a URL"),
-            url: Url::parse("https://github.com").expect("a URL"),
-            timeout: Duration::from_secs(2),
-            webhook_secret: Some(WEBHOOK_SECRET.into()),
-        },
-        oidc: config::Oidc {
-            issuers: vec![config::Issuer {
-                issuer: issuer.to_owned(),
-                audience: AUDIENCE.into(),
-                jwks_url: None,
-            }],
-            leeway: Duration::from_secs(60),
-        },
-        logins: logins(issuer, github),
-        broker: config::Broker {
-            default_runner_group_id: 1,
-            jit_start_deadline: Duration::from_secs(3600),
-            sync_enabled: true,
-            sync_interval: Duration::from_secs(120),
-            lease: Duration::from_secs(10),
-            stale_after: Duration::from_secs(24 * 3600),
-            unmanaged_runners: config::Unmanaged::Report,
-            drift_deletes_busy: false,
-            label_policy_enforcement: config::Enforcement::Audit,
-            audit_signing_key: None,
-            alerts: None,
-        },
-        policy_file: None,
-    }
-}
-
-/// Where people sign in: this issuer as `dev`, this GitHub as `github`.
-fn logins(issuer: &str, github: &GitHub) -> Vec<config::Login> {
-    let url = Url::parse(github.url()).expect("a URL");
-    let login = |id: &str, kind, client_id: &str, secret: &str, scope: &str| config::Login {
-        id: id.into(),
-        name: format!("the {id} provider"),
-        kind,
-        client_id: client_id.into(),
-        client_secret: Some(secret.into()),
-        scopes: scope.split(' ').map(str::to_owned).collect(),
-        audience: None,
-    };
-    let openid = config::LoginKind::OpenId { issuer: issuer.into() };
-    let hub = config::LoginKind::GitHub { url: url.clone(), api_url: url };
-    vec![
-        login("dev", openid, issuer::CLIENT_ID, issuer::CLIENT_SECRET, "openid profile email"),
-        login("github", hub, github::CLIENT_ID, github::CLIENT_SECRET, "read:org"),
-    ]
+    let mut config = config_for(database_url, issuer, github.url(), github.app_id());
+    config.github.timeout = Duration::from_secs(2);
+    config.github.webhook_secret = Some(WEBHOOK_SECRET.into());
+    config
 }

@@ -10,7 +10,8 @@ import { chromium } from "playwright-core";
 const settings = JSON.parse(process.argv[2]);
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const WIDTHS = { phone: { width: 360, height: 740 }, desk: { width: 1280, height: 860 } };
-const THEMES = ["light", "dark"];
+// Each width and each theme once: a colour does not depend on the width, nor a layout on the theme.
+const LOOKS = [["phone", "dark"], ["desk", "light"]];
 const faults = [];
 
 /** What is to be so; a fault otherwise. */
@@ -57,26 +58,23 @@ async function signIn(page, login, path = "/") {
 
 /** What every page has to be, at each width and in each theme. */
 async function look(page, who, path, name) {
-  for (const [width, viewport] of Object.entries(WIDTHS)) {
-    for (const colorScheme of THEMES) {
-      await page.setViewportSize(viewport);
-      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      const answer = await page.goto(settings.url + path);
-      const here = `${who}: ${path} (${width}, ${colorScheme})`;
-      expect(answer.status() === 200, `${here}: ${answer.status()}`);
-      await page.evaluate(axe);
-      const { violations } = await page.evaluate(() => globalThis.axe.run(document));
-      for (const { id, help, nodes } of violations) {
-        faults.push(`${here}: axe ${id}: ${help}: ${nodes.slice(0, 3).map((node) => node.html).join(" | ")}`);
-      }
-      const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-      expect(wider <= 0, `${here}: ${wider} px wider than the screen`);
-      const title = await page.locator("h1").count();
-      expect(title === 1, `${here}: ${title} first headings`);
-      const isKept = colorScheme === (width === "desk" ? "light" : "dark");
-      if (settings.images && name && isKept) {
-        await page.screenshot({ path: `${settings.images}/${name}-${width}-${colorScheme}.png`, fullPage: width === "desk" });
-      }
+  for (const [width, colorScheme] of LOOKS) {
+    await page.setViewportSize(WIDTHS[width]);
+    await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+    const answer = await page.goto(settings.url + path);
+    const here = `${who}: ${path} (${width}, ${colorScheme})`;
+    expect(answer.status() === 200, `${here}: ${answer.status()}`);
+    await page.evaluate(axe);
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document));
+    for (const { id, help, nodes } of violations) {
+      faults.push(`${here}: axe ${id}: ${help}: ${nodes.slice(0, 3).map((node) => node.html).join(" | ")}`);
+    }
+    const wider = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    expect(wider <= 0, `${here}: ${wider} px wider than the screen`);
+    const title = await page.locator("h1").count();
+    expect(title === 1, `${here}: ${title} first headings`);
+    if (settings.images && name) {
+      await page.screenshot({ path: `${settings.images}/${name}-${width}-${colorScheme}.png`, fullPage: width === "desk" });
     }
   }
   await page.setViewportSize(WIDTHS.desk);

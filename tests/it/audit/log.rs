@@ -7,29 +7,7 @@ use crate::support::{Answer, World};
 
 /// Two teams, an admin, an auditor; a runner of each team, and a refusal of each.
 async fn busy_world() -> World {
-    let world = World::new().await;
-    world
-        .policy(
-            r#"
-            [[team]]
-            name = "blue"
-            [[team.member]]
-            issuer = "ISSUER"
-            claims = { team = "blue" }
-            [[team]]
-            name = "red"
-            [[team.member]]
-            issuer = "ISSUER"
-            claims = { team = "red" }
-            [[admin]]
-            issuer = "ISSUER"
-            claims = { team = "boss" }
-            [[auditor]]
-            issuer = "ISSUER"
-            claims = { team = "watch" }
-            "#,
-        )
-        .await;
+    let world = World::with_people().await;
     for team in ["blue", "red"] {
         let body = json!({ "runner_name": format!("{team}-1") });
         assert_eq!(world.post("/api/v1/runners/jit", team, body).await.status, 201);

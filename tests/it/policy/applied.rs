@@ -3,12 +3,15 @@
 use std::path::Path;
 
 use futures_util::future::join_all;
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use runner_broker::broker::policy::apply::{self, Applied};
 use runner_broker::broker::{Broker, Error};
 use runner_broker::cli::serve::start;
 use runner_broker::policy::Document;
 use serde_json::{Value, json};
 
+use super::properties::plausible_document;
 use crate::support::{World, team};
 
 fn document(world: &World, toml: &str) -> Document {
@@ -186,4 +189,22 @@ async fn policies_applied_at_once_come_one_after_the_other_beside_provisions() {
     world.broker.refresh_policy().await.expect("a database");
     let most = world.sql("SELECT max_runners FROM teams WHERE name = 'blue'").await.concat();
     assert_eq!(format!("t{}", most.parse::<usize>().expect("a number") - 100), active[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_comes_back_from_the_database_as_it_was_applied() {
+    let world = World::new().await;
+    let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Random, ..Config::default() });
+    for number in 0..24 {
+        let mut document = plausible_document().new_tree(&mut runner).expect("a document").current();
+        // Teams are told apart without case, and names stay as they were first written.
+        document.team.iter_mut().for_each(|team| team.name = format!("{number} {}", team.name));
+        document.team.iter_mut().for_each(|team| team.name.truncate(64));
+        let applied = world.broker.apply_policy(&document, "test", false).await;
+        assert!(matches!(applied, Ok(Applied::Changed(_))), "{applied:?}: {}", document.to_toml());
+        let back = apply::current(world.broker.store()).await.expect("a policy");
+        assert_eq!(back, document, "{}", document.to_toml());
+        let again = world.broker.apply_policy(&back, "test", false).await;
+        assert!(matches!(again, Ok(Applied::Unchanged)), "{again:?}: {}", document.to_toml());
+    }
 }

@@ -118,29 +118,7 @@ async fn a_limit_or_cursor_that_is_none_is_refused_with_its_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_team_sees_its_own_runners_admins_and_auditors_all_strangers_none() {
-    let world = World::new().await;
-    world
-        .policy(
-            r#"
-            [[team]]
-            name = "blue"
-            [[team.member]]
-            issuer = "ISSUER"
-            claims = { team = "blue|both" }
-            [[team]]
-            name = "red"
-            [[team.member]]
-            issuer = "ISSUER"
-            claims = { team = "red|both" }
-            [[admin]]
-            issuer = "ISSUER"
-            claims = { team = "boss" }
-            [[auditor]]
-            issuer = "ISSUER"
-            claims = { team = "watch" }
-            "#,
-        )
-        .await;
+    let world = World::with_people().await;
     for team in ["blue", "red"] {
         let body = json!({ "runner_name": team });
         assert_eq!(world.post("/api/v1/runners/jit", team, body).await.status, 201);

@@ -6,36 +6,6 @@ use serde_json::json;
 
 use crate::support::{Answer, ORG, World};
 
-/// Teams blue and red, an admin and an auditor.
-async fn peopled() -> World {
-    let world = World::new().await;
-    world
-        .policy(
-            r#"
-            [[team]]
-            name = "blue"
-            methods = ["jit", "registration_token"]
-            max_runners = 3
-            [[team.member]]
-            issuer = "ISSUER"
-            claims = { team = "blue" }
-            [[team]]
-            name = "red"
-            [[team.member]]
-            issuer = "ISSUER"
-            claims = { team = "red" }
-            [[admin]]
-            issuer = "ISSUER"
-            claims = { team = "boss" }
-            [[auditor]]
-            issuer = "ISSUER"
-            claims = { team = "watch" }
-            "#,
-        )
-        .await;
-    world
-}
-
 async fn force(world: &World, name: &str) -> Answer {
     world.delete(&format!("/api/v1/runners/{name}?force_when_idle=true"), "blue").await
 }
@@ -165,7 +135,7 @@ async fn a_removal_that_github_keeps_refusing_does_not_fill_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn others_find_no_runner_auditors_may_only_look_admins_may_all() {
-    let world = peopled().await;
+    let world = World::with_people().await;
     assert_eq!(world.jit("b1").await.status, 201);
     for path in ["/api/v1/runners/b1", "/api/v1/runners/nonesuch"] {
         assert_eq!(world.delete(path, "red").await.refusal(), (404, "RUNNER_NOT_FOUND"));
@@ -185,7 +155,7 @@ async fn others_find_no_runner_auditors_may_only_look_admins_may_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unused_registration_is_deleted_and_its_token_still_counts_in_the_quota() {
-    let world = peopled().await;
+    let world = World::with_people().await;
     for i in 0..3 {
         world.registration(&format!("r{i}")).await;
     }
