@@ -4,10 +4,11 @@
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use runner_broker::dev::postgres::{Options, Postgres};
+use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 use url::Url;
@@ -29,14 +30,14 @@ impl TestDatabase {
     /// test that asks for it; `schema` is a short hash of what `migrate` does.
     pub async fn create(schema: &str, migrate: impl AsyncFnOnce(&str)) -> TestDatabase {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let (admin, _connection) = connect(server().admin.as_str()).await;
+        let admin = administrator();
         let template = format!("it_template_{schema}");
-        if !exists(&admin, &template).await {
-            make_template(&admin, &template, migrate).await;
+        if !exists(admin, &template).await {
+            make_template(&template, migrate).await;
         }
         let (count, process) = (COUNT.fetch_add(1, Ordering::Relaxed), std::process::id());
         let name = format!("it_{}_{process}_{count}", now());
-        run(&admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+        run(admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         TestDatabase { url: server().url(&name), name }
     }
 
@@ -49,12 +50,8 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let drop_it = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         // In a thread of its own: the test's runtime cannot be waited for here.
-        let thread = std::thread::spawn(move || {
-            blocking(async move {
-                let (admin, _connection) = connect(server().admin.as_str()).await;
-                run(&admin, &drop_it).await;
-            })
-        });
+        let thread =
+            std::thread::spawn(move || blocking(async move { run(administrator(), &drop_it).await }));
         if thread.join().is_err() && !std::thread::panicking() {
             panic!("{} stays behind", self.name);
         }
@@ -121,8 +118,39 @@ fn memory() -> Option<PathBuf> {
     (free > PLENTY_KB).then(|| "/dev/shm".into())
 }
 
+/// One of the connections that make and drop databases. All tests share them, since a connection costs Postgres about
+/// as much as a database; they live on a runtime of their own, as a test's runtime ends with the test.
+fn administrator() -> &'static Client {
+    static CLIENTS: OnceLock<(Vec<Client>, Runtime)> = OnceLock::new();
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    let (clients, _) = CLIENTS.get_or_init(|| {
+        let connect_all = async || {
+            let mut clients = Vec::new();
+            for _ in 0..4 {
+                let (client, connection) = tokio_postgres::connect(server().admin.as_str(), NoTls)
+                    .await
+                    .expect("a server to test on");
+                tokio::spawn(connection);
+                clients.push(client);
+            }
+            clients
+        };
+        let start = || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(1).enable_all().build().expect("a runtime");
+            (runtime.block_on(connect_all()), runtime)
+        };
+        // In a thread, as this one may be a runtime's.
+        std::thread::scope(|scope| scope.spawn(start).join()).expect("a server to test on")
+    });
+    &clients[NEXT.fetch_add(1, Ordering::Relaxed) % clients.len()]
+}
+
 /// Templates are renamed when they are whole, so what has the name is.
-async fn make_template(admin: &Client, template: &str, migrate: impl AsyncFnOnce(&str)) {
+async fn make_template(template: &str, migrate: impl AsyncFnOnce(&str)) {
+    // The lock is its connection's.
+    let (admin, _connection) = connect(server().admin.as_str()).await;
+    let admin = &admin;
     run(admin, &format!("SELECT pg_advisory_lock({LOCK})")).await;
     if !exists(admin, template).await {
         let raw = format!("{template}_raw");

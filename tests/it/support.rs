@@ -24,10 +24,12 @@ use runner_broker::policy::Document;
 use runner_broker::store::Store;
 use runner_broker::store::leases::Lease;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
-use crate::database::{TestDatabase, connect};
+use crate::database::{Connection, TestDatabase, connect};
 
 pub const WEBHOOK_SECRET: &str = "webhook-secret-of-the-tests";
 
@@ -44,6 +46,8 @@ pub struct World {
     client: reqwest::Client,
     server: JoinHandle<std::io::Result<()>>,
     database_url: String,
+    /// What `sql` asks.
+    past_the_broker: Mutex<Option<(Client, Connection)>>,
     /// `None`: somebody else's server, which goes as a whole.
     _database: Option<TestDatabase>,
 }
@@ -131,6 +135,7 @@ impl World {
             clock,
             config,
             database_url,
+            past_the_broker: Mutex::default(),
             _database: database,
         };
         world.policy(&team("blue", "")).await;
@@ -232,7 +237,11 @@ impl World {
 
     /// One query on the world's database, past the broker: the first column of all rows, as text.
     pub async fn sql(&self, query: &str) -> Vec<String> {
-        let (client, _connection) = connect(&self.database_url).await;
+        let mut past = self.past_the_broker.lock().await;
+        if past.as_ref().is_none_or(|(client, _)| client.is_closed()) {
+            *past = Some(connect(&self.database_url).await);
+        }
+        let (client, _) = past.as_ref().expect("it was just made");
         let messages = client.simple_query(query).await.unwrap_or_else(|err| panic!("{query}: {err:?}"));
         messages
             .into_iter()
