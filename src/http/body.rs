@@ -32,7 +32,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         let payload = payload.take();
         Box::pin(async move {
             readable?;
-            let read = read_body(payload, Vec::new(), MAX_BODY, async |_| ());
+            let read = read_body(payload, MAX_BODY);
             let bytes = tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| too_slow())??;
             parse(&bytes).map(Body)
         })
@@ -62,21 +62,17 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Reads a whole body of at most `largest` bytes into `bytes`. `before_growth` is awaited with the new length before the
-/// buffer grows to it.
+/// Reads a whole body of at most `largest` bytes.
 pub async fn read_body(
     mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
-    mut bytes: Vec<u8>,
     largest: usize,
-    mut before_growth: impl AsyncFnMut(usize),
 ) -> Result<Vec<u8>, Problem> {
+    let mut bytes = Vec::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|err| malformed(format!("the body was interrupted: {err}")))?;
-        let length = bytes.len() + chunk.len();
-        if length > largest {
+        if bytes.len() + chunk.len() > largest {
             return Err(too_large(largest));
         }
-        before_growth(length).await;
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)

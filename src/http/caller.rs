@@ -3,6 +3,7 @@
 
 use std::future::{Ready, ready};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -13,6 +14,7 @@ use actix_web::{FromRequest, HttpMessage, HttpRequest, ResponseError};
 use ipnet::IpNet;
 
 use super::State;
+use super::connections::{Connection, Connections};
 use super::problem::{Problem, REQUEST_ID};
 use crate::auth;
 use crate::broker::Error;
@@ -41,13 +43,33 @@ async fn admit(req: &HttpRequest) -> Result<Caller, Problem> {
     let origin = origin(req, &state.trusted_proxies);
     let unverified = bearer(req).ok_or_else(Problem::missing_token)?;
     match state.verifier.verify(unverified).await {
-        Ok(verified) => Ok(state.broker.admit(verified, origin)?),
+        Ok(verified) => {
+            let caller = state.broker.admit(verified, origin)?;
+            hold(req, &caller)?;
+            Ok(caller)
+        }
         Err(err) => {
             if let auth::Error::Invalid { known_issuer, .. } = &err {
                 state.broker.note_refused_token(known_issuer.clone(), err.to_string(), &origin);
             }
             Err(err.into())
         }
+    }
+}
+
+/// From now on the connection counts as the caller's, no longer as a stranger's. Anybody can have a valid token of a
+/// public issuer, so that takes a rule that names them.
+pub(super) fn hold(req: &HttpRequest, caller: &Caller) -> Result<(), Problem> {
+    if caller.is_stranger() {
+        return Ok(());
+    }
+    let connection = req.conn_data::<Arc<Connection>>().zip(req.app_data::<Data<Connections>>());
+    let identity = &caller.identity;
+    match connection {
+        Some((held, all)) if !all.verified(held, &identity.issuer, &identity.subject) => {
+            Err(Problem::too_many_connections())
+        }
+        _ => Ok(()),
     }
 }
 

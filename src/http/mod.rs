@@ -4,6 +4,7 @@ pub mod api;
 mod body;
 mod caller;
 mod command;
+mod connections;
 mod console;
 mod idempotency;
 mod if_match;

@@ -121,6 +121,13 @@ impl Problem {
             .retry_after(30)
     }
 
+    /// 429: this caller holds too many connections.
+    pub fn too_many_connections() -> Problem {
+        let detail = "you have too many open connections: close some, or wait until others have ended";
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED", "Too many connections", detail)
+            .retry_after(1)
+    }
+
     /// A browser that comes back from a provider without a sign-in attempt of ours, or too late.
     pub fn sign_in_not_started() -> Problem {
         let detail = "this sign-in was not started in this browser, or has expired: start it again";

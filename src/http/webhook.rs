@@ -4,7 +4,6 @@ use actix_web::http::{StatusCode, header};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse, post};
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use utoipa::ToSchema;
 
 use super::State;
@@ -16,14 +15,8 @@ use crate::broker::webhook::{Incoming, Reception};
 /// The largest body that GitHub sends, in bytes.
 const MAX_BODY: usize = 25 * 1024 * 1024;
 
-/// Bodies above this size, in bytes, are read a few at a time, so that memory is bounded.
-const LARGE: usize = 1024 * 1024;
-const LARGE_AT_ONCE: usize = 4;
-
 /// The longest delivery id or event name, in bytes.
 const MAX_NAME: usize = 200;
-
-static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_AT_ONCE);
 
 /// What became of a delivery.
 #[derive(Serialize, ToSchema)]
@@ -65,8 +58,11 @@ async fn receive(req: HttpRequest, state: Data<State>, payload: Payload) -> Resu
     let Some(signature) = text(&req, "x-hub-signature-256") else {
         return Err(unsigned(&req, &state, "no X-Hub-Signature-256"));
     };
-    let (body, _permit) =
-        tokio::time::timeout(BODY_TIMEOUT, read(&req, payload)).await.map_err(|_| too_slow())??;
+    // Nothing is read for a signature that no body has.
+    if !is_signature(signature) {
+        return Err(unsigned(&req, &state, "X-Hub-Signature-256 is not 'sha256=' and 64 hexadecimal digits"));
+    }
+    let body = tokio::time::timeout(BODY_TIMEOUT, read(&req, payload)).await.map_err(|_| too_slow())??;
     let (event, id) = (short_text(&req, "x-github-event"), short_text(&req, "x-github-delivery"));
     let incoming =
         Incoming { event: event.unwrap_or_default(), id: id.unwrap_or_default(), signature, body: &body };
@@ -100,25 +96,18 @@ fn short_text<'r>(req: &'r HttpRequest, name: &str) -> Option<&'r str> {
     text(req, name).filter(|word| (1..=MAX_NAME).contains(&word.len()))
 }
 
-/// The raw bytes, with the permit that a large body needs while it is in memory.
-async fn read(
-    req: &HttpRequest,
-    payload: Payload,
-) -> Result<(Vec<u8>, Option<SemaphorePermit<'static>>), Problem> {
+/// The raw bytes. They count against what strangers may hold, as all that arrives on a connection.
+async fn read(req: &HttpRequest, payload: Payload) -> Result<Vec<u8>, Problem> {
     let announced = text(req, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
-    let announced: usize = announced.unwrap_or(0);
-    if announced > MAX_BODY {
+    if announced.is_some_and(|announced: usize| announced > MAX_BODY) {
         return Err(too_large(MAX_BODY));
     }
-    let mut permit = None;
-    let mut admit = async |length| {
-        if length > LARGE && permit.is_none() {
-            permit = LARGE_BODIES.acquire().await.ok();
-        }
-    };
-    admit(announced).await;
-    let bytes = read_body(payload, Vec::with_capacity(announced), MAX_BODY, admit).await?;
-    Ok((bytes, permit))
+    read_body(payload, MAX_BODY).await
+}
+
+fn is_signature(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256=");
+    digits.is_some_and(|digits| digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn unsigned(req: &HttpRequest, state: &State, why: &'static str) -> Problem {

@@ -31,6 +31,7 @@ mod deploy_runs;
 mod doctor;
 mod documents;
 mod examples;
+mod flood;
 mod frozen;
 mod fuzzer;
 mod leader;

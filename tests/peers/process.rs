@@ -1,7 +1,7 @@
 //! The built binary as a process of its own, against this test's database, issuer and GitHub.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -36,6 +36,8 @@ pub struct Site {
     pub folder: TempDir,
     database: TestDatabase,
     replicas: AtomicU32,
+    /// The control group that replicas are started in; it limits their memory.
+    pub cgroup: Option<PathBuf>,
 }
 
 /// One replica: killed when dropped.
@@ -64,6 +66,7 @@ impl Site {
             folder: tempfile::tempdir().expect("a folder"),
             database: migrated().await,
             replicas: AtomicU32::new(0),
+            cgroup: None,
         };
         site.github.add_org(ORG);
         site.github.add_repo(REPO);
@@ -131,8 +134,11 @@ impl Site {
         let output = File::create(&log).expect("a file");
         let given = variables.iter().find(|(name, _)| *name == "PORT").map(|(_, port)| port.parse());
         let port = given.map_or_else(free_port, |port| port.expect("a port"));
-        let child = self
-            .command(&["serve"])
+        let mut command = self.command(&["serve"]);
+        if let Some(cgroup) = &self.cgroup {
+            command = within(cgroup, &command);
+        }
+        let child = command
             .env("PORT", port.to_string())
             .envs(variables.iter().copied())
             .stdout(output.try_clone().expect("a file"))
@@ -217,6 +223,17 @@ impl Site {
         let query = "SELECT count(*) FROM runners WHERE status IN ('requested', 'deleting')";
         until("everything is settled", async || self.one(query).await == "0").await;
     }
+}
+
+/// The same command in a control group from its first moment on.
+fn within(cgroup: &Path, command: &Command) -> Command {
+    let command = command.as_std();
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", r#"echo $$ > "$0/cgroup.procs" && exec "$@""#]).arg(cgroup);
+    shell.arg(command.get_program()).args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().expect("a folder")).stdin(Stdio::null()).kill_on_drop(true);
+    shell
 }
 
 /// Whether all threads of a process are stopped, as Linux tells.

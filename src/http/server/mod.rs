@@ -4,4 +4,5 @@ pub(super) mod health;
 pub(super) mod listen;
 pub(super) mod observe;
 pub(super) mod openapi;
+mod slices;
 pub(super) mod tls;

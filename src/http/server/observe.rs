@@ -1,17 +1,21 @@
 //! The middleware around every request: its id, span, metrics and log line.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::ResponseError;
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use metrics::{counter, histogram};
 use tracing::Instrument;
 use uuid::Uuid;
 
+use super::slices::in_pieces;
+use crate::http::connections::{Connection, Connections};
 use crate::http::problem::{Problem, REQUEST_ID};
 use crate::telemetry::traces;
 
@@ -44,6 +48,10 @@ pub async fn observe(
     let header = |name: &str| req.headers().get(name).and_then(|value| value.to_str().ok());
     traces::continue_from(&span, header("traceparent"), header("tracestate"));
     let started = Instant::now();
+    let connection = Held::of(&req);
+    if let Some(held) = &connection {
+        held.connections.begin(&held.connection, has_body(req.head()));
+    }
     let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
     let mut answer = match answered {
         Ok(answer) => answer.map_into_boxed_body(),
@@ -68,6 +76,13 @@ pub async fn observe(
     // The pattern, not the path: the number of series must not grow with what callers send.
     let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
     traces::conclude(&span, method_label(&method), &route, status);
+    let (req, whole) = answer.into_parts();
+    let (in_pieces, kept_bytes) = in_pieces(whole);
+    let answer = ServiceResponse::new(req, in_pieces);
+    if let Some(held) = &connection {
+        // If its bytes are needed elsewhere, the connection ends by itself.
+        let _ = held.connections.answered(&held.connection, kept_bytes);
+    }
     let _entered = span.enter();
     tracing::info!(status, milliseconds = took.as_millis() as u64, "request");
     histogram!("http_request_duration_seconds", "method" => method_label(&method), "route" => route.clone())
@@ -75,6 +90,25 @@ pub async fn observe(
     counter!("http_requests_total", "method" => method_label(&method), "route" => route, "status" => status.to_string())
         .increment(1);
     Ok(answer)
+}
+
+/// The connection of a request. Requests that tests make without a server have none.
+pub struct Held {
+    connection: Arc<Connection>,
+    connections: Data<Connections>,
+}
+
+impl Held {
+    fn of(req: &ServiceRequest) -> Option<Held> {
+        let connection = req.conn_data::<Arc<Connection>>()?.clone();
+        Some(Held { connection, connections: req.app_data::<Data<Connections>>()?.clone() })
+    }
+}
+
+/// Whether bytes follow the head (RFC 9112, 6.3).
+fn has_body(head: &RequestHead) -> bool {
+    let length = head.headers.get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 fn own_id(req: &ServiceRequest) -> Option<String> {

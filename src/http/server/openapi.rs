@@ -1,18 +1,21 @@
 //! The OpenAPI document of the routes and its page, the policy's schema, and the answer where there is no route.
 
-use std::sync::LazyLock;
+use std::borrow::Cow;
+use std::future::ready;
+use std::sync::{Arc, LazyLock};
 
 use actix_web::http::Method;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, ContentType};
-use actix_web::web::{Bytes, Data};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_ENCODING, ContentType, HeaderValue};
+use actix_web::web::{Bytes, Data, Path};
 use actix_web::{App, HttpRequest, HttpResponse, ResponseError};
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem};
 use utoipa::{PartialSchema, ToSchema};
 use utoipa_actix_web::AppExt;
-use utoipa_swagger_ui::{Config, SwaggerUi};
+use utoipa_swagger_ui::Config;
 
+use super::slices::Shared;
 use crate::http::problem::Problem;
 use crate::policy;
 
@@ -48,27 +51,52 @@ pub fn openapi() -> OpenApi {
 pub fn pages(document: Bytes) -> impl FnOnce(&mut actix_web::web::ServiceConfig) {
     // Without "none" the page would send the address of the document to an external validator.
     let settings = Config::new(["/openapi.json"]).validator_url("none");
-    let ui = SwaggerUi::new("/docs/{_:.*}").config(settings);
-    let serve = move || {
-        let document = document.clone();
-        async move { HttpResponse::Ok().content_type(ContentType::json()).body(document) }
-    };
+    let settings = Arc::new(settings);
+    let page = move |file: Path<String>| ready(page(&file, settings.clone()));
+    let serve = move || ready(shared(ContentType::json().0.as_ref(), document.clone()));
     move |config| {
         config
             .route("/policy.schema.json", actix_web::web::get().to(policy_schema))
             .route("/openapi.json", actix_web::web::get().to(serve))
             .route("/docs", actix_web::web::get().to(async || actix_web::web::Redirect::to("/docs/")))
-            .service(ui);
+            .route("/docs/{file:.*}", actix_web::web::get().to(page));
     }
+}
+
+/// A file of the page, as it is in the program.
+fn page(file: &str, settings: Arc<Config<'static>>) -> HttpResponse {
+    let found = match utoipa_swagger_ui::serve(file, settings) {
+        Ok(found) => found,
+        Err(err) => {
+            tracing::error!(file, error = %err, "the page of the API cannot be made");
+            return HttpResponse::InternalServerError().finish();
+        }
+    };
+    let Some(found) = found else { return HttpResponse::NotFound().finish() };
+    let bytes = match found.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    let mut answer = shared(&found.content_type, bytes);
+    if found.gzpipped {
+        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
+}
+
+/// An answer whose bytes are in memory once for everybody.
+fn shared(content_type: &str, bytes: Bytes) -> HttpResponse {
+    let mut answer = HttpResponse::Ok().content_type(content_type).body(bytes);
+    answer.extensions_mut().insert(Shared);
+    answer
 }
 
 /// The JSON Schema of the policy, for editors. It changes with the version only.
 async fn policy_schema() -> HttpResponse {
     static SCHEMA: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(policy::schema()));
-    HttpResponse::Ok()
-        .content_type("application/schema+json")
-        .insert_header((CACHE_CONTROL, "public, max-age=3600"))
-        .body(SCHEMA.clone())
+    let mut answer = shared("application/schema+json", SCHEMA.clone());
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
+    answer
 }
 
 /// The paths and methods that there are, to tell a wrong method from a wrong path.

@@ -93,7 +93,8 @@ async fn of_several_hosts_the_one_that_takes_writes_is_taken_and_followed_when_i
     takes_writes(&two, false).await;
     takes_writes(&one, true).await;
     // Each connection's server process reads the new settings in its own time.
-    eventually("a write is refused", async || matches!(write(&store).await, Err(Error::Unavailable(_)))).await;
+    eventually("a write is refused", async || matches!(write(&store).await, Err(Error::Unavailable(_))))
+        .await;
     for _ in 0..4 {
         write(&store).await.expect("written by another connection");
     }

@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::HOST;
-use actix_web::web::{Bytes, Data};
+use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::de::DeserializeOwned;
@@ -18,11 +18,15 @@ use super::page::PageError;
 use super::session::SignedIn;
 use crate::broker::people::sessions::Session;
 use crate::http::State;
+use crate::http::body::{BODY_TIMEOUT, read_body, too_slow};
 use crate::http::problem::{FieldError, Problem};
 use crate::model::Comment;
 
 /// The most runners that a form may select; a page of the list has no more.
 const MAX_SELECTED: usize = 200;
+
+/// The largest form, in bytes: a page of a policy with all its members.
+const MAX_FORM: usize = 256 * 1024;
 
 /// The fields in the order of the form; a name may come often.
 #[derive(Default)]
@@ -128,13 +132,14 @@ impl FromRequest for SubmittedForm {
     fn from_request(req: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let foreign = is_foreign(req);
         let signed_in = SignedIn::from_request(req, payload);
-        let body = Bytes::from_request(req, payload);
+        let payload = payload.take();
         Box::pin(async move {
             if foreign {
                 return Err(Problem::foreign_form().into());
             }
             let SignedIn(session) = signed_in.await?;
-            let body = body.await.map_err(|err| unreadable("body", &err))?;
+            let read = read_body(payload, MAX_FORM);
+            let body = tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| too_slow())??;
             let fields = Fields(serde_urlencoded::from_bytes(&body).map_err(|err| unreadable("body", &err))?);
             let token = fields.get("csrf_token").unwrap_or_default();
             match verify_slices_are_equal(token.as_bytes(), session.csrf_token.as_bytes()) {

@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::page::{PageError, Stranger};
 use crate::broker::people::sessions::Session;
 use crate::http::State;
-use crate::http::caller::origin;
+use crate::http::caller::{hold, origin};
 use crate::http::problem::Problem;
 
 /// Somebody who is signed in. All others are redirected to the sign-in, and back afterwards.
@@ -34,6 +34,9 @@ impl FromRequest for SignedIn {
                 true => state.broker.glance(&token, origin).await?,
                 false => state.broker.session(&token, origin).await?,
             };
+            if let Some(session) = &session {
+                hold(&req, &session.caller)?;
+            }
             match session {
                 // For every page. The broker refuses what they send, except signing out, which everybody may.
                 Some(session) if session.caller.is_stranger() && req.method() == "GET" => {

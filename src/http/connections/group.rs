@@ -1,0 +1,114 @@
+//! Connections under one limit, by whom they belong to, and which of them make room for others.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use metrics::counter;
+
+use super::connection::{Connection, Owner};
+
+/// In milliseconds: what is older makes room for what comes, also for more of the same.
+const ROOM_AFTER: u64 = 1000;
+
+/// Connections under one limit.
+#[derive(Default)]
+pub(super) struct Group {
+    pub connections: usize,
+    pub bytes: usize,
+    owners: HashMap<Owner, Owned>,
+}
+
+#[derive(Default)]
+struct Owned {
+    bytes: usize,
+    connections: BTreeMap<u64, Arc<Connection>>,
+}
+
+impl Group {
+    /// How many connections this owner has.
+    pub fn owned(&self, owner: Owner) -> usize {
+        self.owners.get(&owner).map_or(0, |owned| owned.connections.len())
+    }
+
+    /// Adds a connection.
+    pub fn insert(&mut self, owner: Owner, connection: Arc<Connection>) {
+        let counted = connection.counted.load(Ordering::Relaxed);
+        self.connections += 1;
+        self.bytes += counted;
+        let owned = self.owners.entry(owner).or_default();
+        owned.bytes += counted;
+        owned.connections.insert(connection.id, connection);
+    }
+
+    /// Takes one out; nothing if it is not here any more.
+    pub fn take(&mut self, owner: Owner, id: u64) -> Option<Arc<Connection>> {
+        let owned = self.owners.get_mut(&owner)?;
+        let connection = owned.connections.remove(&id)?;
+        let counted = connection.counted.load(Ordering::Relaxed);
+        self.connections -= 1;
+        self.bytes -= counted;
+        owned.bytes -= counted;
+        if owned.connections.is_empty() {
+            self.owners.remove(&owner);
+        }
+        Some(connection)
+    }
+
+    /// It holds so many bytes now. Nothing happens if it was shed.
+    pub fn recount(&mut self, connection: &Connection, counted: usize) {
+        let Some(owned) = self.owners.get_mut(&connection.owner()) else { return };
+        if !owned.connections.contains_key(&connection.id) {
+            return;
+        }
+        let before = connection.counted.swap(counted, Ordering::Relaxed);
+        self.bytes = self.bytes - before + counted;
+        owned.bytes = owned.bytes - before + counted;
+    }
+
+    /// Takes one out and ends it.
+    pub fn shed(&mut self, owner: Owner, id: u64, reason: &'static str) {
+        if let Some(connection) = self.take(owner, id) {
+            counter!("broker_http_connections_shed_total", "reason" => reason).increment(1);
+            connection.closed.store(true, Ordering::Release);
+            connection.waker.wake();
+        }
+    }
+
+    /// One that makes room for somebody who owns so many: of those who own at least half of what the greatest owner has,
+    /// the oldest that no handler has, else the oldest. `None`: the newcomer has as many as the greatest owner, and all
+    /// are new, so that it is a flood which would only push out itself.
+    pub fn most_connections(&self, owned_by_newcomer: usize, now: u64) -> Option<(Owner, u64)> {
+        let most = self.owners.values().map(|owned| owned.connections.len()).max()?;
+        let great = self.owners.iter().filter(|(_, owned)| owned.connections.len() >= most.div_ceil(2));
+        let all = great.flat_map(|(owner, owned)| owned.connections.values().map(|one| (*owner, one)));
+        let (owner, oldest) = all.min_by_key(|(_, one)| (one.handled.load(Ordering::Relaxed), one.opened))?;
+        let makes_room = owned_by_newcomer + 1 < most || oldest.opened + ROOM_AFTER < now;
+        makes_room.then_some((owner, oldest.id))
+    }
+
+    /// Of those who own at least half of the bytes of the greatest owner, the oldest request; `None`: it is new.
+    pub fn most_bytes(&self, now: u64) -> Option<(Owner, u64)> {
+        let most = self.owners.values().map(|owned| owned.bytes).max()?;
+        let great = self.owners.iter().filter(|(_, owned)| owned.bytes >= most.div_ceil(2));
+        let all = great.flat_map(|(owner, owned)| owned.connections.values().map(|one| (*owner, one)));
+        let counted = all.filter(|(_, one)| one.counted.load(Ordering::Relaxed) > 0);
+        let since = |one: &Connection| one.since.load(Ordering::Relaxed);
+        let (owner, oldest) = counted.min_by_key(|(_, one)| since(one))?;
+        (since(oldest) + ROOM_AFTER < now).then_some((owner, oldest.id))
+    }
+
+    /// Requests whose bytes, and answers whose reader, have been waited for longer than this.
+    pub fn waiting_longer_than(&self, now: u64, patience: Duration) -> Vec<(Owner, u64)> {
+        let is_late = |one: &Connection| {
+            let since = one.since.load(Ordering::Relaxed);
+            // What a verified caller waits for is the handler's matter.
+            let is_ours = one.is_caller.load(Ordering::Relaxed) && one.handled.load(Ordering::Relaxed);
+            since != 0 && !is_ours && now.saturating_sub(since) > patience.as_millis() as u64
+        };
+        let all =
+            self.owners.iter().flat_map(|(owner, owned)| owned.connections.values().map(|one| (*owner, one)));
+        all.filter(|(_, one)| is_late(one)).map(|(owner, one)| (owner, one.id)).collect()
+    }
+}
