@@ -19,6 +19,9 @@ pub const UNCOUNTED_BYTES: usize = 4 * 1024;
 /// The longest head of a request: a token of 16 KiB, and as much again.
 pub const LONGEST_HEAD: usize = 48 * 1024;
 
+/// What actix reads before anybody wants it.
+const LARGEST_BUFFER: usize = 128 * 1024;
+
 /// How long somebody unverified may take for a request, and then again to read its answer.
 const PATIENCE_WITH_STRANGERS: Duration = Duration::from_secs(20);
 
@@ -115,8 +118,11 @@ impl Connections {
             return Err(Ending::HeadTooLong);
         }
         match received > UNCOUNTED_BYTES {
-            // The buffer of a head doubles when it is full, and for a moment there are two.
-            true if !is_handled => self.count(connection, 2 * received.next_power_of_two()),
+            // The buffer of a head doubles when it is full, and for a moment there are two; it has an end.
+            true if !is_handled => {
+                let buffers = 2 * received.min(LARGEST_BUFFER).next_power_of_two();
+                self.count(connection, buffers)
+            }
             true => self.count(connection, received),
             false => Ok(()),
         }
