@@ -20,6 +20,20 @@ pub enum Error {
         /// When to try again.
         until: DateTime<Utc>,
     },
+    /// The caller's teams have made the broker ask GitHub too often, until then.
+    #[error("you have asked GitHub about runners too often; try again later")]
+    TooManyGitHubCalls {
+        /// When to try again.
+        until: DateTime<Utc>,
+    },
+    /// The team has used its part of GitHub's hour, and the rest is for other teams, until then.
+    #[error(
+        "little is left of what GitHub allows in this hour, and it is for teams that have used less of it"
+    )]
+    GitHubHourIsOthers {
+        /// When to try again.
+        until: DateTime<Utc>,
+    },
     /// Too many sign-ins from one network failed, until then.
     #[error("too many attempts to sign in from your address; try again later")]
     TooManySignIns {
@@ -178,7 +192,10 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Error::Denied(denial) => denial.code(),
-            Error::TooManyRequests { .. } | Error::TooManySignIns { .. } => "RATE_LIMITED",
+            Error::TooManyRequests { .. }
+            | Error::TooManySignIns { .. }
+            | Error::TooManyGitHubCalls { .. } => "RATE_LIMITED",
+            Error::GitHubHourIsOthers { .. } => "GITHUB_RATE_LIMITED",
             Error::NameTaken(_) => "RUNNER_NAME_TAKEN",
             Error::RunnerNotFound(_) => "RUNNER_NOT_FOUND",
             Error::RunnerBusy(_) | Error::RunnerInFlight(_) => "RUNNER_BUSY",

@@ -81,6 +81,7 @@ pub struct Broker {
     /// Whether `POLICY_FILE` has the say about the policy.
     policy_is_of_file: OnceLock<()>,
     refusals: people::refusals::Refusals,
+    github_calls: people::github_calls::GitHubCalls,
     identities: people::identities::Identities,
     clock: Clock,
     /// What has begun and must end before the process does.
@@ -119,6 +120,7 @@ impl Broker {
             reading_policy: Mutex::default(),
             policy_is_of_file: OnceLock::new(),
             refusals: people::refusals::Refusals::default(),
+            github_calls: people::github_calls::GitHubCalls::new(clock.clone()),
             identities: people::identities::Identities::default(),
             clock,
             tasks: TaskTracker::new(),

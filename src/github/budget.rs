@@ -40,14 +40,14 @@ pub struct BudgetStatus {
     pub paused_until: Option<DateTime<Utc>>,
 }
 
-/// What an installation may still list in this hour.
+/// What an installation may still ask in this hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// Calls in an hour.
     pub limit: u64,
     /// Calls that are left of this hour.
     pub remaining: u64,
-    /// Kept back: at or below it no list is asked for.
+    /// Kept back: at or below it nothing but deletes is sent.
     pub floor: u64,
     /// When the hour ends.
     pub resets_at: DateTime<Utc>,
@@ -203,14 +203,14 @@ impl Quota {
     pub fn allowance(&self, now: DateTime<Utc>) -> Option<Allowance> {
         let state = self.state();
         let budget = state.budgets.get(&state.resource(Operation::ListRunners))?;
-        let window = budget.window.as_ref().filter(|window| now < window.reset)?;
-        Some(Allowance {
-            limit: window.limit,
-            remaining: window.remaining,
-            floor: window.floor(),
-            resets_at: window.reset,
-            paused_until: state.paused_until.filter(|&until| now < until),
-        })
+        state.allowance_of(budget, now)
+    }
+
+    /// What is left of the budget of which the smallest part is left. `None`: as [`allowance`](Self::allowance).
+    pub fn scarcest(&self, now: DateTime<Utc>) -> Option<Allowance> {
+        let state = self.state();
+        let all = state.budgets.values().filter_map(|budget| state.allowance_of(budget, now));
+        all.filter(|budget| budget.limit > 0).min_by_key(|budget| budget.remaining * 1000 / budget.limit)
     }
 
     /// The budgets that answers have told of, by their names.
@@ -232,6 +232,17 @@ impl Quota {
 }
 
 impl State {
+    fn allowance_of(&self, budget: &Budget, now: DateTime<Utc>) -> Option<Allowance> {
+        let window = budget.window.as_ref().filter(|window| now < window.reset)?;
+        Some(Allowance {
+            limit: window.limit,
+            remaining: window.remaining,
+            floor: window.floor(),
+            resets_at: window.reset,
+            paused_until: self.paused_until.filter(|&until| now < until),
+        })
+    }
+
     fn resource(&self, operation: Operation) -> Arc<str> {
         self.resource_of.get(&operation).cloned().unwrap_or_else(|| Arc::from(operation.usual_resource()))
     }

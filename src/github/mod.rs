@@ -114,6 +114,12 @@ impl GitHub {
         self.installations().get(target.owner())?.quota.allowance(self.0.clock.now())
     }
 
+    /// What is left of the budget of this target's installation of which the smallest part is left. `None`: GitHub has not
+    /// told of any in this hour.
+    pub fn scarcest(&self, target: &Target) -> Option<Allowance> {
+        self.installations().get(target.owner())?.quota.scarcest(self.0.clock.now())
+    }
+
     /// By how much our clock is ahead of GitHub's, as the last answer showed to the second. `None`: none has.
     pub fn ahead(&self) -> Option<TimeDelta> {
         *self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,12 +1,14 @@
 //! An event before it is written: who does it, and what it says.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::kind::Kind;
 use crate::broker::{Broker, Error};
-use crate::model::{Comment, Identity};
+use crate::model::{Comment, Identity, Label};
 use crate::store::audit::NewEvent;
 use crate::store::runners::Runner;
 
@@ -19,6 +21,20 @@ pub struct Origin {
     pub address: Option<String>,
     /// The header `User-Agent`.
     pub user_agent: Option<String>,
+}
+
+/// So many of the labels that a caller asked for are in an event.
+const MOST_LABELS: usize = 20;
+
+/// So many characters of a message that quotes a caller are in an event.
+const LONGEST_MESSAGE: usize = 1000;
+
+/// The beginning, and how long the text is.
+fn cut(text: String) -> String {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        None => text,
+        Some((end, _)) => format!("{}… ({} characters)", &text[..end], text.chars().count()),
+    }
 }
 
 /// Who does what an event records.
@@ -109,6 +125,7 @@ pub(in crate::broker) trait About: Sized {
     fn about_new(self, id: Uuid, name: &str) -> Self;
     fn with(self, data: Value) -> Self;
     fn because(self, err: &Error) -> Self;
+    fn labelled(self, labels: &BTreeSet<Label>) -> Self;
 }
 
 impl About for NewEvent {
@@ -134,7 +151,17 @@ impl About for NewEvent {
 
     fn because(mut self, err: &Error) -> NewEvent {
         self.error_code = Some(err.code().to_owned());
-        self.error_message = Some(err.to_string());
+        self.error_message = Some(cut(err.to_string()));
         self
+    }
+
+    /// The first labels, and how many there are if those are not all.
+    fn labelled(self, labels: &BTreeSet<Label>) -> NewEvent {
+        let first: Vec<&Label> = labels.iter().take(MOST_LABELS).collect();
+        let event = self.with(json!({ "labels": first }));
+        match labels.len() {
+            ..=MOST_LABELS => event,
+            count => event.with(json!({ "labels_count": count })),
+        }
     }
 }

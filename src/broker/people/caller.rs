@@ -69,6 +69,15 @@ impl Caller {
         self.memberships.is_stranger()
     }
 
+    /// The caller's teams and roles in one text, which all have who have the same. Unlike a subject nobody chooses it, and
+    /// there are only so many: what is counted by caller is counted by it.
+    pub(in crate::broker) fn standing(&self) -> String {
+        let roles = self.memberships.roles.keys().map(|role| role.as_str());
+        let mut standing: Vec<&str> = self.teams().chain(roles).collect();
+        standing.sort_unstable();
+        standing.join(", ")
+    }
+
     /// Demands a role.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
-//! Refusals of tokens, of callers without a team and of deactivated identities, counted rather than listed: anybody can mint
-//! a token for our audience, and the log cannot be pruned. Bursts of refused tokens are reported.
+//! Refusals that are counted rather than listed, since the log cannot be pruned: those of tokens, of callers without a team
+//! and of deactivated identities all, since anybody can mint a token for our audience; those of callers whom the policy
+//! names beyond some a minute. Bursts of refused tokens are reported.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,14 +19,26 @@ use crate::store::audit::NewEvent;
 const BURST: u64 = 100;
 const WINDOW: TimeDelta = TimeDelta::minutes(1);
 
-/// What is counted together. All unknown issuers share one bucket, so that nobody can make more of them;
-/// subjects are told apart only where they are of our policy's.
+/// So many refusals of callers with the same teams and roles have events of their own within `WINDOW`.
+const OWN_EVENTS: u64 = 10;
+
+/// What is counted together. All unknown issuers share one bucket, and so do all callers with the same teams and roles:
+/// nobody can make more of them, as they could by another subject.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Bucket {
     kind: Kind,
     issuer: Option<String>,
-    subject: Option<String>,
+    whose: Whose,
     code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Whose {
+    Anybody,
+    /// An identity that our table has.
+    Subject(String),
+    /// See [`Caller::standing`].
+    Standing(String),
 }
 
 #[derive(Debug)]
@@ -67,6 +80,8 @@ enum Position {
 #[derive(Debug, Default)]
 pub struct Refusals {
     counts: Mutex<HashMap<Bucket, Count>>,
+    /// By standing: when the window began, and the events in it.
+    own: Mutex<HashMap<String, (DateTime<Utc>, u64)>>,
 }
 
 impl Refusals {
@@ -87,6 +102,17 @@ impl Refusals {
                 Position::First
             }
         }
+    }
+
+    /// Whether there is room for one more event of its own, which is taken.
+    fn take_own(&self, standing: &str, now: DateTime<Utc>) -> bool {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let (began, events) = own.entry(standing.to_owned()).or_insert((now, 0));
+        if now - *began >= WINDOW {
+            (*began, *events) = (now, 0);
+        }
+        *events += 1;
+        *events <= OWN_EVENTS
     }
 
     /// The first one could not be written: the next is the first again.
@@ -115,7 +141,8 @@ impl Broker {
     /// Notes a token that was refused. The event is written in the background: a refusal must not be
     /// slower, nor fail, for being logged.
     pub fn note_refused_token(self: &Arc<Self>, issuer: Option<String>, why: String, origin: &Origin) {
-        let bucket = Bucket { kind: Kind::TokenRefused, issuer, subject: None, code: "INVALID_TOKEN" };
+        let bucket =
+            Bucket { kind: Kind::TokenRefused, issuer, whose: Whose::Anybody, code: "INVALID_TOKEN" };
         let kind = match self.refusals.note(&bucket, self.clock.now()) {
             Position::First => Kind::TokenRefused,
             Position::Further => return,
@@ -147,12 +174,16 @@ impl Broker {
 
     fn note_refused_caller(self: &Arc<Self>, kind: Kind, caller: &Caller, err: &Error) {
         let identity = &caller.identity;
-        let bucket = Bucket {
-            kind,
-            issuer: Some(identity.issuer.clone()),
-            subject: (kind != Kind::CallerRefused).then(|| identity.subject.clone()),
-            code: err.code(),
+        let whose = match kind {
+            Kind::CallerRefused => Whose::Anybody,
+            Kind::IdentityRefused => Whose::Subject(identity.subject.clone()),
+            _ => Whose::Standing(caller.standing()),
         };
+        let issuer = match &whose {
+            Whose::Standing(_) => None,
+            Whose::Anybody | Whose::Subject(_) => Some(identity.issuer.clone()),
+        };
+        let bucket = Bucket { kind, issuer, whose, code: err.code() };
         if self.refusals.note(&bucket, self.clock.now()) == Position::First {
             self.write_refusal(bucket, self.event(kind, caller.actor()).because(err));
         }
@@ -170,7 +201,7 @@ impl Broker {
     ) {
         count_sign_in(provider, code);
         let kind = Kind::SignInRefused;
-        let bucket = Bucket { kind, issuer: Some(issuer.to_owned()), subject: None, code };
+        let bucket = Bucket { kind, issuer: Some(issuer.to_owned()), whose: Whose::Anybody, code };
         if self.refusals.note(&bucket, self.clock.now()) != Position::First {
             return;
         }
@@ -187,7 +218,7 @@ impl Broker {
     /// Notes what somebody did who has neither team nor role, and may; as `note_refused_token`.
     pub(in crate::broker) fn note_stranger(self: &Arc<Self>, kind: Kind, caller: &Caller) {
         let issuer = Some(caller.identity.issuer.clone());
-        let bucket = Bucket { kind, issuer, subject: None, code: "NO_TEAM" };
+        let bucket = Bucket { kind, issuer, whose: Whose::Anybody, code: "NO_TEAM" };
         if self.refusals.note(&bucket, self.clock.now()) == Position::First {
             self.write_refusal(bucket, self.event(kind, caller.actor()));
         }
@@ -197,7 +228,8 @@ impl Broker {
     pub fn note_unsigned_webhook(self: &Arc<Self>, why: &'static str, origin: &Origin) {
         counter!("webhook_deliveries_total", "event" => "other", "outcome" => "unsigned").increment(1);
         let kind = Kind::WebhookSignatureInvalid;
-        let bucket = Bucket { kind, issuer: None, subject: None, code: "WEBHOOK_SIGNATURE_INVALID" };
+        let code = "WEBHOOK_SIGNATURE_INVALID";
+        let bucket = Bucket { kind, issuer: None, whose: Whose::Anybody, code };
         if self.refusals.note(&bucket, self.clock.now()) != Position::First {
             return;
         }
@@ -231,7 +263,7 @@ impl Broker {
         err: &Error,
     ) -> Result<(), Error> {
         let issuer = Some(caller.identity.issuer.clone());
-        let bucket = Bucket { kind: Kind::CallerRefused, issuer, subject: None, code: err.code() };
+        let bucket = Bucket { kind: Kind::CallerRefused, issuer, whose: Whose::Anybody, code: err.code() };
         if self.refusals.note(&bucket, self.clock.now()) != Position::First {
             return Ok(());
         }
@@ -241,6 +273,18 @@ impl Broker {
             self.refusals.forget(&bucket);
         }
         written
+    }
+
+    /// Whether what this caller is refused, or what changes nothing, has an event of its own. If not it is counted, and
+    /// the count is written once a minute.
+    pub(in crate::broker) fn has_own_event(&self, caller: &Caller, kind: Kind, code: &'static str) -> bool {
+        let (standing, now) = (caller.standing(), self.clock.now());
+        if self.refusals.take_own(&standing, now) {
+            return true;
+        }
+        let bucket = Bucket { kind, issuer: None, whose: Whose::Standing(standing), code };
+        self.refusals.put_back(&bucket, 1, now);
+        false
     }
 
     /// Writes how many refusals came after the first of each bucket; called once a minute and at the end.
@@ -258,7 +302,16 @@ impl Broker {
             };
             let mut event = self.event(bucket.kind, actor).with(json!({ "further": count }));
             event.issuer = bucket.issuer.clone();
-            event.subject = bucket.subject.clone();
+            match &bucket.whose {
+                Whose::Anybody => {}
+                Whose::Subject(subject) => event.subject = Some(subject.clone()),
+                // For the team's members to read, if it is one team.
+                Whose::Standing(standing) => {
+                    let is_team = self.policy.load().rules.team(standing).is_some();
+                    event.team = is_team.then(|| standing.clone());
+                    event = event.with(json!({ "teams_and_roles": standing }));
+                }
+            }
             event.error_code = (!bucket.kind.success()).then(|| bucket.code.into());
             let written = self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await;
             if written.is_err() {
@@ -275,7 +328,7 @@ mod tests {
     use super::*;
 
     fn bucket() -> Bucket {
-        Bucket { kind: Kind::TokenRefused, issuer: None, subject: None, code: "INVALID_TOKEN" }
+        Bucket { kind: Kind::TokenRefused, issuer: None, whose: Whose::Anybody, code: "INVALID_TOKEN" }
     }
 
     /// How many bursts begin when so many are refused at `at`.

@@ -53,7 +53,10 @@ impl Broker {
                 let span = telemetry::step(|| tracing::info_span!(target: SPANS, "decision"));
                 let decided = self.decide(conn, caller, ask, key, placed).instrument(span).await?;
                 if let Err(refusal) = &decided {
-                    let mut event = self.refusal(caller, ask, refusal);
+                    let (kind, mut event) = self.refusal(caller, ask, refusal);
+                    if !self.has_own_event(caller, kind, refusal.code()) {
+                        return Ok(decided);
+                    }
                     event.team = Some(placed.permit().team().to_owned());
                     event.target = Some(placed.permit().target().to_string());
                     event.policy_rule = Some(placed.permit().rule().to_owned());
@@ -222,25 +225,23 @@ impl Broker {
         let mut event =
             self.event(Kind::ProvisionRequested, caller.actor()).about_new(id, name).with(json!({
                 "method": grant.method(),
-                "labels": grant.labels(),
                 "runner_group_id": grant.group_id(),
                 "generation": generation,
             }));
+        event = event.labelled(grant.labels());
         event.team = Some(grant.team().to_owned());
         event.target = Some(grant.target().to_string());
         event.policy_rule = Some(grant.rule().to_owned());
         event
     }
 
-    pub(in crate::broker) fn refusal(&self, caller: &Caller, ask: &Ask, err: &Error) -> NewEvent {
+    pub(in crate::broker) fn refusal(&self, caller: &Caller, ask: &Ask, err: &Error) -> (Kind, NewEvent) {
         let kind = match err {
             Error::GitHub(_) => Kind::ProvisionFailed,
             _ => Kind::ProvisionRefused,
         };
-        let mut event = self.event(kind, caller.actor()).because(err).with(json!({
-            "method": ask.method,
-            "labels": ask.labels,
-        }));
+        let mut event = self.event(kind, caller.actor()).because(err).with(json!({ "method": ask.method }));
+        event = event.labelled(&ask.labels);
         // Only a team of the caller's own: its members may read this event.
         let membership = caller.membership(ask.team.as_deref());
         event.team = membership.map(|of| of.team.name().to_owned());
@@ -250,6 +251,6 @@ impl Broker {
             NameAsk::Exact(name) => Some(name.to_string()),
             NameAsk::Prefix(_) => None,
         };
-        event
+        (kind, event)
     }
 }

@@ -54,7 +54,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::Denied`], [`Error::TooManyRequests`], [`Error::NameTaken`], [`Error::KeyInProgress`],
+    /// [`Error::Denied`], [`Error::TooManyRequests`], [`Error::GitHubHourIsOthers`], [`Error::NameTaken`], [`Error::KeyInProgress`],
     /// [`Error::KeySpent`], [`Error::KeyReused`], [`Error::IdentityDeactivated`], [`Error::TooLate`],
     /// [`Error::AnswerLost`], [`Error::GitHub`], [`Error::Store`] or [`Error::Panicked`].
     pub async fn provision(
@@ -83,6 +83,10 @@ impl Broker {
             Ok(placed) => placed,
             Err(err) => return Err(self.refuse(caller, ask, err).await?),
         };
+        let permit = placed.permit();
+        if let Err(err) = self.spend_provision(permit.team(), permit.target()) {
+            return Err(self.refuse(caller, ask, err).await?);
+        }
         let group_name = match self.group_name(&placed, deadline).await {
             Ok(name) => name,
             Err(err) => return Err(self.refuse(caller, ask, err).await?),
@@ -161,8 +165,10 @@ impl Broker {
             self.note_refused_stranger(caller, &err).await?;
             return Ok(err);
         }
-        let event = self.refusal(caller, ask, &err);
-        self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+        let (kind, event) = self.refusal(caller, ask, &err);
+        if self.has_own_event(caller, kind, err.code()) {
+            self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+        }
         Ok(err)
     }
 

@@ -18,11 +18,12 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::RunnerNotFound`], [`Error::Forbidden`], [`Error::GitHub`] or [`Error::Store`].
+    /// [`Error::RunnerNotFound`], [`Error::Forbidden`], [`Error::TooManyGitHubCalls`], [`Error::GitHub`] or [`Error::Store`].
     pub async fn refresh(&self, caller: &Caller, id_or_name: &str) -> Result<(Runner, Vec<Event>), Error> {
         let runner = self.find_to_change(caller, id_or_name).await?;
         let by = Cause { actor: caller.actor(), reason: "refresh", lease: None };
         if matches!(runner.status, Status::Pending | Status::Active | Status::Offline) {
+            self.spend_github_call(caller)?;
             self.look(by, &runner).await?;
         }
         self.runner(caller, &runner.id.to_string()).await

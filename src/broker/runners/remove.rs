@@ -1,5 +1,6 @@
 //! Taking a runner off GitHub: the intent first, then GitHub, then the result.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -16,6 +17,9 @@ use crate::store::runners::{self, Change, Runner};
 
 /// How often a removal looks again at a row that somebody else moves at the same time.
 const MAX_ATTEMPTS: usize = 3;
+
+/// What the attempt to remove a busy runner costs of the GitHub calls of its caller: it leaves two events.
+const BUSY: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 
 /// What became of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,7 @@ impl Broker {
     /// # Errors
     ///
     /// [`Error::RunnerNotFound`], [`Error::Forbidden`], [`Error::RunnerBusy`], [`Error::RunnerInFlight`],
+    /// [`Error::TooManyGitHubCalls`],
     /// [`Error::GitHub`], [`Error::Store`] or [`Error::Panicked`].
     pub async fn remove(
         self: &Arc<Self>,
@@ -56,6 +61,10 @@ impl Broker {
         self.run_detached(async move {
             let runner = broker.find_to_change(&caller, &id_or_name).await?;
             let if_busy = if force_when_idle { IfBusy::KeepDeleting } else { IfBusy::Refuse };
+            // GitHub has said before that it is busy, and may say so again.
+            if runner.busy {
+                broker.spend_github_calls(&caller, BUSY)?;
+            }
             let by = Cause { actor: caller.actor(), reason: "asked for", lease: None };
             broker.remove_runner(by, runner, if_busy).await
         })
@@ -81,8 +90,11 @@ impl Broker {
             }
             return Err(err);
         };
-        let event = self.event(Kind::AccessRefused, caller.actor()).about(&runner).because(&Error::Forbidden);
-        self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+        let refusal = Error::Forbidden;
+        if self.has_own_event(caller, Kind::AccessRefused, refusal.code()) {
+            let event = self.event(Kind::AccessRefused, caller.actor()).about(&runner).because(&refusal);
+            self.store.transaction::<_, Error, _>(async |conn| record(conn, event).await).await?;
+        }
         Err(Error::Forbidden)
     }
 

@@ -71,8 +71,11 @@ impl From<&broker::Error> for Problem {
         match err {
             Shared(err) => Problem::from(&**err),
             Denied(denial) => from_denial(denial),
-            TooManyRequests { until } | TooManySignIns { until } => {
+            TooManyRequests { until } | TooManySignIns { until } | TooManyGitHubCalls { until } => {
                 because(S::TOO_MANY_REQUESTS, "Too many requests").retry_at(*until)
+            }
+            GitHubHourIsOthers { until } => {
+                because(S::SERVICE_UNAVAILABLE, "GitHub's rate limit reached").retry_at(*until)
             }
             NameTaken(_) => because(S::CONFLICT, "Name in use"),
             RunnerNotFound(_) => because(S::NOT_FOUND, "Runner not found"),
