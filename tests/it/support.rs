@@ -264,6 +264,14 @@ impl World {
         rows.iter().map(|row| serde_json::from_str(row).expect("JSON")).collect()
     }
 
+    /// How many provisions were refused, with an event of their own or in a count.
+    pub async fn refused_provisions(&self) -> String {
+        self.broker.flush_refusals().await.expect("a database");
+        let query = "SELECT sum(coalesce((event_data->>'further')::int, 1)) FROM audit_log \
+                     WHERE event_type = 'provision_refused'";
+        self.sql(query).await.pop().unwrap_or_default()
+    }
+
     /// How many runners, or registration tokens, GitHub was asked for.
     pub fn posts(&self) -> usize {
         let asked =

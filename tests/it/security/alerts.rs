@@ -130,7 +130,12 @@ async fn violate(world: &World, name: &str) {
 }
 
 async fn violate_as(world: &World, subject: &str, name: &str) {
-    let token = world.issuer.mint(json!({ "sub": subject, "team": "blue" }));
+    violate_in("blue", world, subject, name).await;
+}
+
+/// Of a team only some refusals a minute have events of their own.
+async fn violate_in(team: &str, world: &World, subject: &str, name: &str) {
+    let token = world.issuer.mint(json!({ "sub": subject, "team": team }));
     let refused = json!({ "runner_name": name, "labels": ["gpu"] });
     let answer = world.call(Method::POST, "/api/v1/runners/jit", &token, &[], Some(refused)).await;
     assert_eq!(answer.status, 403);

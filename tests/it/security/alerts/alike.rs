@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Post, Receiver, round, violate, violate_as, waiting};
+use super::{Post, Receiver, round, violate, violate_as, violate_in, waiting};
 use crate::people::identities::replica;
 use crate::support::{ORG, World, team};
 
@@ -35,13 +35,13 @@ async fn whoever_does_the_same_over_and_over_is_told_of_at_once_and_then_once_a_
     let world = receiver.world().await;
     violate(&world, "b0").await;
     assert_eq!(round(&world, &receiver).await, (1, 0, 0), "the first one at once");
-    for number in 1..=30 {
+    for number in 1..=8 {
         violate(&world, &format!("b{number}")).await;
     }
     violate_as(&world, "somebody-else", "c").await;
     assert_eq!(round(&world, &receiver).await, (1, 0, 0), "another caller's does not wait for theirs");
     world.pass(58);
-    assert_eq!((round(&world, &receiver).await, waiting(&world).await), ((0, 0, 0), 30));
+    assert_eq!((round(&world, &receiver).await, waiting(&world).await), ((0, 0, 0), 8));
     world.pass(3);
     assert_eq!((round(&world, &receiver).await, waiting(&world).await), ((1, 0, 0), 0));
     // One more within the minute after that, and one long after it.
@@ -59,9 +59,9 @@ async fn whoever_does_the_same_over_and_over_is_told_of_at_once_and_then_once_a_
     let wanted = [
         violation(1, own[0], own[0]),
         violation(1, other[0], other[0]),
-        violation(30, own[1], own[30]),
-        violation(1, own[31], own[31]),
-        violation(1, own[32], own[32]),
+        violation(8, own[1], own[8]),
+        violation(1, own[9], own[9]),
+        violation(1, own[10], own[10]),
     ];
     assert_eq!(told(&receiver.posts()), wanted);
     let of_many = receiver.posts()[2].json();
@@ -107,15 +107,18 @@ async fn different_types_and_what_was_done_differently_are_told_apart() {
 async fn what_is_high_is_posted_before_all_that_waits_longer() {
     let receiver = Receiver::new().await;
     let world = receiver.world().await;
-    world.policy(&team("blue", "max_runners = 0")).await;
+    let teams = ["info-0", "info-1", "warning-0", "warning-1"];
+    world.policy(&teams.map(|name| team(name, "max_runners = 0")).concat()).await;
     for number in 0..20 {
-        let token = world.issuer.mint(json!({ "sub": format!("info-{number}"), "team": "blue" }));
+        let of = format!("info-{}", number / 10);
+        let token = world.issuer.mint(json!({ "sub": format!("info-{number}"), "team": of }));
         let body = json!({ "runner_name": format!("i{number}") });
         let answer = world.call(Method::POST, "/api/v1/runners/jit", &token, &[], Some(body)).await;
         assert_eq!(answer.refusal(), (403, "QUOTA_EXCEEDED"));
     }
     for number in 0..20 {
-        violate_as(&world, &format!("warning-{number}"), "w").await;
+        let of = format!("warning-{}", number / 10);
+        violate_in(&of, &world, &format!("warning-{number}"), "w").await;
     }
     world.github.plant(ORG, "foreign", &["Prod"], false).unwrap();
     assert_eq!(world.sweep().await.unmanaged, 1);
@@ -135,6 +138,8 @@ async fn what_is_high_is_posted_before_all_that_waits_longer() {
 async fn replicas_that_post_at_once_tell_of_each_event_in_one_post() {
     let receiver = Receiver::new().await;
     let world = receiver.world().await;
+    let teams: Vec<String> = (0..12).map(|number| team(&format!("t{number}"), "")).collect();
+    world.policy(&teams.concat()).await;
     let other = replica(&world, 4);
     let over = CancellationToken::new();
     let all = async |broker: &runner_broker::broker::Broker| {
@@ -149,7 +154,8 @@ async fn replicas_that_post_at_once_tell_of_each_event_in_one_post() {
     };
     let violating = async {
         for number in 0..120 {
-            violate_as(&world, &format!("caller-{}", number % 40), &format!("b{number}")).await;
+            let of = format!("t{}", number / 10);
+            violate_in(&of, &world, &format!("caller-{}", number % 40), &format!("b{number}")).await;
         }
         world.pass(61);
         over.cancel();
