@@ -37,6 +37,18 @@ pub struct Config {
     pub policy_file: Option<PathBuf>,
 }
 
+impl Config {
+    /// The files that hold secrets, each with the variable that names it.
+    pub fn secret_files(&self) -> Vec<(&'static str, PathBuf)> {
+        let app_key = "GITHUB_APP_PRIVATE_KEY_PATH";
+        let key =
+            std::env::var_os(app_key).filter(|path| !path.is_empty()).map(|path| (app_key, path.into()));
+        let tls = self.http.tls.as_ref().map(|tls| ("HTTPS_KEY_FILE", tls.key_file.clone()));
+        let signing = self.broker.audit_signing_key.clone().map(|path| ("AUDIT_SIGNING_KEY_PATH", path));
+        [key, tls, signing].into_iter().flatten().collect()
+    }
+}
+
 /// Where and how to listen.
 #[derive(Clone, Debug)]
 pub struct Http {

@@ -25,6 +25,7 @@ pub mod config;
 pub mod clock;
 pub mod model;
 pub mod single_flight;
+pub mod visible;
 
 #[cfg(feature = "dev")]
 pub mod dev;

@@ -2,7 +2,7 @@
 
 pub mod traces;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::reload;
 
 use crate::config::Log;
+use crate::visible::visible;
 pub use traces::{SPANS, Traces};
 
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -32,7 +33,7 @@ pub fn logs_and_traces(log: &Log, traces: Option<&Traces>) {
     });
     let sent = traces.map(|traces| traces.layer().with_filter(filter_fn(traces::is_traced)));
     let terminal = std::io::stderr().is_terminal();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(terminal);
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| Visible).with_ansi(terminal);
     let layer = match log.json.unwrap_or(!terminal) {
         true => layer.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed(),
         false => layer.boxed(),
@@ -44,6 +45,23 @@ pub fn logs_and_traces(log: &Log, traces: Option<&Traces>) {
         log::set_max_level(log::LevelFilter::Info);
         let change = move |filter| handle.reload(filter).map_err(|err| err.to_string());
         drop(LEVEL.set((Mutex::new(log.level.clone()), Box::new(change))));
+    }
+}
+
+/// Standard error. What callers chose may be in a line, and people must see all of it.
+struct Visible;
+
+impl Write for Visible {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        // Colours begin with an escape; tracing lets none of what is quoted through.
+        let line = String::from_utf8_lossy(bytes);
+        let parts: Vec<_> = line.split('\u{1b}').map(visible).collect();
+        std::io::stderr().write_all(parts.join("\u{1b}").as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
     }
 }
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use crate::model::{Identity, sha256_of_parts};
+use crate::visible::is_misleading;
 
 /// In bytes.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -125,20 +126,37 @@ impl<'a> Unverified<'a> {
 pub fn identity(claims: &Map<String, Value>) -> Identity {
     let text = |name| claims.get(name).and_then(Value::as_str);
     let subject = text("sub").unwrap_or_default();
-    // Some issuers write the boolean as text.
-    let unverified = match claims.get("email_verified") {
-        Some(Value::Bool(verified)) => !verified,
-        Some(Value::String(verified)) => verified.eq_ignore_ascii_case("false"),
+    // Some issuers write the boolean as text. Without it anybody may have written any address.
+    let is_verified = match claims.get("email_verified") {
+        Some(Value::Bool(verified)) => *verified,
+        Some(Value::String(verified)) => verified.eq_ignore_ascii_case("true"),
         _ => false,
     };
-    let email = text("email").filter(|_| !unverified);
+    let email = text("email").filter(|_| is_verified);
     let names = [email, text("preferred_username")];
-    let display_name = names.into_iter().flatten().map(printable).find(|name| !name.is_empty());
+    let names = names.into_iter().flatten().map(printable);
+    let display_name = names.filter(|name| !is_ours(name)).find(|name| !name.is_empty());
     Identity {
         issuer: text("iss").unwrap_or_default().to_owned(),
         subject: subject.to_owned(),
-        display_name: display_name.unwrap_or_else(|| printable(subject)),
+        display_name: display_name.unwrap_or_else(|| not_ours(&printable(subject))),
     }
+}
+
+/// What the broker does by itself has such names in the audit log.
+const OURS: &str = "system:";
+
+fn is_ours(name: &str) -> bool {
+    name.get(..OURS.len()).is_some_and(|start| start.eq_ignore_ascii_case(OURS))
+}
+
+/// Kubernetes' subjects begin like names of ours.
+fn not_ours(subject: &str) -> String {
+    let mut name = subject;
+    while is_ours(name) {
+        name = name[OURS.len()..].trim_start();
+    }
+    if name.is_empty() { "-".to_owned() } else { name.to_owned() }
 }
 
 fn is_accepted(alg: &Algorithm) -> bool {
@@ -151,10 +169,6 @@ fn json<T: DeserializeOwned>(part: &str) -> Option<T> {
 
 /// Without control characters and those that turn or hide the text around them.
 fn printable(text: &str) -> String {
-    let misleading = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let name: String = text.chars().filter(|c| !misleading(*c)).take(LONGEST_DISPLAY_NAME).collect();
+    let name: String = text.chars().filter(|c| !is_misleading(*c)).take(LONGEST_DISPLAY_NAME).collect();
     name.trim().to_owned()
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -84,6 +84,7 @@ pub async fn serve() -> CommandResult {
     let (config, log) = Config::from_env()?;
     let traces = telemetry::traces::start().map_err(Failure::Usage)?;
     telemetry::logs_and_traces(&log, traces.as_ref());
+    keep_memory_to_ourselves();
     let done = serve_until_stopped(config).await;
     if let Some(traces) = traces {
         let finished = tokio::task::spawn_blocking(move || traces.finish()).await;
@@ -96,12 +97,60 @@ async fn serve_until_stopped(config: Config) -> CommandResult {
     let stop = stop_on_signal()?;
     // A signal must not have to wait for the database.
     let started = tokio::select! {
-        started = start(config, Clock::default()) => started?,
+        started = start(config.clone(), Clock::default()) => started?,
         () = stop.cancelled() => return Ok(()),
     };
+    warn_of_settings(&config);
     warn_of_weaknesses(&started.broker).await?;
     tracing::info!(address = %started.server.address, version = env!("CARGO_PKG_VERSION"), "serving");
     started.run(stop).await
+}
+
+/// The memory holds the App's key: no core dump leaves it on a disk, and no other process of this user reads it.
+#[cfg(target_os = "linux")]
+fn keep_memory_to_ourselves() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let kept = setrlimit(Resource::Core, none).and(set_dumpable_behavior(DumpableBehavior::NotDumpable));
+    if let Err(err) = kept {
+        tracing::warn!(error = %err, "other processes of this user may read the memory of this one");
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn keep_memory_to_ourselves() {}
+
+/// The shortest webhook secret that is not warned of, in bytes.
+const SHORTEST_SECRET: usize = 16;
+
+/// What is accepted and yet weak.
+fn warn_of_settings(config: &Config) {
+    let proxies = &config.http.trusted_proxies;
+    if let Some(everybody) = proxies.iter().find(|net| net.prefix_len() == 0) {
+        tracing::warn!(
+            network = %everybody,
+            "TRUSTED_PROXIES trusts every address, so that anybody can write any address into the audit log: name \
+             your proxies alone"
+        );
+    }
+    let secret = config.github.webhook_secret.as_ref().map(|secret| secret.expose_secret().len());
+    if secret.is_some_and(|length| length < SHORTEST_SECRET) {
+        tracing::warn!(
+            "GITHUB_WEBHOOK_SECRET has fewer than {SHORTEST_SECRET} characters, so that it can be guessed: make one \
+             with 'openssl rand -hex 32'"
+        );
+    }
+    for (name, path) in config.secret_files() {
+        if is_readable_by_others(&path) {
+            tracing::warn!(file = %path.display(), "{name} names a file that every user can read: chmod 600 it");
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_readable_by_others(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o004 != 0)
 }
 
 /// Warnings for operators; `dev` does not need them.

@@ -20,6 +20,7 @@ use crate::auth;
 use crate::broker::Error;
 use crate::broker::people::caller::Origin;
 use crate::model::Role;
+use crate::visible::visible;
 
 pub use crate::broker::people::caller::Caller;
 
@@ -86,15 +87,28 @@ pub fn bearer(req: &HttpRequest) -> Option<&str> {
 
 pub(super) fn origin(req: &HttpRequest, trusted: &[IpNet]) -> Origin {
     // Auditors read these texts, so they must be printable and short.
-    let printable = |text: &str| text.chars().filter(|c| !c.is_control()).take(300).collect::<String>();
+    let printable = |text: &str| {
+        visible(&text.chars().filter(|c| !c.is_control()).take(300).collect::<String>()).into_owned()
+    };
     Origin {
         request_id: REQUEST_ID.try_with(Clone::clone).unwrap_or_default(),
+        client_request_id: client_request_id(req),
         address: address(req, trusted).map(|ip| ip.to_string()),
         user_agent: req
             .headers()
             .get(header::USER_AGENT)
             .map(|value| printable(&String::from_utf8_lossy(value.as_bytes()))),
     }
+}
+
+/// The longest request id of a caller that is kept, in bytes.
+const LONGEST_REQUEST_ID: usize = 128;
+
+/// The id that a caller gave their request: visible ASCII, or none.
+fn client_request_id(req: &HttpRequest) -> Option<String> {
+    let id = req.headers().get("x-request-id")?.to_str().ok()?;
+    let is_kept = (1..=LONGEST_REQUEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    is_kept.then(|| id.to_owned())
 }
 
 /// The client's address as our proxies report it.
@@ -137,6 +151,18 @@ impl FromRequest for Caller {
     }
 }
 
+/// Proof that some rule of the policy names the caller.
+pub struct Named;
+
+impl FromRequest for Named {
+    type Error = Problem;
+    type Future = Ready<Result<Named, Problem>>;
+
+    fn from_request(req: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(admitted_if(req, |caller| !caller.is_stranger()).map(|_| Named))
+    }
+}
+
 /// A caller who may change everything.
 pub struct Admin(pub Caller);
 
@@ -145,8 +171,12 @@ pub struct Auditor(pub Caller);
 
 /// The caller, if they have one of these roles. If not, the refusal is recorded.
 fn with_role(req: &HttpRequest, roles: &[Role]) -> Result<Caller, Problem> {
+    admitted_if(req, |caller| roles.iter().any(|role| caller.has(*role)))
+}
+
+fn admitted_if(req: &HttpRequest, may: impl Fn(&Caller) -> bool) -> Result<Caller, Problem> {
     let caller = req.extensions().get::<Caller>().cloned().ok_or_else(Problem::missing_token)?;
-    if roles.iter().any(|role| caller.has(*role)) {
+    if may(&caller) {
         return Ok(caller);
     }
     if let Some(state) = req.app_data::<Data<State>>() {

@@ -15,8 +15,10 @@ use crate::store::runners::Runner;
 /// Where a request came from, for the audit log.
 #[derive(Clone, Debug, Default)]
 pub struct Origin {
-    /// The id of the request.
+    /// Our id of the request.
     pub request_id: String,
+    /// The id that the caller gave it.
+    pub client_request_id: Option<String>,
     /// The client's address, behind trusted proxies.
     pub address: Option<String>,
     /// The header `User-Agent`.
@@ -106,6 +108,9 @@ pub(in crate::broker) fn event_at(timestamp: DateTime<Utc>, kind: Kind, actor: A
             event.user_agent = origin.user_agent.clone();
             if let Some(batch) = batch {
                 event.event_data = json!({ "batch_id": batch.id, "comment": batch.comment });
+            }
+            if let Some(theirs) = &origin.client_request_id {
+                event = event.with(json!({ "client_request_id": theirs }));
             }
         }
     }

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::broker::audit::proof;
 use crate::http::State;
 use crate::http::body::Query;
-use crate::http::caller::Caller;
+use crate::http::caller::{Caller, Named};
 use crate::http::problem::Problem;
 use crate::seal::Hash;
 
@@ -23,7 +23,7 @@ use crate::seal::Hash;
     (status = OK, description = "The note", body = String, content_type = "text/plain"),
     Problem))]
 #[get("/audit/checkpoint")]
-pub async fn checkpoint(_caller: Caller, state: Data<State>) -> Result<HttpResponse, Problem> {
+pub async fn checkpoint(_caller: Named, state: Data<State>) -> Result<HttpResponse, Problem> {
     let note = state.broker.checkpoint().await?;
     let mut answer = HttpResponse::Ok();
     answer.insert_header((CACHE_CONTROL, "no-store"));
@@ -50,7 +50,7 @@ pub async fn event(
     Problem))]
 #[get("/audit/consistency")]
 pub async fn consistency(
-    _caller: Caller,
+    _caller: Named,
     state: Data<State>,
     Query(query): Query<ConsistencyQuery>,
 ) -> Result<HttpResponse, Problem> {

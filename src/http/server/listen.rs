@@ -41,6 +41,9 @@ use crate::http::{State, console, routes};
 /// How long a caller may take to send the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// After an answer to a body that nobody reads: a connection that were closed at once would take the answer with it.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// What the kernel may hold of a connection in each direction, in bytes.
 const KERNEL_BUFFER: usize = 128 * 1024;
 
@@ -234,6 +237,7 @@ where
             async move { draining.notified().await }
         })
         .client_request_timeout(HEAD_TIMEOUT)
+        .client_disconnect_timeout(LINGER)
         .on_connect_ext(move |stream: &T, data: &mut Extensions| {
             data.insert(connection(stream));
         })

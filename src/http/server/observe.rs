@@ -15,6 +15,7 @@ use tracing::Instrument;
 use uuid::Uuid;
 
 use super::slices::in_pieces;
+use crate::http::State;
 use crate::http::connections::{Connection, Connections};
 use crate::http::problem::{Problem, REQUEST_ID};
 use crate::telemetry::traces;
@@ -25,17 +26,27 @@ const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const CONSOLE_CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
      connect-src 'self'; font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
+/// Pages of others may neither hold a window of ours, nor load what is ours, and ours need none of a browser's senses.
+const ISOLATION: [(&str, &str); 3] = [
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+];
+
+/// For a year browsers ask this host over TLS alone.
+const HSTS: &str = "max-age=31536000";
+
 /// The content security policy of the API documentation, a page of another crate that has inline styles.
 const DOCS_CSP: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
 
-/// Gives each request an id (its own, if it brings a well-formed one) that its answer, its errors, its log
-/// lines and its audit events carry.
+/// Gives each request an id that its answer, its errors, its log lines and its audit events carry. It is always ours: two
+/// requests never have the same.
 pub async fn observe(
     mut req: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let id = own_id(&req).unwrap_or_else(|| Uuid::now_v7().to_string());
+    let id = Uuid::now_v7().to_string();
     let method = req.method().clone();
     // HEAD is GET without the body (RFC 9110, 9.3.2); the connection still knows not to send one.
     if method == Method::HEAD {
@@ -52,9 +63,18 @@ pub async fn observe(
     if let Some(held) = &connection {
         held.connections.begin(&held.connection, has_body(req.head()));
     }
-    let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
+    let answered = match is_disguised(req.uri().path()) {
+        true => {
+            let problem = REQUEST_ID.sync_scope(id.clone(), || Problem::not_found(req.uri().path()));
+            Ok(req.into_response(problem.error_response()))
+        }
+        false => {
+            let answered = REQUEST_ID.scope(id.clone(), next.call(req)).instrument(span.clone()).await;
+            answered.map(|answer| answer.map_into_boxed_body())
+        }
+    };
     let mut answer = match answered {
-        Ok(answer) => answer.map_into_boxed_body(),
+        Ok(answer) => answer,
         Err(err) => return Err(err),
     };
     // The API documentation is of another crate, which answers 404 without a body.
@@ -65,6 +85,7 @@ pub async fn observe(
     if let Ok(value) = HeaderValue::from_str(&id) {
         answer.headers_mut().insert(HEADER, value);
     }
+    let is_https = answer.request().app_data::<Data<State>>().is_some_and(|state| state.secure_cookies);
     let is_api_page = answer.request().path().starts_with("/docs");
     let policy = if is_api_page { DOCS_CSP } else { CONSOLE_CSP };
     let headers = answer.headers_mut();
@@ -72,6 +93,12 @@ pub async fn observe(
     headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    for (name, value) in ISOLATION {
+        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    if is_https {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(HSTS));
+    }
     let (status, took) = (answer.status().as_u16(), started.elapsed());
     // The pattern, not the path: the number of series must not grow with what callers send.
     let route = answer.request().match_pattern().unwrap_or_else(|| "unknown".into());
@@ -111,11 +138,13 @@ fn has_body(head: &RequestHead) -> bool {
     length.is_some_and(|length| length != "0") || head.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-fn own_id(req: &ServiceRequest) -> Option<String> {
-    let id = req.headers().get(HEADER)?.to_str().ok()?;
-    let well_formed =
-        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-    well_formed.then(|| id.to_owned())
+/// Whether a path spells a letter, digit or another plain character by its number: what stands before us may have
+/// looked for `/metrics` and let `/%6detrics` through (RFC 3986, 2.3).
+fn is_disguised(path: &str) -> bool {
+    path.split('%').skip(1).any(|after| {
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    })
 }
 
 /// Callers may invent methods; metrics may not.

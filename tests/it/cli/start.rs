@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Child, Command, Stdio};
 
 use runner_broker::cli::Failure;
@@ -60,6 +61,10 @@ struct Served {
 
 impl Served {
     async fn start(world: &World, log_level: &str) -> Served {
+        Served::start_with(world, log_level, &[]).await
+    }
+
+    async fn start_with(world: &World, log_level: &str, more: &[(&'static str, &str)]) -> Served {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let ours = [
             ("DATABASE_URL", world.database_url().to_owned()),
@@ -74,6 +79,8 @@ impl Served {
         let mut environment = environment();
         environment.retain(|(name, _)| ours.iter().all(|(own, _)| own != name));
         environment.extend(ours);
+        environment.retain(|(name, _)| more.iter().all(|(own, _)| own != name));
+        environment.extend(more.iter().map(|(name, value)| (*name, value.to_string())));
         // Into a file: nobody reads along, and a pipe would fill.
         let log = std::env::temp_dir().join(format!("rb-serve-{}-{port}", std::process::id()));
         let file = std::fs::File::create(&log).unwrap();
@@ -118,8 +125,10 @@ async fn a_served_broker_answers_and_stops_when_told() {
     let second = runner_broker(&["serve"], &served.environment);
     let place = served.url.trim_start_matches("http://");
     assert!(second.code == 1 && second.err.contains(&format!("cannot listen on {place}")), "{}", second.err);
-    let asked = world.client().get(format!("{}/health", served.url)).header("x-request-id", "mine-1");
-    assert_eq!(asked.send().await.unwrap().status(), 200);
+    let asked = world.client().get(format!("{}/health", served.url));
+    let answer = asked.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let id = answer.headers()["x-request-id"].to_str().unwrap().to_owned();
     let log = served.stop();
     for weakness in [
         "AUDIT_SIGNING_KEY_PATH is not set",
@@ -128,8 +137,7 @@ async fn a_served_broker_answers_and_stops_when_told() {
         assert!(log.contains(weakness), "{log}");
     }
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let request =
-        lines.iter().find(|line| line["message"] == "request" && line["span"]["request_id"] == "mine-1");
+    let request = lines.iter().find(|line| line["message"] == "request" && line["span"]["request_id"] == id);
     assert_eq!(request.expect(&log)["status"], 200);
 }
 
@@ -158,4 +166,33 @@ async fn no_level_makes_the_log_tell_a_secret() {
         }
     }
     assert!(own > 0, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn weak_settings_are_warned_of_and_the_memory_is_nobody_elses() {
+    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("app.pem");
+    std::fs::write(&key, world.github.private_key_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let weak = [
+        ("TRUSTED_PROXIES", "10.0.0.0/8,0.0.0.0/0"),
+        ("GITHUB_WEBHOOK_SECRET", "x"),
+        ("GITHUB_APP_PRIVATE_KEY", ""),
+        ("GITHUB_APP_PRIVATE_KEY_PATH", key.to_str().unwrap()),
+    ];
+    let served = Served::start_with(&world, "info", &weak).await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"]);
+    let environment = std::fs::metadata(format!("/proc/{}/environ", served.child.id())).unwrap();
+    assert_eq!(environment.uid(), 0, "not even the same user's other processes read it");
+    let log = served.stop();
+    for weakness in [
+        "TRUSTED_PROXIES trusts every address",
+        "GITHUB_WEBHOOK_SECRET has fewer than 16 characters",
+        "GITHUB_APP_PRIVATE_KEY_PATH names a file that every user can read",
+    ] {
+        assert!(log.contains(weakness), "{weakness}: {log}");
+    }
 }

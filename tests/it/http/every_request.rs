@@ -93,23 +93,27 @@ async fn head_is_get_without_the_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_keeps_its_own_id_if_that_is_well_formed() {
+async fn the_id_of_a_request_is_ours_and_the_callers_stands_beside_it() {
     let world = World::new().await;
     let refused = json!({ "runner_name": "b1", "labels": ["gpu"] });
     let own = [("x-request-id", "build_7.step-3")];
     let token = world.token("blue");
     let answer = world.call(Method::POST, "/api/v1/runners/jit", &token, &own, Some(refused)).await;
     assert_eq!(answer.status, 403);
-    assert_eq!((answer.header("x-request-id"), answer.str("request_id")), (own[0].1, own[0].1));
-    let audited = world.sql("SELECT request_id FROM audit_log WHERE event_type = 'provision_refused'").await;
-    assert_eq!(audited, [own[0].1]);
+    assert!(Uuid::try_parse(answer.str("request_id")).is_ok());
+    assert_eq!(answer.header("x-request-id"), answer.str("request_id"));
+    let event = world.log("event_type = 'provision_refused'").await.remove(0);
+    assert_eq!(event["request_id"], answer.str("request_id"));
+    assert_eq!(event["event_data"]["client_request_id"], own[0].1);
+    let again = world.get("/api/v1/runners/nothing", "blue").await;
+    assert_ne!(again.str("request_id"), answer.str("request_id"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_gets_an_id_if_its_own_is_none() {
+async fn two_requests_have_two_ids_whatever_they_bring() {
     let world = World::new().await;
     let mut ids = BTreeSet::new();
-    for own in ["", "a b", "a\"b", &"x".repeat(65), "é"] {
+    for own in ["", "mine", "mine", &"x".repeat(200), "é"] {
         let answer = world.call(Method::GET, "/nothing", "", &[("x-request-id", own)], None).await;
         let id = answer.header("x-request-id").to_owned();
         assert!(Uuid::try_parse(&id).is_ok() && answer.str("request_id") == id, "{own}: {id}");
@@ -227,4 +231,34 @@ async fn a_caller_who_hangs_up_cancels_nothing() {
         world.get("/api/v1/runners/b1", "blue").await.body["events"][0]["event_type"],
         Value::from("provisioned")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_hides_plain_characters_is_no_path() {
+    let world = World::new().await;
+    for path in ["/%6detrics", "/metric%73", "/%6D%65trics", "/health%2flive", "/openapi%2ejson"] {
+        let answer = call(&world, Method::GET, path).await;
+        assert_eq!(answer.refusal(), (404, "NOT_FOUND"), "{path}");
+    }
+    let hidden = world.get("/api/v1/%72unners", "blue").await;
+    assert_eq!(hidden.status, 404);
+    let spaced = world.get("/api/v1/runners/a%20b", "blue").await;
+    assert_eq!(spaced.refusal(), (404, "RUNNER_NOT_FOUND"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_keeps_to_itself_and_https_stays_https() {
+    let plain = World::new().await;
+    let secure = World::with(|config| {
+        config.http.public_url = "https://broker.example.com/".parse().unwrap();
+    })
+    .await;
+    for path in ["/health", "/nothing", "/sign-in", "/api/v1/runners", "/docs/", "/openapi.json"] {
+        let answer = call(&secure, Method::GET, path).await;
+        assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin", "{path}");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin", "{path}");
+        assert!(answer.header("permissions-policy").contains("camera=()"), "{path}");
+        assert_eq!(answer.header("strict-transport-security"), "max-age=31536000", "{path}");
+        assert_eq!(call(&plain, Method::GET, path).await.header("strict-transport-security"), "", "{path}");
+    }
 }

@@ -105,7 +105,8 @@ async fn last_seen_moves_at_most_every_five_minutes_and_a_new_name_at_once() {
     assert_eq!(first[..2], second[..2], "the same row, first seen when it was");
     assert_ne!(first[2], second[2]);
 
-    let renamed = json!({ "sub": "blue-user", "team": "blue", "email": "blue@example.com" });
+    let renamed = json!({ "sub": "blue-user", "team": "blue", "email": "blue@example.com",
+        "email_verified": true });
     let renamed = world.issuer.mint(renamed);
     world.pass(1);
     world.call(Method::GET, "/api/v1/auth/me", &renamed, &[], None).await;

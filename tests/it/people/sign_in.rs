@@ -25,7 +25,11 @@ async fn a_newcomer_clicks_himself_in_and_lands_where_he_was_going() {
     let first = visitor.get("/?state=active").await;
     assert_eq!((first.status, first.header("location")), (303, "/sign-in?return_to=%2F%3Fstate%3Dactive"));
     let back = visitor
-        .arrive("alice", json!({ "team": "blue", "email": "alice@example.com" }), "/?state=active")
+        .arrive(
+            "alice",
+            json!({ "team": "blue", "email": "alice@example.com", "email_verified": true }),
+            "/?state=active",
+        )
         .await;
     assert_eq!((back.status, back.header("location")), (303, "/?state=active"), "{}", back.text);
     assert_eq!(back.header("cache-control"), "no-store");

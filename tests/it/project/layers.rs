@@ -27,6 +27,7 @@ const HEIGHTS: &[(&str, u8)] = &[
     ("model", 1),
     ("clock", 1),
     ("single_flight", 1),
+    ("visible", 1),
 ];
 
 /// Libraries (what their names begin with) and their only users. `main` installs the TLS provider.

@@ -64,7 +64,8 @@ async fn the_log_says_who_had_what_from_where_by_which_rule_and_the_hash_of_what
             assert_eq!((said("team"), said("target")), ("blue".into(), ORG.into()));
             assert_eq!(said("runner_id"), answer.str("runner_id"));
             assert_eq!(said("policy_rule"), "team blue, member 1");
-            assert_eq!(said("request_id"), "my-request");
+            assert_eq!(said("request_id"), answer.header("x-request-id"));
+            assert_eq!(event["event_data"]["client_request_id"], "my-request");
             assert_eq!((said("request_ip"), said("user_agent")), ("127.0.0.1".into(), "curl/8".into()));
             assert_eq!((event["success"].clone(), said("severity")), (json!(true), "info".into()));
         }

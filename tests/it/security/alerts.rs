@@ -126,14 +126,9 @@ async fn receive(mut stream: TcpStream, posts: Arc<Mutex<Vec<Post>>>, reply: Arc
 
 /// One security event, always of the same caller's.
 async fn violate(world: &World, name: &str) {
-    violate_as(world, "blue-user", name).await;
+    violate_in("blue", world, "blue-user", name).await;
 }
 
-async fn violate_as(world: &World, subject: &str, name: &str) {
-    violate_in("blue", world, subject, name).await;
-}
-
-/// Of a team only some refusals a minute have events of their own.
 async fn violate_in(team: &str, world: &World, subject: &str, name: &str) {
     let token = world.issuer.mint(json!({ "sub": subject, "team": team }));
     let refused = json!({ "runner_name": name, "labels": ["gpu"] });
@@ -382,7 +377,7 @@ async fn the_running_jobs_post_and_stop_in_the_middle() {
     eventually("the post", async || receiver.posts().len() == 1).await;
     eventually("the row's end", async || waiting(&world).await == 0).await;
     receiver.replies(Reply::Hang);
-    violate_as(&world, "another", "b2").await;
+    violate_in("blue", &world, "another", "b2").await;
     eventually("the post", async || receiver.posts().len() == 2).await;
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(5), running).await.expect("an end").unwrap();

@@ -9,6 +9,7 @@ use maud::{Markup, html};
 use super::{layout, no_team, return_to, ui};
 use crate::broker::people::sessions::Session;
 use crate::http::problem::Problem;
+use crate::visible::visible;
 use crate::{broker, github};
 
 /// A page of HTML.
@@ -23,7 +24,9 @@ fn no_store(status: StatusCode) -> HttpResponseBuilder {
 
 impl Page {
     pub fn with_status(self, status: StatusCode) -> HttpResponse {
-        no_store(status).content_type("text/html; charset=utf-8").body(self.0.into_string())
+        no_store(status)
+            .content_type("text/html; charset=utf-8")
+            .body(visible(&self.0.into_string()).into_owned())
     }
 }
 

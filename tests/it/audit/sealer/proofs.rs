@@ -47,10 +47,13 @@ async fn an_event_is_proved_to_be_in_the_signed_checkpoint() {
         (note::read(&world.get("/api/v1/audit/checkpoint", "blue").await.text, None).unwrap(), head.size);
     world.jit("b2").await;
     seal(world).await;
-    let text = world.get("/api/v1/audit/checkpoint", "red").await;
+    for path in ["/api/v1/audit/checkpoint", "/api/v1/audit/consistency?from=1"] {
+        assert_eq!(world.get(path, "stranger").await.refusal(), (403, "FORBIDDEN"), "{path}");
+    }
+    let text = world.get("/api/v1/audit/checkpoint", "blue").await;
     assert!(text.header("content-type").starts_with("text/plain"));
     let new = note::read(&text.text, Some(&vkey)).unwrap();
-    let proof = world.get(&format!("/api/v1/audit/consistency?from={before}"), "red").await;
+    let proof = world.get(&format!("/api/v1/audit/consistency?from={before}"), "blue").await;
     assert_eq!((proof.status, proof.body["to"].as_u64()), (200, Some(new.size)), "{}", proof.text);
     assert!(continues(before, old.root, new.size, new.root, &hashes(&proof.body["hashes"])));
 }

@@ -48,10 +48,11 @@ async fn display_name(claims: Value) -> String {
 }
 
 #[tokio::test]
-async fn the_email_is_shown_unless_the_issuer_says_that_it_is_not_verified() {
+async fn the_email_is_shown_only_if_the_issuer_says_that_it_is_verified() {
     let person =
         |verified| json!({ "email": "a@b.c", "preferred_username": "ab", "email_verified": verified });
-    assert_eq!(display_name(person(Value::Null)).await, "a@b.c");
+    assert_eq!(display_name(person(Value::Null)).await, "ab");
+    assert_eq!(display_name(json!({ "email": "ceo@corp.example" })).await, "dev");
     assert_eq!(display_name(person(json!(true))).await, "a@b.c");
     assert_eq!(display_name(person(json!("true"))).await, "a@b.c");
     assert_eq!(display_name(person(json!(false))).await, "ab");
@@ -61,9 +62,24 @@ async fn the_email_is_shown_unless_the_issuer_says_that_it_is_not_verified() {
 
 #[tokio::test]
 async fn a_display_name_can_neither_fill_nor_turn_a_line() {
-    assert_eq!(display_name(json!({ "email": "a\n\u{1b}[2Jb\u{202e}c" })).await, "a[2Jbc");
-    assert_eq!(display_name(json!({ "email": "x".repeat(5_000) })).await.len(), 256);
-    assert_eq!(display_name(json!({ "email": "\u{200b}\n", "preferred_username": "ab" })).await, "ab");
+    let name = |name: String| json!({ "preferred_username": name });
+    assert_eq!(display_name(name("a\n\u{1b}[2Jb\u{202e}c".into())).await, "a[2Jbc");
+    assert_eq!(display_name(name("x".repeat(5_000))).await.len(), 256);
+    let nobody = json!({ "email": "\u{200b}\n", "email_verified": true, "preferred_username": "ab" });
+    assert_eq!(display_name(nobody).await, "ab");
+}
+
+#[tokio::test]
+async fn no_caller_has_a_name_like_one_of_ours() {
+    for name in ["system:sync", "SYSTEM:sync", "\u{200b}system:sync", " system:x", "sys\u{ad}tem:x"] {
+        assert_eq!(display_name(json!({ "preferred_username": name })).await, "dev", "{name:?}");
+        let verified = json!({ "email": name, "email_verified": true, "preferred_username": "ab" });
+        assert_eq!(display_name(verified).await, "ab", "{name:?}");
+    }
+    let kubernetes = json!({ "sub": "system:serviceaccount:ci:runner" });
+    assert_eq!(display_name(kubernetes).await, "serviceaccount:ci:runner");
+    assert_eq!(display_name(json!({ "sub": "system: System:x" })).await, "x");
+    assert_eq!(display_name(json!({ "sub": "system:" })).await, "-");
 }
 
 #[tokio::test]

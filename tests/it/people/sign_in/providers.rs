@@ -96,7 +96,8 @@ async fn a_github_that_is_limiting_or_unwell_signs_nobody_in_with_less_than_he_h
 async fn claims_that_only_the_users_info_has_count_as_well() {
     let world = World::new().await;
     world.issuer.hold_back(&["groups", "email", "team"]);
-    let claims = json!({ "groups": ["admins"], "email": "carol@example.com", "sid": "1" });
+    let claims = json!({ "groups": ["admins"], "email": "carol@example.com",
+        "email_verified": true, "sid": "1" });
     world.visitor().sign_in("carol", claims).await;
     let session = kept(&world).await;
     assert_eq!(session["display_name"], "carol@example.com");

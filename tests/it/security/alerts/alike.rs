@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Post, Receiver, round, violate, violate_as, violate_in, waiting};
+use super::{Post, Receiver, round, violate, violate_in, waiting};
 use crate::people::identities::replica;
 use crate::support::{ORG, World, team};
 
@@ -38,7 +38,7 @@ async fn whoever_does_the_same_over_and_over_is_told_of_at_once_and_then_once_a_
     for number in 1..=8 {
         violate(&world, &format!("b{number}")).await;
     }
-    violate_as(&world, "somebody-else", "c").await;
+    violate_in("blue", &world, "somebody-else", "c").await;
     assert_eq!(round(&world, &receiver).await, (1, 0, 0), "another caller's does not wait for theirs");
     world.pass(58);
     assert_eq!((round(&world, &receiver).await, waiting(&world).await), ((0, 0, 0), 8));
