@@ -95,12 +95,21 @@ pub enum Error {
     /// An administrator has deactivated the caller.
     #[error("this identity was deactivated by an administrator")]
     IdentityDeactivated,
+    /// A deny rule of the policy matches the caller.
+    #[error("an administrator has denied you access")]
+    AccessDenied,
     /// There is no such identity.
     #[error("there is no identity {0}")]
     IdentityNotFound(uuid::Uuid),
     /// Administrators cannot deactivate themselves.
     #[error("you cannot deactivate yourself; ask another administrator")]
     OwnIdentity,
+    /// Administrators cannot deny themselves access.
+    #[error("this rule would deny you access; ask another administrator")]
+    OwnDenial,
+    /// There is no such deny rule.
+    #[error("there is no such rule")]
+    DenialNotFound,
     /// There is no such team.
     #[error("there is no team '{0}'")]
     TeamNotFound(String),
@@ -209,8 +218,9 @@ impl Error {
             Error::Forbidden => "FORBIDDEN",
             Error::IdentityDeactivated => "IDENTITY_DEACTIVATED",
             Error::IdentityNotFound(_) => "NOT_FOUND",
-            Error::OwnIdentity => "OWN_IDENTITY",
-            Error::TeamNotFound(_) | Error::MemberNotFound => "NOT_FOUND",
+            Error::AccessDenied => "ACCESS_DENIED",
+            Error::OwnIdentity | Error::OwnDenial => "OWN_IDENTITY",
+            Error::TeamNotFound(_) | Error::MemberNotFound | Error::DenialNotFound => "NOT_FOUND",
             Error::TeamExists(_) | Error::TeamExistsDeactivated(_) => "TEAM_EXISTS",
             Error::TeamDeactivated(_) => "TEAM_DEACTIVATED",
             Error::PreconditionRequired => "PRECONDITION_REQUIRED",

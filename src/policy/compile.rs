@@ -1,13 +1,14 @@
 //! [`Document`] → [`Rules`]: checks what every entry means and names every fault, with its line if it has one.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::claims::ClaimRule;
+use super::deny::{DenyEntry, MAX_COMMENT, Until};
 use super::document::{Document, Fault, Lines, Member, TeamEntry};
 use super::pattern::Pattern;
 use super::reader;
-use super::rules::{Defaults, Gives, MemberRule, Rules, Team};
+use super::rules::{Defaults, DenyRule, Gives, MemberRule, Rules, Team};
 use super::targets::TargetPattern;
 use crate::model::{GroupRef, Label, Role, SYSTEM_LABELS};
 
@@ -89,6 +90,7 @@ impl Compiler<'_> {
         for (role, entries) in [(Role::Admin, &document.admin), (Role::Auditor, &document.auditor)] {
             self.members(&mut rules, entries, role.as_str(), [role.as_str(); 2], &Gives::Role(role));
         }
+        self.denials(&mut rules, &document.deny);
         rules
     }
 
@@ -207,37 +209,65 @@ impl Compiler<'_> {
         for (n, member) in members.iter().enumerate() {
             let place = format!("{place}.{n}");
             let rule = format!("{rule} {}", n + 1);
-            // A line says it better, and the number is off where an unreadable member was left out.
-            let who = match self.lines.of(&place) {
-                Some(_) => who.to_owned(),
-                None => format!("{who} {}", n + 1),
-            };
-            if member.issuer.contains(char::is_control) {
-                self.fault(&format!("{place}.issuer"), format!("{who}: issuer has a control character"));
-            }
-            if member.issuer.is_empty() {
-                self.fault(&format!("{place}.issuer"), format!("{who}: issuer is empty"));
-            }
-            if member.claims.is_empty() {
-                let what =
-                    format!("{who}: claims is empty: everybody with a token of this issuer would match");
-                self.fault(&format!("{place}.claims"), what);
-            }
-            let claims = member.claims.iter().filter_map(|(key, pattern)| {
-                let result = match (key, pattern) {
-                    (key, pattern) if key.contains('\0') || pattern.contains('\0') => {
-                        Err("claims: a NUL, which is in no claim".to_owned())
-                    }
-                    (key, pattern) => {
-                        ClaimRule::compile(key, pattern).map_err(|why| format!("claims: {why}"))
-                    }
-                };
-                self.or_fault(&format!("{place}.claims.{key}"), &who, result)
-            });
-            let claims = claims.collect();
+            let who = self.numbered(who, n, &place);
+            let claims = self.claims(&member.issuer, &member.claims, &place, &who);
             let members = rules.members.entry(member.issuer.clone()).or_default();
             members.push(MemberRule { gives: gives.clone(), rule, claims });
         }
+    }
+
+    fn denials(&mut self, rules: &mut Rules, entries: &[DenyEntry]) {
+        for (n, entry) in entries.iter().enumerate() {
+            let place = format!("deny.{n}");
+            let who = self.numbered("deny", n, &place);
+            let is_short = entry.comment.chars().count() <= MAX_COMMENT;
+            if !is_short || entry.comment.contains(char::is_control) {
+                let what = format!("{who}: comment: at most {MAX_COMMENT} characters on one line");
+                self.fault(&format!("{place}.comment"), what);
+            }
+            let claims = self.claims(&entry.issuer, &entry.claims, &place, &who);
+            let denial =
+                DenyRule { rule: format!("deny {}", n + 1), claims, until: entry.until.map(Until::at) };
+            rules.denials.entry(entry.issuer.clone()).or_default().push(denial);
+        }
+    }
+
+    /// A line says it better, and the number is off where an unreadable entry was left out.
+    fn numbered(&self, who: &str, n: usize, place: &str) -> String {
+        match self.lines.of(place) {
+            Some(_) => who.to_owned(),
+            None => format!("{who} {}", n + 1),
+        }
+    }
+
+    /// Checks the issuer and compiles the claims of an entry.
+    fn claims(
+        &mut self,
+        issuer: &str,
+        claims: &BTreeMap<String, String>,
+        place: &str,
+        who: &str,
+    ) -> Vec<ClaimRule> {
+        if issuer.contains(char::is_control) {
+            self.fault(&format!("{place}.issuer"), format!("{who}: issuer has a control character"));
+        }
+        if issuer.is_empty() {
+            self.fault(&format!("{place}.issuer"), format!("{who}: issuer is empty"));
+        }
+        if claims.is_empty() {
+            let what = format!("{who}: claims is empty: everybody with a token of this issuer would match");
+            self.fault(&format!("{place}.claims"), what);
+        }
+        let compiled = claims.iter().filter_map(|(key, pattern)| {
+            let result = match (key, pattern) {
+                (key, pattern) if key.contains('\0') || pattern.contains('\0') => {
+                    Err("claims: a NUL, which is in no claim".to_owned())
+                }
+                (key, pattern) => ClaimRule::compile(key, pattern).map_err(|why| format!("claims: {why}")),
+            };
+            self.or_fault(&format!("{place}.claims.{key}"), who, result)
+        });
+        compiled.collect()
     }
 }
 

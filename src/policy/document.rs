@@ -1,4 +1,4 @@
-//! The policy document as people write it: teams, admins, auditors. Knows its form as TOML, not what it means.
+//! The policy document as people write it: teams, admins, auditors, deny rules. Knows its form as TOML, not what it means.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,10 +6,12 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::deny::DenyEntry;
 use super::shapes;
 use crate::model::{GroupRef, Method};
 
-/// Which teams there are, what each may have, and who is in them; and who are admins and auditors.
+/// Which teams there are, what each may have, and who is in them; who are admins and auditors; and
+/// who is refused.
 // A JSON Schema is made of these docstrings: they are for people who write a policy.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +26,10 @@ pub struct Document {
     /// Who may see everything and change nothing. An entry matches a caller if its issuer and all of its claims do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auditor: Vec<Member>,
+    /// Who is refused whatever they call: it wins over teams and roles. An entry matches a caller if its issuer and all
+    /// of its claims do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<DenyEntry>,
     /// The line of each entry, if the document was read from text.
     #[serde(skip)]
     pub lines: Lines,
@@ -168,7 +174,8 @@ impl Document {
         let teams = self.team.iter().map(team_toml);
         let admins = self.admin.iter().map(|member| member_toml("admin", member));
         let auditors = self.auditor.iter().map(|member| member_toml("auditor", member));
-        teams.chain(admins).chain(auditors).collect::<Vec<_>>().join("\n")
+        let denials = self.deny.iter().map(deny_toml);
+        teams.chain(admins).chain(auditors).chain(denials).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -205,13 +212,24 @@ fn team_toml(team: &TeamEntry) -> String {
 }
 
 fn member_toml(table: &str, member: &Member) -> String {
-    let claims: Vec<String> = member
-        .claims
-        .iter()
-        .map(|(claim, pattern)| format!("{} = {}", key(claim), quoted(pattern)))
-        .collect();
-    let issuer = quoted(&member.issuer);
-    format!("[[{table}]]\nissuer = {issuer}\nclaims = {{ {} }}\n", claims.join(", "))
+    rule_toml(table, &member.issuer, &member.claims)
+}
+
+fn deny_toml(entry: &DenyEntry) -> String {
+    let mut text = rule_toml("deny", &entry.issuer, &entry.claims);
+    if !entry.comment.is_empty() {
+        text.push_str(&format!("comment = {}\n", quoted(&entry.comment)));
+    }
+    if let Some(until) = entry.until {
+        text.push_str(&format!("until = {until}\n"));
+    }
+    text
+}
+
+fn rule_toml(table: &str, issuer: &str, claims: &BTreeMap<String, String>) -> String {
+    let claims: Vec<String> =
+        claims.iter().map(|(claim, pattern)| format!("{} = {}", key(claim), quoted(pattern))).collect();
+    format!("[[{table}]]\nissuer = {}\nclaims = {{ {} }}\n", quoted(issuer), claims.join(", "))
 }
 
 fn list<T>(items: &[T], text: impl Fn(&T) -> String) -> String {

@@ -6,6 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::deny::{DenyEntry, Until};
 use super::document::{Document, Fault, Lines, Member, TeamEntry};
 use crate::model::{GroupRef, Method};
 
@@ -81,7 +82,8 @@ impl Reader {
                 "team" => document.team = self.teams(value),
                 "admin" => document.admin = self.members(value, At { place: "admin", who: "admin" }),
                 "auditor" => document.auditor = self.members(value, At { place: "auditor", who: "auditor" }),
-                other => self.unknown(key.span(), "", other, "team, admin, auditor"),
+                "deny" => document.deny = self.denials(value),
+                other => self.unknown(key.span(), "", other, "team, admin, auditor, deny"),
             }
         }
         document
@@ -166,12 +168,54 @@ impl Reader {
                 other => self.unknown(key.span(), at.who, other, "issuer, claims"),
             }
         }
-        for (key, is_missing) in [("issuer", issuer.is_none()), ("claims", claims.is_none())] {
-            if is_missing {
-                self.fault(span.clone(), at.who, format!("{key} is missing"));
+        self.missing(span, at.who, &[("issuer", issuer.is_none()), ("claims", claims.is_none())]);
+        Some(Member { issuer: issuer??, claims: claims?? })
+    }
+
+    fn denials(&mut self, value: &Value<'_>) -> Vec<DenyEntry> {
+        let mut denials = Vec::new();
+        for (table, span) in self.tables(value, "deny") {
+            let place = format!("deny.{}", denials.len());
+            denials.extend(self.denial(table, span, &place));
+        }
+        denials
+    }
+
+    fn denial(&mut self, table: &DeTable<'_>, span: Range<usize>, place: &str) -> Option<DenyEntry> {
+        let who = "deny";
+        self.mark(place, span.clone());
+        let (mut issuer, mut claims) = (None, None);
+        let (mut comment, mut until) = (String::new(), None);
+        for (key, value) in table {
+            let key_text = key.get_ref().as_ref();
+            let place = &format!("{place}.{key_text}");
+            self.mark(place, key.span());
+            let at = At { place, who };
+            match key_text {
+                "issuer" => issuer = Some(self.text(value, at, "issuer")),
+                "claims" => claims = Some(self.claims(value, at)),
+                "comment" => comment = self.text(value, at, "comment").unwrap_or_default(),
+                "until" => until = self.until(value, at),
+                other => self.unknown(key.span(), who, other, "issuer, claims, comment, until"),
             }
         }
-        Some(Member { issuer: issuer??, claims: claims?? })
+        self.missing(span, who, &[("issuer", issuer.is_none()), ("claims", claims.is_none())]);
+        Some(DenyEntry { issuer: issuer??, claims: claims??, comment, until })
+    }
+
+    fn until(&mut self, value: &Value<'_>, at: At<'_>) -> Option<Until> {
+        let text = match value.get_ref() {
+            DeValue::Datetime(date) => date.to_string(),
+            _ => self.text(value, at, "until")?,
+        };
+        let until = text.parse().map_err(|why| self.fault(value.span(), at.who, format!("until: {why}")));
+        until.ok()
+    }
+
+    fn missing(&mut self, span: Range<usize>, who: &str, keys: &[(&str, bool)]) {
+        for (key, _) in keys.iter().filter(|(_, is_missing)| *is_missing) {
+            self.fault(span.clone(), who, format!("{key} is missing"));
+        }
     }
 
     fn claims(&mut self, value: &Value<'_>, at: At<'_>) -> Option<BTreeMap<String, String>> {

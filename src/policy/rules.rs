@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::claims::ClaimRule;
@@ -117,6 +118,16 @@ pub struct Rules {
     pub(super) teams: Vec<Arc<Team>>,
     /// By issuer, so that a token of an issuer that the policy never names costs one look-up.
     pub(super) members: HashMap<String, Vec<MemberRule>>,
+    /// Likewise.
+    pub(super) denials: HashMap<String, Vec<DenyRule>>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct DenyRule {
+    pub(super) rule: String,
+    pub(super) claims: Vec<ClaimRule>,
+    /// `None`: it never ends.
+    pub(super) until: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Debug)]
@@ -154,6 +165,16 @@ impl Rules {
             }
         }
         found
+    }
+
+    /// The deny rule that refuses the caller at this time, such as `deny 2`, whatever teams and roles they have.
+    pub fn denied(&self, issuer: &str, claims: &Map<String, Value>, now: DateTime<Utc>) -> Option<&str> {
+        let denials = self.denials.get(issuer)?;
+        let denied = denials.iter().find(|denial| {
+            denial.until.is_none_or(|until| now < until)
+                && denial.claims.iter().all(|claim| claim.matches(claims))
+        });
+        denied.map(|denial| denial.rule.as_str())
     }
 
     /// All teams in the document's order.

@@ -1,4 +1,4 @@
-//! The policy's tables: `teams`, `team_members`, `role_members`, `policy_versions`, `team_requests`.
+//! The policy's tables: `teams`, `team_members`, `role_members`, `deny_rules`, `policy_versions`, `team_requests`.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, Bool, Integer, Text};
 use diesel_async::RunQueryDsl;
 use serde_json::Value;
 
-use super::schema::{policy_versions, role_members, team_members, team_requests, teams};
+use super::schema::{deny_rules, policy_versions, role_members, team_members, team_requests, teams};
 use super::{Conn, Error};
 
 /// A team as the document has it.
@@ -69,6 +69,22 @@ pub struct RoleMember {
     pub claims: Value,
 }
 
+/// One rule that refuses callers.
+#[derive(Clone, Debug, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = deny_rules, check_for_backend(Pg))]
+pub struct DenyRule {
+    /// Its place in the document.
+    pub position: i32,
+    /// Of the tokens that it is about.
+    pub issuer: String,
+    /// Claim to pattern.
+    pub claims: Value,
+    /// For people.
+    pub comment: String,
+    /// When it ends; `None`: never.
+    pub until: Option<DateTime<Utc>>,
+}
+
 /// The whole policy. Inactive teams are in the table but not in here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tables {
@@ -78,6 +94,8 @@ pub struct Tables {
     pub team_members: Vec<TeamMember>,
     /// Of all roles.
     pub role_members: Vec<RoleMember>,
+    /// In the order of the document.
+    pub deny_rules: Vec<DenyRule>,
 }
 
 impl Tables {
@@ -133,7 +151,8 @@ pub async fn was_applied(conn: &mut Conn, sha256: &str) -> Result<bool, Error> {
 /// The policy as it stands.
 pub async fn load(conn: &mut Conn) -> Result<Tables, Error> {
     let roles = role_members::table.select(RoleMember::as_select()).load(conn).await?;
-    let mut tables = Tables { role_members: roles, ..load_teams(conn, true).await? };
+    let deny_rules = denials(conn).await?;
+    let mut tables = Tables { role_members: roles, deny_rules, ..load_teams(conn, true).await? };
     tables.sort();
     Ok(tables)
 }
@@ -151,7 +170,7 @@ async fn load_teams(conn: &mut Conn, active: bool) -> Result<Tables, Error> {
     let names: Vec<&str> = found.iter().map(|team| team.name.as_str()).collect();
     let members = team_members::table.filter(team_members::team.eq_any(names));
     let team_members = members.select(TeamMember::as_select()).load(conn).await?;
-    Ok(Tables { teams: found, team_members, role_members: Vec::new() })
+    Ok(Tables { teams: found, team_members, ..Tables::default() })
 }
 
 /// Makes the tables, which say `old`, say `new`; only what differs is written. Teams that are not in it are
@@ -201,6 +220,10 @@ pub async fn replace(
     if old.role_members != new.role_members {
         diesel::delete(role_members::table).execute(conn).await?;
         diesel::insert_into(role_members::table).values(&new.role_members).execute(conn).await?;
+    }
+    if old.deny_rules != new.deny_rules {
+        diesel::delete(deny_rules::table).execute(conn).await?;
+        diesel::insert_into(deny_rules::table).values(&new.deny_rules).execute(conn).await?;
     }
     Ok(diesel::insert_into(policy_versions::table)
         .values((
@@ -294,6 +317,12 @@ pub async fn members_of(conn: &mut Conn, names: &[String]) -> Result<Vec<TeamMem
 pub async fn with_role(conn: &mut Conn, role: &str) -> Result<Vec<RoleMember>, Error> {
     let members = role_members::table.filter(role_members::role.eq(role));
     Ok(members.order(role_members::position).select(RoleMember::as_select()).load(conn).await?)
+}
+
+/// Who is refused, in the order of the document.
+pub async fn denials(conn: &mut Conn) -> Result<Vec<DenyRule>, Error> {
+    let rules = deny_rules::table.order(deny_rules::position);
+    Ok(rules.select(DenyRule::as_select()).load(conn).await?)
 }
 
 /// Locks the team's row until the transaction ends, so that quota and rate are counted by one at a time.

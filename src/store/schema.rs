@@ -347,3 +347,14 @@ diesel::table! {
         began_at -> Timestamptz,
     }
 }
+
+diesel::table! {
+    deny_rules (id) {
+        id -> Int8,
+        position -> Int4,
+        issuer -> Text,
+        claims -> Jsonb,
+        comment -> Text,
+        until -> Nullable<Timestamptz>,
+    }
+}

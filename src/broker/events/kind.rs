@@ -121,6 +121,10 @@ kinds! {
     IdentityActivated = "identity_activated", Info, Succeeded, Always(Type::IdentityActivated);
     /// A deactivated identity tried to call.
     IdentityRefused = "identity_refused", Warning, Failed, Always(Type::IdentityRefused);
+    /// A caller whom a deny rule matches tried to call; written once a minute for each issuer, with a count.
+    AccessDenied = "access_denied", Warning, Failed, Always(Type::AccessDenied);
+    /// An administrator changed the deny rules.
+    DenyRulesChanged = "deny_rules_changed", Warning, Succeeded, Always(Type::DenyRulesChanged);
     /// A person signed in to the console.
     SignedIn = "signed_in", Info, Succeeded, Never;
     /// A person signed out of the console.
@@ -236,6 +240,8 @@ mod tests {
         }
         let inactive = classify("provision_refused", Some(Error::IdentityDeactivated.code()));
         assert_eq!(inactive, Some(Type::IdentityRefused));
+        let denied = classify("provision_refused", Some(Error::AccessDenied.code()));
+        assert_eq!(denied, Some(Type::AccessDenied));
     }
 
     #[test]

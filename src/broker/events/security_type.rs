@@ -64,11 +64,15 @@ pub enum Type {
     IdentityDeactivated,
     /// An administrator reactivated an identity.
     IdentityActivated,
+    /// A caller whom a deny rule matches tried to call.
+    AccessDenied,
+    /// An administrator changed the deny rules.
+    DenyRulesChanged,
 }
 
 impl Type {
     /// Every one of them.
-    pub const ALL: [Type; 15] = [
+    pub const ALL: [Type; 17] = [
         Type::LabelPolicyViolation,
         Type::PolicyViolation,
         Type::QuotaExceeded,
@@ -84,6 +88,8 @@ impl Type {
         Type::IdentityRefused,
         Type::IdentityDeactivated,
         Type::IdentityActivated,
+        Type::AccessDenied,
+        Type::DenyRulesChanged,
     ];
 
     /// As events and answers spell it.
@@ -104,6 +110,8 @@ impl Type {
             Type::IdentityRefused => "identity_refused",
             Type::IdentityDeactivated => "identity_deactivated",
             Type::IdentityActivated => "identity_activated",
+            Type::AccessDenied => "access_denied",
+            Type::DenyRulesChanged => "deny_rules_changed",
         }
     }
 
@@ -117,7 +125,9 @@ impl Type {
             | Type::WebhookSignatureInvalid
             | Type::AuditLogMoved
             | Type::AccessRefused
-            | Type::IdentityRefused => Severity::Warning,
+            | Type::IdentityRefused
+            | Type::AccessDenied
+            | Type::DenyRulesChanged => Severity::Warning,
             Type::LabelDriftDetected
             | Type::UnmanagedRunnerDetected
             | Type::LabelPolicyViolationWorkflow
@@ -135,10 +145,11 @@ impl Type {
             | Type::InvalidTokenBurst
             | Type::WebhookSignatureInvalid
             | Type::AccessRefused
-            | Type::IdentityRefused => Some("refused"),
+            | Type::IdentityRefused
+            | Type::AccessDenied => Some("refused"),
             Type::IdentityDeactivated => Some("deactivated"),
             Type::IdentityActivated => Some("activated"),
-            Type::ProvisionBurst | Type::AuditLogMoved => Some("reported"),
+            Type::ProvisionBurst | Type::AuditLogMoved | Type::DenyRulesChanged => Some("reported"),
             Type::LabelDriftDetected
             | Type::UnmanagedRunnerDetected
             | Type::LabelPolicyViolationWorkflow
@@ -160,6 +171,7 @@ impl Type {
             "LABEL_POLICY_VIOLATION" => Some(Type::LabelPolicyViolation),
             "QUOTA_EXCEEDED" => Some(Type::QuotaExceeded),
             "IDENTITY_DEACTIVATED" => Some(Type::IdentityRefused),
+            "ACCESS_DENIED" => Some(Type::AccessDenied),
             "METHOD_NOT_ALLOWED_BY_POLICY" | "TARGET_NOT_ALLOWED" | "RUNNER_GROUP_NOT_ALLOWED" => {
                 Some(Type::PolicyViolation)
             }

@@ -92,21 +92,27 @@ impl Caller {
 }
 
 impl Broker {
-    /// The caller that this token makes, by the policy as it stands now, unless an administrator has
-    /// deactivated the identity.
+    /// The caller that this token makes, by the policy as it stands now, unless a deny rule matches them or an
+    /// administrator has deactivated the identity.
     ///
     /// # Errors
     ///
-    /// [`Error::IdentityDeactivated`].
+    /// [`Error::AccessDenied`] or [`Error::IdentityDeactivated`].
     pub fn admit(self: &Arc<Self>, verified: Verified, origin: Origin) -> Result<Caller, Error> {
-        let memberships = self.policy.load().rules.memberships(&verified.identity.issuer, &verified.claims);
+        let policy = self.policy.load();
+        let memberships = policy.rules.memberships(&verified.identity.issuer, &verified.claims);
         let caller = Caller {
             identity: verified.identity,
             memberships: Arc::new(memberships),
             claims: Arc::new(Claims(verified.claims)),
             origin,
         };
-        if self.is_inactive(&caller.identity) {
+        let (identity, claims) = (&caller.identity, &caller.claims.0);
+        if let Some(rule) = policy.rules.denied(&identity.issuer, claims, self.clock.now()) {
+            self.note_denied(&caller, rule);
+            return Err(Error::AccessDenied);
+        }
+        if self.is_inactive(identity) {
             self.note_refused_identity(&caller);
             return Err(Error::IdentityDeactivated);
         }
@@ -116,11 +122,21 @@ impl Broker {
         Ok(caller)
     }
 
+    /// Why this caller would not be let in any more: a deny rule matches, or an administrator has deactivated the
+    /// identity, as this replica knows it by now.
+    pub(in crate::broker) fn shut_out(&self, caller: &Caller) -> Option<Error> {
+        let (identity, claims) = (&caller.identity, &caller.claims.0);
+        if self.policy.load().rules.denied(&identity.issuer, claims, self.clock.now()).is_some() {
+            return Some(Error::AccessDenied);
+        }
+        self.is_inactive(identity).then_some(Error::IdentityDeactivated)
+    }
+
     /// What this caller is by now: the policy may have changed, or an administrator has deactivated the identity.
     ///
     /// # Errors
     ///
-    /// [`Error::IdentityDeactivated`].
+    /// [`Error::AccessDenied`] or [`Error::IdentityDeactivated`].
     pub fn admit_again(self: &Arc<Self>, caller: &Caller) -> Result<Caller, Error> {
         let (identity, claims) = (caller.identity.clone(), caller.claims.0.clone());
         self.admit(Verified { identity, claims }, caller.origin.clone())

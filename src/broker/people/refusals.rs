@@ -1,6 +1,6 @@
-//! Refusals that are counted rather than listed, since the log cannot be pruned: those of tokens, of callers without a team
-//! and of deactivated identities all, since anybody can mint a token for our audience; those of callers whom the policy
-//! names beyond some a minute. Bursts of refused tokens are reported.
+//! Refusals that are counted rather than listed, since the log cannot be pruned: those of tokens, of callers without a team,
+//! of deactivated identities and of denied callers all, since anybody can mint a token for our audience; those of callers
+//! whom the policy names beyond some a minute. Bursts of refused tokens are reported.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -164,6 +164,20 @@ impl Broker {
     /// Notes that somebody tried who was deactivated; as `note_refused_token`.
     pub(in crate::broker) fn note_refused_identity(self: &Arc<Self>, caller: &Caller) {
         self.note_refused_caller(Kind::IdentityRefused, caller, &Error::IdentityDeactivated);
+    }
+
+    /// Notes that a caller tried whom this deny rule matches; as `note_refused_token`.
+    pub(in crate::broker) fn note_denied(self: &Arc<Self>, caller: &Caller, rule: &str) {
+        let err = Error::AccessDenied;
+        let issuer = Some(caller.identity.issuer.clone());
+        // Not by subject: who is denied may choose it.
+        let bucket =
+            Bucket { kind: Kind::AccessDenied, issuer, whose: Whose::Anybody, code: err.code() };
+        if self.refusals.note(&bucket, self.clock.now()) == Position::First {
+            let mut event = self.event(Kind::AccessDenied, caller.actor()).because(&err);
+            event.policy_rule = Some(rule.to_owned());
+            self.write_refusal(bucket, event);
+        }
     }
 
     /// Notes that somebody called for something that their role does not allow; as `note_refused_token`.

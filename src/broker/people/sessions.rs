@@ -54,7 +54,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::IdentityDeactivated`] or [`Error::Store`].
+    /// [`Error::AccessDenied`], [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn begin_session(
         self: &Arc<Self>,
         provider: &str,
@@ -118,7 +118,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::IdentityDeactivated`] or [`Error::Store`].
+    /// [`Error::AccessDenied`], [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn session(
         self: &Arc<Self>,
         token: &SecretString,
@@ -131,7 +131,7 @@ impl Broker {
     ///
     /// # Errors
     ///
-    /// [`Error::IdentityDeactivated`] or [`Error::Store`].
+    /// [`Error::AccessDenied`], [`Error::IdentityDeactivated`] or [`Error::Store`].
     pub async fn glance(
         self: &Arc<Self>,
         token: &SecretString,

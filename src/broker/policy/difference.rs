@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::policy::{Document, Member, TeamEntry};
+use crate::policy::{DenyEntry, Document, Member, TeamEntry};
 
 /// What changes for whom, a line a change. `known` are all teams there ever were.
 pub(in crate::broker) fn difference(old: &Document, new: &Document, known: &[String]) -> Vec<String> {
@@ -27,22 +27,37 @@ pub(in crate::broker) fn difference(old: &Document, new: &Document, known: &[Str
             .filter(|name| !after.contains_key(*name))
             .map(|name| format!("team {name}: deactivated")),
     );
-    changes.extend(member_changes("admin", &old.admin, &new.admin));
-    changes.extend(member_changes("auditor", &old.auditor, &new.auditor));
+    changes.extend(entry_changes("admin", &old.admin, &new.admin, shown_member));
+    changes.extend(entry_changes("auditor", &old.auditor, &new.auditor, shown_member));
+    changes.extend(entry_changes("deny", &old.deny, &new.deny, shown_denial));
     if changes.is_empty() {
         changes.push("the order of entries".to_owned());
     }
     changes
 }
 
-fn member_changes(role: &str, was: &[Member], is: &[Member]) -> Vec<String> {
-    let shown = |member: &Member| format!("{} {}", member.issuer, json!(member.claims));
-    let added = is.iter().filter(|member| !was.contains(member));
-    let removed = was.iter().filter(|member| !is.contains(member));
+fn entry_changes<T: PartialEq>(of: &str, was: &[T], is: &[T], shown: fn(&T) -> String) -> Vec<String> {
+    let added = is.iter().filter(|entry| !was.contains(entry));
+    let removed = was.iter().filter(|entry| !is.contains(entry));
     added
-        .map(|member| format!("{role}: added {}", shown(member)))
-        .chain(removed.map(|member| format!("{role}: removed {}", shown(member))))
+        .map(|entry| format!("{of}: added {}", shown(entry)))
+        .chain(removed.map(|entry| format!("{of}: removed {}", shown(entry))))
         .collect()
+}
+
+fn shown_member(member: &Member) -> String {
+    format!("{} {}", member.issuer, json!(member.claims))
+}
+
+fn shown_denial(entry: &DenyEntry) -> String {
+    let mut text = format!("{} {}", entry.issuer, json!(entry.claims));
+    if let Some(until) = entry.until {
+        text.push_str(&format!(", until {until}"));
+    }
+    if !entry.comment.is_empty() {
+        text.push_str(&format!(", comment {}", json!(entry.comment)));
+    }
+    text
 }
 
 pub(in crate::broker) fn team_changes(was: &TeamEntry, is: &TeamEntry) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! One change of the policy by an administrator: from the document as it stands to its next revision, with its
 //! event, in one transaction, under the policy's lock.
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::apply::BY_API;
@@ -78,9 +79,13 @@ impl Broker {
                 if identities::is_inactive(conn, &own.issuer, &own.subject).await? {
                     return Err(Error::IdentityDeactivated);
                 }
-                let only_admins = Document { admin: old.admin.clone(), ..Document::default() };
-                if !Rules::compile(&only_admins, &defaults).is_ok_and(|rules| is_admin(&rules, edit.admin)) {
-                    return Err(Error::Forbidden);
+                let only_admins =
+                    Document { admin: old.admin.clone(), deny: old.deny.clone(), ..Document::default() };
+                let now = self.clock.now();
+                match Rules::compile(&only_admins, &defaults) {
+                    Ok(rules) if is_denied(&rules, edit.admin, now) => return Err(Error::AccessDenied),
+                    Ok(rules) if is_admin(&rules, edit.admin) => {}
+                    Ok(_) | Err(_) => return Err(Error::Forbidden),
                 }
                 let inactive = entries(stored.teams, stored.team_members)?;
                 let mut draft = Draft { document: old.clone(), inactive };
@@ -90,6 +95,9 @@ impl Broker {
                     document.check(&defaults).map_err(|faults| Error::Faulty(in_words_of_the_api(faults)))?;
                 if !is_admin(&rules, edit.admin) {
                     return Err(Error::OwnRole);
+                }
+                if is_denied(&rules, edit.admin, now) {
+                    return Err(Error::OwnDenial);
                 }
                 let tables = to_tables(&document);
                 let mut changes = Vec::new();
@@ -121,6 +129,10 @@ impl Broker {
 
 fn is_admin(rules: &Rules, caller: &Caller) -> bool {
     rules.memberships(&caller.identity.issuer, &caller.claims.0).has(Role::Admin)
+}
+
+fn is_denied(rules: &Rules, caller: &Caller, now: DateTime<Utc>) -> bool {
+    rules.denied(&caller.identity.issuer, &caller.claims.0, now).is_some()
 }
 
 /// `team.3.allowed_labels.2` is the field `allowed_labels[2]` of a request about that team. A change is about one

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use crate::broker::Error;
 use crate::model::{GroupRef, Role};
-use crate::policy::{Document, Member, TeamEntry};
-use crate::store::policies::{RoleMember, Tables, Team, TeamMember};
+use crate::policy::{DenyEntry, Document, Member, TeamEntry, Until};
+use crate::store::policies::{DenyRule, RoleMember, Tables, Team, TeamMember};
 
 /// The SHA-256 of a document, by which it is recognised.
 pub(in crate::broker) fn sha256(document: &Document) -> String {
@@ -45,6 +45,13 @@ pub(in crate::broker) fn to_tables(document: &Document) -> Tables {
             claims: json!(member.claims),
         }));
     }
+    tables.deny_rules.extend(document.deny.iter().enumerate().map(|(position, entry)| DenyRule {
+        position: position as i32,
+        issuer: entry.issuer.clone(),
+        claims: json!(entry.claims),
+        comment: entry.comment.clone(),
+        until: entry.until.map(Until::at),
+    }));
     tables.sort();
     tables
 }
@@ -59,6 +66,7 @@ pub(in crate::broker) fn from_tables(tables: Tables) -> Result<Document, Error> 
             Err(_) => return Err(unknown("role")),
         }
     }
+    document.deny = tables.deny_rules.into_iter().map(denial).collect::<Result<_, _>>()?;
     Ok(document)
 }
 
@@ -93,6 +101,12 @@ pub(in crate::broker) fn entries(teams: Vec<Team>, rows: Vec<TeamMember>) -> Res
 
 pub(in crate::broker) fn member(issuer: String, claims: Value) -> Result<Member, Error> {
     Ok(Member { issuer, claims: serde_json::from_value(claims).map_err(|_| unknown("claims"))? })
+}
+
+pub(in crate::broker) fn denial(row: DenyRule) -> Result<DenyEntry, Error> {
+    let Member { issuer, claims } = member(row.issuer, row.claims)?;
+    let until = row.until.map(|at| Until::new(at).ok_or_else(|| unknown("until")));
+    Ok(DenyEntry { issuer, claims, comment: row.comment, until: until.transpose()? })
 }
 
 fn unknown(what: &str) -> Error {

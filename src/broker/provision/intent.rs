@@ -77,7 +77,7 @@ impl Broker {
         placed: &Placed,
     ) -> Result<Option<Intent>, Error> {
         let permit = placed.permit();
-        if key.is_some() || permit.is_limited() || self.is_inactive(&caller.identity) {
+        if key.is_some() || permit.is_limited() || self.shut_out(caller).is_some() {
             return Ok(None);
         }
         let Ok(grant) = placed.grant(Usage::default()) else { return Ok(None) };
@@ -108,9 +108,10 @@ impl Broker {
         key: Option<&Key>,
         placed: &Placed,
     ) -> Result<Result<Intent, Error>, Error> {
-        // The caller may have been deactivated since the call began: GitHub may have been slow to answer about a group.
-        if self.is_inactive(&caller.identity) {
-            return Ok(Err(Error::IdentityDeactivated));
+        // Since the call began the caller may have been deactivated, or denied access: GitHub may have been slow to
+        // answer about a group.
+        if let Some(refusal) = self.shut_out(caller) {
+            return Ok(Err(refusal));
         }
         let now = self.clock.now();
         let repeated = match key {

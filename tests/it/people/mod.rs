@@ -1,5 +1,6 @@
 //! Callers: known, deactivated, signed in.
 
 pub mod deactivated;
+mod denied;
 pub mod identities;
 pub mod sign_in;

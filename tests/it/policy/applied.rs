@@ -104,6 +104,14 @@ async fn the_event_tells_the_difference_a_line_a_change() {
             .map(|(what, group)| json!(format!(r#"admin: {what} {issuer} {{"groups":"{group}"}}"#)))
             .collect::<Vec<_>>()
     );
+    let denied = "[[deny]]\nissuer = \"ISSUER\"\nclaims = { oid = \"7\" }\ncomment = \"left\"\nuntil = 2026-12-31\n";
+    let with_root = format!("{blue}{}", admin.replace("ops", "root"));
+    let line = |what: &str, more: &str| json!(format!(r#"deny: {what} {issuer} {{"oid":"7"}}{more}"#));
+    world.policy(&format!("{with_root}{denied}")).await;
+    let told = ", until 2026-12-31T00:00:00Z, comment \"left\"";
+    assert_eq!(changes(&world).await, [line("added", told)]);
+    world.policy(&format!("{with_root}{}", denied.replace("until = 2026-12-31\n", ""))).await;
+    assert_eq!(changes(&world).await, [line("added", ", comment \"left\""), line("removed", told)]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

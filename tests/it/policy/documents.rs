@@ -154,7 +154,7 @@ line 31: team 'ML': methods is empty
 line 32: team 'ML': targets is empty; without it the default holds
 line 34: a team: name is missing
 line 39: admin: claims: 'sub': bad pattern '(': unclosed group
-line 41: unknown key 'owner'; there are team, admin, auditor
+line 41: unknown key 'owner'; there are team, admin, auditor, deny
 ";
     assert_eq!(faults(toml), expected);
 }

@@ -2,6 +2,7 @@
 
 mod applied;
 mod decisions;
+mod denials;
 mod documents;
 mod properties;
 mod roles;

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::DateTime;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 use regex::Regex;
 use runner_broker::model::{GroupRef, Label, Method, system_labels};
-use runner_broker::policy::{Ask, Document, Member, Memberships, TeamEntry, Usage};
+use runner_broker::policy::{Ask, DenyEntry, Document, Member, Memberships, TeamEntry, Until, Usage};
 use serde_json::json;
 
 use super::{ISSUER, ask, decide, defaults, memberships};
@@ -214,6 +215,17 @@ pub fn line() -> impl Strategy<Value = String> {
         "member = []",
         "member = [{ issuer = 'i', claims = {} }]",
         "team = []",
+        "[[deny]]",
+        "[[deny]]\nissuer = 'i'\nclaims = { a = 'b' }",
+        "comment = 'x'",
+        "comment = 1",
+        "until = '2026-12-31'",
+        "until = 2026-12-31",
+        "until = 2026-12-31 18:00:00.5+01:00",
+        "until = 2026-12-31T18:00:00",
+        "until = 18:00:00",
+        "until = 'x'",
+        "until = 1",
         "unknown = 1",
         "targets = 'a'",
     ];
@@ -257,9 +269,33 @@ fn a_team() -> impl Strategy<Value = TeamEntry> {
     })
 }
 
+/// Within the years that RFC 3339 can write.
+fn until() -> impl Strategy<Value = Option<Until>> {
+    let micros = -62_135_596_800_000_000i64..253_402_300_800_000_000;
+    option::of(micros.prop_map(|at| Until::new(DateTime::from_timestamp_micros(at).unwrap()).unwrap()))
+}
+
+fn denial(
+    member: impl Strategy<Value = Member>,
+    comment: impl Strategy<Value = String>,
+) -> impl Strategy<Value = DenyEntry> {
+    (member, comment, until()).prop_map(|(Member { issuer, claims }, comment, until)| DenyEntry {
+        issuer,
+        claims,
+        comment,
+        until,
+    })
+}
+
 pub fn document() -> impl Strategy<Value = Document> {
-    (vec(a_team(), 0..3), vec(member(), 0..2), vec(member(), 0..2))
-        .prop_map(|(team, admin, auditor)| Document { team, admin, auditor, ..Document::default() })
+    (vec(a_team(), 0..3), vec(member(), 0..2), vec(member(), 0..2), vec(denial(member(), text()), 0..3))
+        .prop_map(|(team, admin, auditor, deny)| Document {
+            team,
+            admin,
+            auditor,
+            deny,
+            ..Document::default()
+        })
 }
 
 /// One that has no fault: the words of each key at their edges.
@@ -292,11 +328,13 @@ pub fn plausible_document() -> impl Strategy<Value = Document> {
             ..TeamEntry::named(name)
         }
     });
-    (option::of(team), vec(plausible_member(), 0..2), vec(plausible_member(), 0..2)).prop_map(
-        |(team, admin, auditor)| Document {
+    let denials = vec(denial(plausible_member(), "\\PC{0,500}"), 0..3);
+    (option::of(team), vec(plausible_member(), 0..2), vec(plausible_member(), 0..2), denials).prop_map(
+        |(team, admin, auditor, deny)| Document {
             team: team.into_iter().collect(),
             admin,
             auditor,
+            deny,
             ..Document::default()
         },
     )
