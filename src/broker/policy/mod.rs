@@ -2,6 +2,7 @@
 //! `crate::policy`.
 
 pub mod apply;
+pub mod denials;
 mod difference;
 pub(super) mod edit;
 pub mod if_match;

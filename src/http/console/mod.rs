@@ -48,6 +48,8 @@ pub fn routes(config: &mut ServiceConfig) {
         .service(teams::edit::change_state)
         .service(people::roles::show)
         .service(people::roles::change)
+        .service(people::denials::show)
+        .service(people::denials::change)
         .service(live::events)
         .service(overview::overview)
         .service(runners::list::list)

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod checks;
+pub mod denials;
 pub mod jobs;
 pub mod live;
 pub mod new_runner;

@@ -119,13 +119,14 @@ async fn arguments(world: &World, path: &str, method: &str, n: usize) -> Argumen
         };
     } else if path == "/api/v1/admin/teams" && method == "POST" {
         body = Some(json!({ "name": fresh }));
-    } else if path.ends_with("/admins/{id}") || path.ends_with("/auditors/{id}") {
+    } else if ["/admins/{id}", "/auditors/{id}", "/denials/{id}"].iter().any(|end| path.ends_with(end)) {
         let list = path.trim_end_matches("/{id}");
         let headers = [("if-match", "*")];
         let added = world.call(Method::POST, list, &world.token("boss"), &headers, Some(member)).await;
-        let members = added.body["members"].as_array().expect("members");
+        let named = if list.ends_with("denials") { "denials" } else { "members" };
+        let members = added.body[named].as_array().expect("rules");
         filled = path.replace("{id}", members.last().unwrap()["id"].as_str().unwrap());
-    } else if (path.ends_with("/admins") || path.ends_with("/auditors")) && method == "POST" {
+    } else if ["/admins", "/auditors", "/denials"].iter().any(|end| path.ends_with(end)) && method == "POST" {
         body = Some(member);
     } else if path.contains("/batch/") {
         let named = if path.ends_with("teams") { "names" } else { "ids" };

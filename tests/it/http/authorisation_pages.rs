@@ -85,7 +85,8 @@ async fn arguments(world: &World, path: &str, n: usize) -> (String, Vec<(&'stati
         .replace("{verb:add|remove}", "add");
     assert!(!filled.contains('{'), "{path}: tell what to ask it for");
     let filled = if path == "/audit/export" { format!("{filled}?format=csv") } else { filled };
-    let tag = world.get("/api/v1/admin/auditors", "boss").await.header("etag").replace('"', "");
+    let list = if path.starts_with("/denials") { "denials" } else { "auditors" };
+    let tag = world.get(&format!("/api/v1/admin/{list}"), "boss").await.header("etag").replace('"', "");
     let member = format!("{} {{\"x\": \"{fresh}\"}}", world.issuer.url());
     let name = ("name", fresh);
     (filled, vec![name, ("version", tag), ("member", member), ("methods", "jit".to_owned())])

@@ -3,6 +3,7 @@
 mod applied;
 mod decisions;
 mod denials;
+mod deny_rules;
 mod documents;
 mod properties;
 mod roles;

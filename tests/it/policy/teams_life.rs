@@ -187,12 +187,14 @@ async fn where_the_policy_is_a_file_it_is_only_shown() {
         (Method::DELETE, format!("{path}/members/{id}"), "*", None),
         (Method::POST, "/api/v1/admin/admins".into(), "*", Some(member.clone())),
         (Method::DELETE, format!("/api/v1/admin/auditors/{id}"), "*", None),
+        (Method::POST, "/api/v1/admin/denials".into(), "*", Some(member.clone())),
+        (Method::DELETE, format!("/api/v1/admin/denials/{id}"), "*", None),
         (Method::POST, "/api/v1/admin/batch/deactivate-teams".into(), "", Some(batch)),
     ] {
         let refused = change(&world, method.clone(), &path, seen, body).await;
         assert_eq!(refused.refusal(), (409, "POLICY_IS_MANAGED_BY_FILE"), "{method} {path} {}", refused.text);
     }
-    for path in [path.as_str(), "/api/v1/admin/admins"] {
+    for path in [path.as_str(), "/api/v1/admin/admins", "/api/v1/admin/denials"] {
         assert_eq!(world.get(path, "watch").await.body["managed_by_file"], true);
     }
     assert_eq!(

@@ -3,13 +3,13 @@
 const EVERYBODY = ["/", "/runners", "/runners/ci-004", "/jobs", "/teams", "/audit", "/system"];
 const MEMBERS = [...EVERYBODY, "/runners/new", "/teams/blue"];
 const ALL = [...EVERYBODY, "/security", "/identities", "/teams/blue"];
-const PAGES = { ada: [...ALL.slice(1), "/runners/new", "/new-team", "/teams/blue/edit", "/roles", "/"], max: MEMBERS, otto: ALL, tess: ["/", "/runners/new", "/teams"] };
+const PAGES = { ada: [...ALL.slice(1), "/runners/new", "/new-team", "/teams/blue/edit", "/roles", "/denials", "/"], max: MEMBERS, otto: ALL, tess: ["/", "/runners/new", "/teams"] };
 
 /** What a picture of a page is called; those of the admin are for the documentation. */
 function nameOf(who, path) {
   if (who === "tess") return path === "/" ? "no-team" : undefined;
   if (who === "max") return path === "/runners/new" ? "new-runner" : undefined;
-  if (who !== "ada" || path === "/runners/new") return undefined;
+  if (who !== "ada" || ["/runners/new", "/denials"].includes(path)) return undefined;
   const name = path === "/" ? "overview" : path.slice(1).replaceAll("/", "-");
   return { "runners-ci-004": "runner", "runners-new": "new-runner", "teams-blue": "team" }[name] ?? name;
 }

@@ -1,6 +1,7 @@
 //! The endpoints for admins and auditors.
 
 pub mod batch;
+pub mod denials;
 pub mod identities;
 pub mod members;
 pub mod roles;

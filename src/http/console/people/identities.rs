@@ -16,7 +16,10 @@ use crate::http::console::frame::form::{Fields, PageQuery, SubmittedForm};
 use crate::http::console::frame::page::{Page, PageError, see_other};
 use crate::http::console::frame::session::SignedIn;
 use crate::http::console::frame::{access, layout, ui};
+use crate::http::console::people::denials;
+use crate::http::console::teams::form::line_of;
 use crate::http::problem::Problem;
+use crate::policy::Member;
 use crate::store::identities::Identity;
 
 const PATH: &str = "/identities";
@@ -159,6 +162,12 @@ fn known(id: &str) -> Result<Uuid, Problem> {
     id.parse().map_err(|_| Problem::not_found("this id"))
 }
 
+/// The form for a deny rule, with the issuer of this identity.
+fn prefilled(one: &Identity) -> String {
+    let rule = line_of(&Member { issuer: one.issuer.clone(), claims: [].into() });
+    serde_urlencoded::to_string([("member", rule)]).unwrap_or_default()
+}
+
 fn confirmation(session: &Session, verb: &str, one: &Identity, form: Form<'_>) -> Page {
     let title = title(verb);
     let content = html! {
@@ -170,7 +179,10 @@ fn confirmation(session: &Session, verb: &str, one: &Identity, form: Form<'_>) -
         ]))
         p {
             @if verb == "deactivate" {
-                "This identity will be refused on every replica within 5 seconds. Its runners are kept."
+                "This identity will be refused on every replica within 5 seconds. Its runners are kept. "
+                "Some callers can choose their subject, such as a workflow by its branch or environment: shut them out by a "
+                a href={ (denials::PATH) "?" (prefilled(one)) } { "deny rule" }
+                " about claims that they cannot choose."
             } @else { "This identity will be accepted again, as far as the policy allows." }
         }
         (form.notice())

@@ -61,6 +61,7 @@ fn render(state: &State, session: &Session, content: Markup) -> Page {
                 span.actions {
                     @if may_edit(state, session) { a.button href="/new-team" { "New team" } }
                     a.button.quiet href="/roles" { "Administrators and auditors" }
+                    a.button.quiet href="/denials" { "Deny rules" }
                 }
             }
         }
