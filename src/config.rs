@@ -1,5 +1,6 @@
 //! All configuration, read once and checked at once. Plain values; knows none of the layers that use them.
 
+mod issuers;
 mod login;
 mod reader;
 mod shown;
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use url::{Host, Url};
 
+pub use issuers::issuers;
 pub use login::{Login, LoginKind};
 pub use reader::Faults;
 pub use shown::{Setting, Shown};

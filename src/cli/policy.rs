@@ -10,13 +10,20 @@ use crate::broker::policy::apply::{self, Applied};
 use crate::broker::policy::refresh;
 use crate::clock::Clock;
 use crate::config;
-use crate::policy::{self, Defaults, Document};
+use crate::policy::{self, Defaults, Document, Known};
 
 #[derive(Subcommand)]
 pub enum Policy {
-    /// Report every fault of a document; needs no database
-    #[command(after_help = "Example:\n  runner-broker policy check policy.toml")]
-    Check { file: PathBuf },
+    /// Report every fault of a document, and warn of rules that may match other callers than meant; needs no database
+    #[command(
+        after_help = "Example:\n  runner-broker policy check policy.toml --strict\n\nIssuers are checked if OIDC_ISSUER is set."
+    )]
+    Check {
+        file: PathBuf,
+        /// Exit with 1 if there are warnings
+        #[arg(long)]
+        strict: bool,
+    },
     /// Apply a document
     #[command(after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Apply {
@@ -36,8 +43,12 @@ pub enum Policy {
 impl Policy {
     pub async fn run(self) -> CommandResult {
         match self {
-            Policy::Check { file } => {
+            Policy::Check { file, strict } => {
                 let document = read(&file)?;
+                let warnings = warn(&document, None)?;
+                if strict && warnings > 0 {
+                    return Err(Failure::Failed(format!("{} has {warnings} warning(s)", file.display())));
+                }
                 let rules: usize = document.team.iter().map(|team| team.member.len()).sum();
                 let roles = document.admin.len() + document.auditor.len();
                 print(&format!(
@@ -59,6 +70,8 @@ impl Policy {
 async fn apply(file: &std::path::Path, dry_run: bool) -> CommandResult {
     let document = read(file)?;
     let store = existing(&config::database_url()?, 1).await?;
+    // One that this version cannot read is no reason not to apply another.
+    warn(&document, apply::current(&store).await.ok().as_ref())?;
     let source = format!("command {}", file.display());
     let applied = apply::apply(&store, &Clock::default(), &document, &source, false, dry_run).await?;
     match applied {
@@ -68,6 +81,15 @@ async fn apply(file: &std::path::Path, dry_run: bool) -> CommandResult {
         }
         Applied::Unchanged | Applied::Superseded => print("the policy is unchanged\n"),
     }
+}
+
+/// Prints the warnings about a document that replaces another one, a line each; how many there are.
+fn warn(document: &Document, current: Option<&Document>) -> Result<usize, Failure> {
+    let issuers = config::issuers();
+    let known = Known { issuers: issuers.as_deref(), current, now: Clock::default().now() };
+    let warnings = document.lint(&known);
+    print(&warnings.iter().map(|warning| format!("warning: {warning}\n")).collect::<String>())?;
+    Ok(warnings.len())
 }
 
 /// Reads and checks a document. The defaults only matter to teams that name no target or group, so without

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::policy_file::PolicyFile;
+use super::policy_file::{PolicyFile, warn_of_stored};
 use super::reload::Reloads;
 use super::{CommandResult, Failure};
 use crate::auth::Verifier;
@@ -225,11 +225,15 @@ pub async fn start(config: Config, clock: Clock) -> Result<Started, Failure> {
     if let Some(signer) = signer {
         broker.sign_with(signer);
     }
+    let is_of_file = policy.is_some();
     if let Some(policy) = policy {
         policy.apply(&broker).await?;
         broker.follow_policy_file();
     }
     broker.refresh_policy().await?;
+    if !is_of_file {
+        warn_of_stored(&broker).await?;
+    }
     // In the background: an issuer that is down must not delay the start.
     tokio::spawn({
         let verifier = verifier.clone();

@@ -54,7 +54,7 @@ fn is_allowed(team: &Team, label: &Label) -> bool {
 
 /// Whether a job that asks for this label expects something other than a team's custom runner: a runner of GitHub's
 /// own, or any runner of a system.
-fn is_reserved(label: &Label) -> bool {
+pub(super) fn is_reserved(label: &Label) -> bool {
     let text = label.as_str();
     is_hosted(text) || looks_self_hosted(text) || is_system_label(text)
 }

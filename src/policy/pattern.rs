@@ -65,6 +65,11 @@ impl Pattern {
         matches!(self.meaning, Meaning::Literal { .. }) && self.matches(value)
     }
 
+    /// Whether it is plain text.
+    pub fn is_literal(&self) -> bool {
+        matches!(self.meaning, Meaning::Literal { .. })
+    }
+
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -77,7 +82,7 @@ impl fmt::Display for Pattern {
     }
 }
 
-fn parse(pattern: &str, ignore_case: bool) -> Result<Hir, String> {
+pub(super) fn parse(pattern: &str, ignore_case: bool) -> Result<Hir, String> {
     ParserBuilder::new().case_insensitive(ignore_case).nest_limit(100).build().parse(pattern).map_err(|err| {
         match err {
             regex_syntax::Error::Parse(err) => err.kind().to_string(),

@@ -21,8 +21,7 @@ pub(super) const LINE: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
 pub(super) const LINES: &str = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f]*$";
 
 /// A date or a date and time of RFC 3339 (the reader uses it too).
-pub(super) const UNTIL: &str =
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$";
+pub(super) const UNTIL: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?([Zz]|[+-][0-9]{2}:[0-9]{2}))?$";
 
 /// A claim's name, or a JSON Pointer: `~` is written `~0` and `/` is written `~1`.
 const CLAIM: &str = r"^([^/\u0000][^\u0000]*|(/([^~/\u0000]|~[01])*)+)$";

@@ -46,6 +46,8 @@ codes! {
     PrivilegesExcess = "privileges_excess",
     /// The stored policy cannot be read by this version.
     PolicyUnreadable = "policy_unreadable",
+    /// The policy may not say what its author meant.
+    PolicyDoubtful = "policy_doubtful",
 
     /// An issuer cannot be reached.
     IssuerUnreachable = "issuer_unreachable",

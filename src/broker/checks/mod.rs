@@ -29,6 +29,7 @@ use crate::auth::{IssuerStatus, Verifier};
 use crate::clock::Clock;
 use crate::config::{self, Config, Setting};
 use crate::github::Deadline;
+use crate::policy::Warning;
 use crate::single_flight::{Abandoned, SingleFlight};
 use crate::store;
 pub use check::{Area, Check, Health, worst};
@@ -50,6 +51,9 @@ const DOCTORS_ONE: Duration = Duration::from_secs(4);
 const DOCTORS_ALL: Duration = Duration::from_secs(10);
 /// By then `doctor` has said what it has to say, whatever hangs.
 const DOCTORS_LAST: Duration = Duration::from_secs(13);
+
+/// How many warnings about the policy are checks of their own.
+const WARNINGS: usize = 20;
 
 /// Who reads the checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +100,7 @@ impl System {
 #[derive(Debug)]
 struct StaticSettings {
     settings: Vec<Setting>,
+    issuers: Vec<String>,
     public_url: Url,
     tls: Option<config::Tls>,
     leeway: Duration,
@@ -124,6 +129,11 @@ impl CheckCache {
     fn around(&self) -> Option<&StaticSettings> {
         self.around.get()
     }
+
+    /// The issuers of tokens and sign-ins, as far as the configuration is known.
+    pub(super) fn issuers(&self) -> Option<&[String]> {
+        self.around().map(|around| around.issuers.as_slice())
+    }
 }
 
 impl Broker {
@@ -131,6 +141,7 @@ impl Broker {
     pub fn show_config(&self, config: &Config) {
         self.system.around.get_or_init(|| StaticSettings {
             settings: config.shown(),
+            issuers: config.issuers(),
             public_url: config.http.public_url.clone(),
             tls: config.http.tls.clone(),
             leeway: config.oidc.leeway,
@@ -197,15 +208,27 @@ impl Broker {
         [database::away(err)].into_iter().chain(rest).collect()
     }
 
-    /// The policy names targets. That Postgres is away, or old, is said elsewhere.
-    async fn read_policy(&self) -> Option<Check> {
-        let read = tokio::time::timeout(DOCTORS_ONE, self.refresh_policy()).await;
-        match read {
-            Ok(Err(err @ super::Error::Policy(_))) => Some(
-                Check::fault(Area::Database, "Policy", Code::PolicyUnreadable, err.to_string())
+    /// The policy names targets, and may say what nobody meant. That Postgres is away, or old, is said elsewhere.
+    async fn read_policy(&self) -> Vec<Check> {
+        let (area, what) = (Area::Database, "Policy");
+        let read = async {
+            self.refresh_policy().await?;
+            self.policy_warnings().await
+        };
+        match tokio::time::timeout(DOCTORS_ONE, read).await {
+            Ok(Err(err @ super::Error::Policy(_))) => vec![
+                Check::fault(area, what, Code::PolicyUnreadable, err.to_string())
                     .advise("apply a policy of this version: 'runner-broker policy apply FILE'"),
-            ),
-            _ => None,
+            ],
+            Ok(Ok(warnings)) => {
+                let check = |warning: Warning| {
+                    Check::warning(area, what, Code::PolicyDoubtful, warning.what).advise(
+                        "check what the rule is meant to say; 'runner-broker policy check FILE' names its line",
+                    )
+                };
+                warnings.into_iter().take(WARNINGS).map(check).collect()
+            }
+            Ok(Err(_)) | Err(_) => Vec::new(),
         }
     }
 

@@ -11,3 +11,4 @@ pub mod refresh;
 pub mod roles;
 mod tables;
 pub mod teams;
+mod warnings;

@@ -1,6 +1,6 @@
 //! What a change of a team would do, and to whom.
 
-use super::edit::{Change, Edit};
+use super::edit::{Change, Edit, place_of};
 use crate::broker::{Broker, Error};
 use crate::store::stats;
 
@@ -21,6 +21,8 @@ pub struct Preview {
     pub outside_names: Vec<String>,
     /// Whether the team would get no more runners until it has fewer.
     pub quota_used_up: bool,
+    /// What the team's rules may say that nobody meant, a line each.
+    pub warnings: Vec<String>,
 }
 
 impl Broker {
@@ -39,7 +41,11 @@ impl Broker {
             outside: 0,
             outside_names: Vec::new(),
             quota_used_up: false,
+            warnings: Vec::new(),
         };
+        if let Some(place) = place_of(&edited.document.team, &name) {
+            preview.warnings = self.warnings_about_team(&edited.document.team[place]);
+        }
         let Some(team) = edited.rules.team(&name) else { return Ok(preview) };
         preview.quota_used_up = team.max_runners().is_some_and(|most| live_runners >= most);
         let mut names = Vec::new();

@@ -53,11 +53,11 @@ fn ended(mut command: Command) -> Ended {
     Ended { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn on(url: &str) -> Environment {
+pub fn on(url: &str) -> Environment {
     vec![("DATABASE_URL", url.to_owned())]
 }
 
-fn folder_with(name: &str, text: &str) -> (TempDir, String) {
+pub fn folder_with(name: &str, text: &str) -> (TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, text).unwrap();

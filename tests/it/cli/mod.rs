@@ -2,5 +2,6 @@
 
 pub mod commands;
 pub mod configuration;
+pub mod policy;
 pub mod request;
 pub mod start;

@@ -10,7 +10,7 @@ use runner_broker::cli::serve::wait_for;
 use runner_broker::store::Store;
 use serde_json::{Value, json};
 
-use super::commands::{Environment, command, environment, runner_broker};
+use super::commands::{Environment, command, environment, folder_with, runner_broker};
 use crate::support::World;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,6 +139,33 @@ async fn a_served_broker_answers_and_stops_when_told() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let request = lines.iter().find(|line| line["message"] == "request" && line["span"]["request_id"] == id);
     assert_eq!(request.expect(&log)["status"], 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_start_warns_of_a_policy_that_may_say_what_nobody_meant() {
+    let world = World::new().await;
+    let warnings = |log: &str| -> Vec<(Option<u64>, String)> {
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
+        let about = lines
+            .filter(|line| line["message"].as_str().is_some_and(|text| text.contains("the policy may say")));
+        about.map(|line| (line["line"].as_u64(), line["message"].as_str().unwrap().to_owned())).collect()
+    };
+    assert_eq!(warnings(&Served::start(&world, "info").await.stop()), [], "a tight one");
+    let wide = "[[admin]]\nissuer = \"ISSUER\"\nclaims = { sub = \".*\" }\n\
+                [[auditor]]\nissuer = \"https://elsewhere.example\"\nclaims = { oid = \"7\" }\n";
+    world.policy(wide).await;
+    let stored = warnings(&Served::start(&world, "info").await.stop());
+    assert_eq!(stored.len(), 2, "{stored:?}");
+    for word in ["admin 1", "'sub'", "nearly everybody", "auditor 1", "https://elsewhere.example"] {
+        assert!(
+            stored.iter().any(|(line, text)| line.is_none() && text.contains(word)),
+            "{word}: {stored:?}"
+        );
+    }
+    let (_folder, path) = folder_with("policy.toml", &wide.replace("ISSUER", world.issuer.url()));
+    let of_file = warnings(&Served::start_with(&world, "info", &[("POLICY_FILE", &path)]).await.stop());
+    let lines: Vec<Option<u64>> = of_file.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [Some(3), Some(5)], "{of_file:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

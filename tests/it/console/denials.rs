@@ -34,8 +34,7 @@ async fn rules_are_added_and_removed_and_nobody_denies_themselves() {
 
     let version = hidden(&page.text, "version");
     let own = rule(&world, r#"{"team": "ann"}"#);
-    let refused =
-        admin.submit("/denials", "/denials/add", &[("version", &version), ("member", &own)]).await;
+    let refused = admin.submit("/denials", "/denials/add", &[("version", &version), ("member", &own)]).await;
     assert_eq!(refused.status, 409, "{}", refused.text);
     assert!(refused.text.contains("would deny you access"), "{}", refused.text);
     let fields = [("version", version.as_str()), ("member", "keep this"), ("until", "tomorrow")];

@@ -150,6 +150,35 @@ async fn a_change_is_previewed_for_whom_it_concerns_and_touches_only_what_was_ch
 }
 
 #[actix_web::test]
+async fn a_preview_warns_of_rules_that_may_match_others_than_meant() {
+    let world = World::new().await;
+    roles(&world).await;
+    let admin = world.signed_in("ann").await;
+    let warned = async |labels: &str, rule: &str| {
+        let fields = [
+            ("name", "new"),
+            ("methods", "jit"),
+            ("allowed_labels", labels),
+            ("members", rule),
+            ("preview", ""),
+        ];
+        let page = admin.submit("/new-team", "/new-team", &fields).await;
+        assert_eq!(page.status, 200, "{}", page.text);
+        let after = page.text.split_once("Please check:").map(|(_, after)| after.to_owned());
+        after.map(|text| text.split("</ul>").next().unwrap_or_default().to_owned()).unwrap_or_default()
+    };
+    let wide = format!("{} {{\"sub\": \"alice|.*\"}}", world.issuer.url());
+    let found = warned("ubuntu-.*", &wide).await;
+    assert_eq!(found.matches("<li>").count(), 2, "{found}");
+    for text in ["ubuntu-.*", "alice|.*", "nearly everybody", "team 'new'"] {
+        assert!(found.contains(text), "{text}: {found}");
+    }
+    let elsewhere = "https://elsewhere.example {\"oid\": \"7\"}";
+    assert!(warned("gpu", elsewhere).await.contains("https://elsewhere.example"));
+    assert_eq!(warned("gpu", &members(&world, "new")).await, "");
+}
+
+#[actix_web::test]
 async fn of_two_administrators_the_second_is_shown_what_the_first_changed() {
     let world = World::new().await;
     roles(&world).await;

@@ -33,12 +33,16 @@ async fn answers_to_administrators_are_what_the_document_says() {
         fits(documented, "get", "200", &world.get(path, "watch").await.body);
     }
     let denials = "/api/v1/admin/denials";
-    let rule =
-        json!({ "issuer": "i", "claims": { "oid": "7" }, "comment": "left", "until": "2026-12-31T18:00:00Z" });
+    let rule = json!({ "issuer": "i", "claims": { "oid": "7" }, "comment": "left", "until": "2026-12-31T18:00:00Z" });
     let added = change(&world, Method::POST, denials, "*", Some(rule)).await;
     fits(denials, "post", "200", &added.body);
     let one = format!("{denials}/{}", added.body["denials"][0]["id"].as_str().expect("an id"));
-    fits(&format!("{denials}/{{id}}"), "delete", "200", &change(&world, Method::DELETE, &one, "*", None).await.body);
+    fits(
+        &format!("{denials}/{{id}}"),
+        "delete",
+        "200",
+        &change(&world, Method::DELETE, &one, "*", None).await.body,
+    );
     let comment = json!({ "comment": COMMENT });
     for (method, more, documented, body) in [
         ("PATCH", "?dry_run=true", team.clone(), Some(json!({ "max_runners": null }))),

@@ -190,7 +190,8 @@ async fn what_denied_callers_try_is_written_once_and_then_counted() {
         let claims = json!({ "sub": format!("chosen-{number}"), "team": "blue" });
         assert_eq!(refusal(&world, claims).await, "ACCESS_DENIED");
     }
-    let query = "SELECT concat_ws(' ', subject, success, severity, policy_rule, error_code, event_data->>'further')
+    let query =
+        "SELECT concat_ws(' ', subject, success, severity, policy_rule, error_code, event_data->>'further')
                  FROM audit_log WHERE event_type = 'access_denied' ORDER BY id";
     let first = "chosen-0 f warning deny 2 ACCESS_DENIED";
     eventually("the first", async || world.sql(query).await == [first]).await;

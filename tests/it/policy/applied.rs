@@ -104,7 +104,8 @@ async fn the_event_tells_the_difference_a_line_a_change() {
             .map(|(what, group)| json!(format!(r#"admin: {what} {issuer} {{"groups":"{group}"}}"#)))
             .collect::<Vec<_>>()
     );
-    let denied = "[[deny]]\nissuer = \"ISSUER\"\nclaims = { oid = \"7\" }\ncomment = \"left\"\nuntil = 2026-12-31\n";
+    let denied =
+        "[[deny]]\nissuer = \"ISSUER\"\nclaims = { oid = \"7\" }\ncomment = \"left\"\nuntil = 2026-12-31\n";
     let with_root = format!("{blue}{}", admin.replace("ops", "root"));
     let line = |what: &str, more: &str| json!(format!(r#"deny: {what} {issuer} {{"oid":"7"}}{more}"#));
     world.policy(&format!("{with_root}{denied}")).await;

@@ -132,7 +132,8 @@ deny 1: claims: 'sub': bad pattern '(': unclosed group
 
 #[test]
 fn a_deny_rule_is_shown_as_it_is_written() {
-    let toml = rule("claims = { repository_id = \"42\" }\ncomment = \"leaked\"\nuntil = 2026-12-31T17:00:00.500Z");
+    let toml =
+        rule("claims = { repository_id = \"42\" }\ncomment = \"leaked\"\nuntil = 2026-12-31T17:00:00.500Z");
     assert_eq!(Document::parse(&toml).unwrap().to_toml(), toml);
     let bare = rule("claims = { repository_id = \"42\" }");
     assert_eq!(Document::parse(&bare).unwrap().to_toml(), bare);

@@ -5,6 +5,7 @@ mod decisions;
 mod denials;
 mod deny_rules;
 mod documents;
+mod lint;
 mod properties;
 mod roles;
 pub mod schema;

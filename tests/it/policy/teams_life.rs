@@ -109,6 +109,9 @@ async fn a_dry_run_says_what_changes_for_whom_and_changes_nothing() {
         0
     );
     assert_eq!(tell(json!({})).await["changes"], json!([]));
+    let warned = tell(json!({ "allowed_labels": ["ubuntu-.*"] })).await;
+    assert_eq!(warned["warnings"].as_array().map(Vec::len), Some(1), "{warned}");
+    assert!(warned["warnings"][0].as_str().unwrap().contains("'ubuntu-.*' can never match"), "{warned}");
     let refused = change(&world, Method::PATCH, &dry, "*", Some(json!({ "targets": [] }))).await;
     assert_eq!(refused.refusal(), (422, "INVALID_REQUEST"));
     assert_eq!(change(&world, Method::PATCH, &dry, "\"x\"", Some(json!({}))).await.status, 412);

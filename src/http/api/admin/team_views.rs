@@ -294,6 +294,10 @@ pub struct TeamPreview {
     runners_outside_names: Vec<String>,
     /// Whether the limit would be reached: no new runners until the team has fewer.
     quota_used_up: bool,
+    /// What the team's rules may say that nobody meant, a line each; absent: nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["team 'ml': member 1: claims: 'actor': a name that can pass to somebody else: use actor_id"]))]
+    warnings: Vec<String>,
 }
 
 impl From<teams::Preview> for TeamPreview {
@@ -304,6 +308,7 @@ impl From<teams::Preview> for TeamPreview {
             runners_outside: preview.outside,
             runners_outside_names: preview.outside_names,
             quota_used_up: preview.quota_used_up,
+            warnings: preview.warnings,
         }
     }
 }

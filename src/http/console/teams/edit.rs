@@ -174,6 +174,12 @@ fn previewed(preview: &Preview) -> Markup {
                     }
                 }
             }
+            @if !preview.warnings.is_empty() {
+                (ui::notice(Notice::Warning, html! {
+                    p { "Please check:" }
+                    ul { @for warning in &preview.warnings { li { (warning) } } }
+                }))
+            }
             @if !preview.changes.is_empty() { p { button name="save" form="team" { "Save" } } }
         }
     }

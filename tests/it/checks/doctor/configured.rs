@@ -4,6 +4,21 @@ use super::{HOST, Patient};
 use crate::cli::commands::{environment, runner_broker};
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_may_say_what_nobody_meant_is_a_warning_for_each_rule() {
+    let patient = Patient::new().await;
+    let policy = |claims: &str| format!("[[admin]]\nissuer = \"ISSUER\"\nclaims = {{ {claims} }}\n");
+    patient.world.policy(&policy("sub = \".*\"")).await;
+    patient.seen().warning(
+        "policy_doubtful",
+        "admin 1: claims: nearly everybody",
+        "'runner-broker policy check FILE'",
+    );
+    patient.world.policy(&policy("groups = \"ops\"")).await;
+    patient.seen().is_well();
+    patient.leave().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_is_told_by_its_dates_its_key_and_its_name() {
     let mut patient = Patient::new().await;
     let mut with = |name: &str, from: i64, until: i64| {
