@@ -4,6 +4,7 @@ mod audit;
 mod audit_verify;
 mod doctor;
 mod policy;
+mod policy_cases;
 mod policy_file;
 mod reload;
 mod request;
@@ -52,7 +53,7 @@ pub enum Command {
         after_help = "Example:\n  runner-broker audit-key generate --output audit.key > audit.vkey"
     )]
     AuditKey(audit_verify::AuditKey),
-    /// Check, apply or show the policy, or print its JSON Schema
+    /// Check, test, apply or show the policy, or print its JSON Schema
     #[command(subcommand, after_help = "Example:\n  runner-broker policy apply policy.toml --dry-run")]
     Policy(policy::Policy),
     /// Check everything that the broker needs, with advice for every fault

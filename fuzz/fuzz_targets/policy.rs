@@ -1,11 +1,11 @@
-//! Policy documents: read with every fault and its line, compiled, printed and read again.
+//! Policy documents: read with every fault and its line, compiled, printed and read again, and judged.
 
 #![no_main]
 
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use runner_broker::policy::{Defaults, Document};
+use runner_broker::policy::{Defaults, Document, Known};
 
 static DEFAULTS: LazyLock<Defaults> =
     LazyLock::new(|| Defaults { target: "octo-org".parse().expect("an organisation's name"), group_id: 1 });
@@ -31,5 +31,14 @@ fuzz_target!(|text: &str| {
         for member in document.admin.iter().chain(&document.auditor) {
             rules.memberships(&member.issuer, &serde_json::Map::new());
         }
+        let now = chrono::DateTime::UNIX_EPOCH;
+        for entry in &document.deny {
+            // A rule wants at least one claim.
+            assert_eq!(rules.denied(&entry.issuer, &serde_json::Map::new(), now), None);
+        }
+        let known = Known { issuers: Some(&[]), current: Some(&again), now };
+        assert!(document.lint(&known).iter().all(|warning| !warning.what.is_empty()));
+        let judged = document.explain("issuer", &serde_json::Map::new(), now);
+        assert!(judged.iter().all(|rule| !rule.against.is_empty()));
     }
 });

@@ -29,14 +29,18 @@ impl ClaimRule {
         Ok(ClaimRule { path, pattern })
     }
 
-    pub fn matches(&self, claims: &Map<String, Value>) -> bool {
-        let found = match &self.path {
+    /// The value that is looked at.
+    pub fn found<'c>(&self, claims: &'c Map<String, Value>) -> Option<&'c Value> {
+        match &self.path {
             ClaimPath::Claim(name) => claims.get(name),
             ClaimPath::Pointer { first, rest } => {
                 claims.get(first).and_then(|value| rest.iter().try_fold(value, step))
             }
-        };
-        match found {
+        }
+    }
+
+    pub fn matches(&self, claims: &Map<String, Value>) -> bool {
+        match self.found(claims) {
             Some(Value::Array(items)) => items.iter().any(|item| self.matches_one(item)),
             Some(value) => self.matches_one(value),
             None => false,

@@ -9,15 +9,19 @@ use crate::policy::pattern::{Pattern, parse};
 /// How many are tried to be made, and how long they are at most.
 const TRIED: usize = 160;
 const LONGEST: usize = 300;
+/// A class of so many characters stands for each of them.
+const FEW: usize = 26;
+/// How many parts of an expression are looked at for one text: repetitions of repetitions would have no end.
+const MOST_STEPS: usize = 2_000;
 
 /// Some of what the pattern matches, whatever branches it has; empty if none was found.
 pub fn witnesses(pattern: &Pattern) -> Vec<String> {
     let Ok(expression) = parse(pattern.as_str(), false) else { return Vec::new() };
     let tried = if pattern.is_literal() { 1 } else { TRIED };
     let made = (0..tried).map(|n| {
-        let mut text = String::new();
-        write(&expression, &mut Dice::new(n as u64), &mut text);
-        text
+        let mut attempt = Attempt { dice: Dice::new(n as u64), text: String::new(), steps: 0 };
+        attempt.write(&expression);
+        attempt.text
     });
     let made: BTreeSet<String> = made.filter(|text| pattern.matches(text)).collect();
     made.into_iter().collect()
@@ -44,27 +48,52 @@ impl Dice {
     }
 }
 
-fn write(expression: &Hir, dice: &mut Dice, text: &mut String) {
-    if text.len() > LONGEST {
-        return;
-    }
-    match expression.kind() {
-        HirKind::Empty | HirKind::Look(_) => {}
-        HirKind::Literal(literal) => text.push_str(&String::from_utf8_lossy(&literal.0)),
-        HirKind::Class(class) => text.extend(one_of(class, dice)),
-        HirKind::Repetition(of) => {
-            let wanted = of.min + [1, 0, 3, 7][dice.pick(4)];
-            let count = wanted.min(of.max.unwrap_or(u32::MAX)).min(LONGEST as u32 + 1);
-            (0..count).for_each(|_| write(&of.sub, dice, text));
+/// One text in the making.
+struct Attempt {
+    dice: Dice,
+    text: String,
+    steps: usize,
+}
+
+impl Attempt {
+    fn write(&mut self, expression: &Hir) {
+        self.steps += 1;
+        if self.text.len() > LONGEST || self.steps > MOST_STEPS {
+            return;
         }
-        HirKind::Capture(of) => write(&of.sub, dice, text),
-        HirKind::Concat(parts) => parts.iter().for_each(|part| write(part, dice, text)),
-        HirKind::Alternation(branches) => write(&branches[dice.pick(branches.len())], dice, text),
+        match expression.kind() {
+            HirKind::Empty | HirKind::Look(_) => {}
+            HirKind::Literal(literal) => self.text.push_str(&String::from_utf8_lossy(&literal.0)),
+            HirKind::Class(class) => self.text.extend(one_of(class, &mut self.dice)),
+            HirKind::Repetition(of) => {
+                let wanted = of.min.saturating_add([1, 0, 3, 7][self.dice.pick(4)]);
+                for _ in 0..wanted.min(of.max.unwrap_or(u32::MAX)) {
+                    // What repeats may be empty, and repeat what repeats.
+                    if self.text.len() > LONGEST || self.steps > MOST_STEPS {
+                        return;
+                    }
+                    self.write(&of.sub);
+                }
+            }
+            HirKind::Capture(of) => self.write(&of.sub),
+            HirKind::Concat(parts) => parts.iter().for_each(|part| self.write(part)),
+            HirKind::Alternation(branches) => {
+                let chosen = self.dice.pick(branches.len());
+                self.write(&branches[chosen]);
+            }
+        }
     }
 }
 
-/// A character of the class; a usual one if it has any.
+/// A character of the class: any of a few, or else a usual one.
 fn one_of(class: &Class, dice: &mut Dice) -> Option<char> {
+    if let Class::Unicode(class) = class {
+        let all = || class.ranges().iter().flat_map(|range| range.start()..=range.end());
+        let size = all().take(FEW + 1).count();
+        if (1..=FEW).contains(&size) {
+            return all().nth(dice.pick(size));
+        }
+    }
     let has = |wanted: char| match class {
         Class::Unicode(class) => {
             class.ranges().iter().any(|range| (range.start()..=range.end()).contains(&wanted))
@@ -108,6 +137,8 @@ mod tests {
         }
         assert!(witnesses(&Pattern::exact("a$b").unwrap()).is_empty());
         assert!(witnesses(&Pattern::exact("a{400}").unwrap()).is_empty());
+        let nested = format!(r"{}\b{}a", "(".repeat(45), "*)".repeat(45));
+        assert!(witnesses(&Pattern::exact(&nested).unwrap()).len() <= 1, "and it ends");
         let many: Vec<String> = (0..100).map(|n| format!("word{n}x")).collect();
         assert_eq!(witnesses(&Pattern::exact(&many.join("|")).unwrap()).len(), 100);
     }

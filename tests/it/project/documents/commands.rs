@@ -37,7 +37,7 @@ fn every_command_is_in_the_documents_with_its_flags_and_no_other_is() {
         known.into_iter().map(|(path, arguments)| (path.trim().to_owned(), arguments)).collect();
 
     let word = Regex::new(r"^(?:[a-z]+(?:-[a-z]+)*)$").expect("a pattern");
-    let argument = Regex::new(r"--[a-z]+(?:-[a-z]+)*|(?:^|\s)[A-Z]+(?:$|\s)").expect("a pattern");
+    let argument = Regex::new(r"--[a-z]+(?:-[a-z]+)*|(?:^|\s)[A-Z]+\b").expect("a pattern");
     let flag_with_value = Regex::new(r"(--[a-z-]+) [^\s\]|]+").expect("a pattern");
     let rows = document("docs/CONFIGURATION.md").rows("## Commands");
     let documented: BTreeSet<Usage> = rows
