@@ -59,7 +59,7 @@ pub(super) async fn warn_of_stored(broker: &Broker) -> CommandResult {
 
 /// One line a warning.
 fn log(warnings: &[Warning]) {
-    for Warning { line, what } in warnings.iter().take(MOST_LOGGED) {
+    for Warning { line, what, .. } in warnings.iter().take(MOST_LOGGED) {
         tracing::warn!(line, "the policy may say what nobody meant: {what}");
     }
     let more = warnings.len().saturating_sub(MOST_LOGGED);

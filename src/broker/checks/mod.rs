@@ -52,6 +52,9 @@ const DOCTORS_ALL: Duration = Duration::from_secs(10);
 /// By then `doctor` has said what it has to say, whatever hangs.
 const DOCTORS_LAST: Duration = Duration::from_secs(13);
 
+/// What a check of the policy's issuers is about.
+const ISSUERS_OF_POLICY: &str = "Issuers of the policy";
+
 /// How many warnings about the policy are checks of their own.
 const WARNINGS: usize = 20;
 
@@ -197,7 +200,12 @@ impl Broker {
         let late = |area: Area| vec![Check::not_checked(area, area.as_str(), "there was no answer in time")];
         let mut checks = inside.unwrap_or_else(|_| self.without_database(&hangs()));
         checks.extend(outside.unwrap_or_else(|_| late(Area::GitHub)));
-        checks.extend(self.around(&verifier.issuers()));
+        let around = self.around(&verifier.issuers());
+        // One cause is one fault: an issuer that is wrongly configured is none of the policy's either.
+        if around.iter().any(|check| check.area == Area::Issuers && check.state == Health::Fault) {
+            checks.retain(|check| check.what != ISSUERS_OF_POLICY);
+        }
+        checks.extend(around);
         checks.sort_by_key(|check| check.area);
         checks
     }
@@ -222,6 +230,7 @@ impl Broker {
             ],
             Ok(Ok(warnings)) => {
                 let check = |warning: Warning| {
+                    let what = if warning.of_issuer { ISSUERS_OF_POLICY } else { what };
                     Check::warning(area, what, Code::PolicyDoubtful, warning.what).advise(
                         "check what the rule is meant to say; 'runner-broker policy check FILE' names its line",
                     )

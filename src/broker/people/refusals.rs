@@ -171,8 +171,7 @@ impl Broker {
         let err = Error::AccessDenied;
         let issuer = Some(caller.identity.issuer.clone());
         // Not by subject: who is denied may choose it.
-        let bucket =
-            Bucket { kind: Kind::AccessDenied, issuer, whose: Whose::Anybody, code: err.code() };
+        let bucket = Bucket { kind: Kind::AccessDenied, issuer, whose: Whose::Anybody, code: err.code() };
         if self.refusals.note(&bucket, self.clock.now()) == Position::First {
             let mut event = self.event(Kind::AccessDenied, caller.actor()).because(&err);
             event.policy_rule = Some(rule.to_owned());

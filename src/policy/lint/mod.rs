@@ -21,6 +21,8 @@ pub struct Warning {
     pub line: Option<usize>,
     /// With the entry, and the claim, label or issuer.
     pub what: String,
+    /// Whether it is about an issuer that is not configured.
+    pub of_issuer: bool,
 }
 
 impl fmt::Display for Warning {
@@ -65,6 +67,7 @@ impl Document {
             lint.found.push(Warning {
                 line: None,
                 what: "the last administrator is gone: there is no [[admin]] any more".to_owned(),
+                of_issuer: false,
             });
         }
         lint.found.sort_by_key(|warning| warning.line);
@@ -81,7 +84,7 @@ struct Lint<'a> {
 
 impl Lint<'_> {
     fn warn(&mut self, place: &str, what: String) {
-        self.found.push(Warning { line: self.lines.of(place), what });
+        self.found.push(Warning { line: self.lines.of(place), what, of_issuer: false });
     }
 
     /// A line says it better.
@@ -105,7 +108,8 @@ impl Lint<'_> {
                 "{who}: issuer '{issuer}' is in neither OIDC_ISSUER, OIDC_EXTRA_ISSUERS nor LOGIN_PROVIDERS"
             ),
         };
-        self.warn(&format!("{place}.issuer"), what);
+        let line = self.lines.of(&format!("{place}.issuer"));
+        self.found.push(Warning { line, what, of_issuer: true });
     }
 }
 

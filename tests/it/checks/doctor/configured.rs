@@ -15,6 +15,13 @@ async fn a_policy_that_may_say_what_nobody_meant_is_a_warning_for_each_rule() {
     );
     patient.world.policy(&policy("groups = \"ops\"")).await;
     patient.seen().is_well();
+    let elsewhere = "[[admin]]\nissuer = \"https://elsewhere.example\"\nclaims = { groups = \"ops\" }\n";
+    patient.world.policy(elsewhere).await;
+    patient.seen().warning(
+        "policy_doubtful",
+        "'https://elsewhere.example' is in neither",
+        "check what the rule",
+    );
     patient.leave().await;
 }
 
