@@ -16,20 +16,17 @@ mod unmanaged;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use chrono::TimeDelta;
 use metrics::histogram;
 
 use super::lease::fence;
 use super::provision::KEY_LIFE;
+use super::provision::late::WATCH;
 use super::{Broker, Error};
 use crate::model::Target;
 use crate::store::leases::Lease;
 use crate::store::{idempotency, runners, sync_targets};
 use outages::OwnerOutages;
 use report::Report;
-
-/// How long the name of a failed JIT runner stays watched: a lost request may still make its runner.
-const WATCH: TimeDelta = TimeDelta::hours(1);
 
 /// How many rows one sweep repairs, deletes or reaps of each kind; the next goes on.
 const BATCH: i64 = 500;

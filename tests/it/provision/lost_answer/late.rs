@@ -8,12 +8,12 @@ use serde_json::json;
 use super::{JIT, assert_agree, on_post, warm};
 use crate::support::{ORG, World, eventually};
 
-fn late(millis: u64) -> Action {
+pub(super) fn late(millis: u64) -> Action {
     Action::RespondThenAct { answer: Canned::status(502), millis }
 }
 
 /// Fails `name`, exact, so that nothing is on GitHub but its name stays watched.
-async fn fail(world: &World, name: &str) {
+pub(super) async fn fail(world: &World, name: &str) {
     world.github.fail(on_post(Action::Respond(Canned::status(502))).times(2));
     assert_eq!(world.jit(name).await.refusal(), (503, "GITHUB_UNAVAILABLE"));
     assert_eq!(world.status(name).await, "failed");
