@@ -68,14 +68,11 @@ impl Broker {
                 Some(Trace::Foreign) => (Error::NameTaken(runner.name.clone()), false),
                 Some(_) => (Error::AnswerLost(err), lost.is_none() && !freed && has_time),
                 None if is_conflict => {
-                    // By what a lost request has made, perhaps, of a row that has ended since.
+                    // Perhaps by what a lost request of a row that has ended since made late.
                     freed = !is_renamed
                         && !freed
                         && has_time
-                        && self.free_name(caller.actor(), &runner, deadline).await.unwrap_or_else(|lookup| {
-                            tracing::warn!(runner = %runner.id, error = %lookup, "a name is left to the sweep");
-                            false
-                        });
+                        && self.free_name(caller.actor(), &runner, deadline).await;
                     (Error::NameTaken(runner.name.clone()), freed)
                 }
                 None => return Err(self.fail(caller, &runner, Error::GitHub(err), may_appear).await?),

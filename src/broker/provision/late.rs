@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::{iter, slice};
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::lost_answer::is_as_asked;
@@ -18,8 +18,8 @@ use crate::store::audit;
 use crate::store::leases::Lease;
 use crate::store::runners::{self, Runner};
 
-/// How long the name of a JIT runner stays watched after its row ended.
-pub(in crate::broker) const WATCH: TimeDelta = TimeDelta::hours(1);
+/// How long the name of a JIT runner stays watched after its row ended, at least.
+const WATCH: TimeDelta = TimeDelta::hours(1);
 
 /// What GitHub calls the system of a runner that has not told it.
 const UNKNOWN: &str = "unknown";
@@ -63,6 +63,12 @@ fn may_be_its(row: &Runner, found: &github::Runner) -> bool {
 }
 
 impl Broker {
+    /// The names of rows that ended since then are watched: long enough for two sweeps.
+    pub(in crate::broker) fn watched_since(&self) -> DateTime<Utc> {
+        let sweeps = TimeDelta::from_std(self.config.sync_interval.saturating_mul(2)).unwrap_or(WATCH);
+        self.clock.now() - sweeps.max(WATCH)
+    }
+
     /// The runner that was registered under the name of a row whose registration nobody has seen yet. What a lost JIT
     /// request made under that name is none.
     pub(in crate::broker) async fn registered(
@@ -81,13 +87,15 @@ impl Broker {
     }
 
     /// Takes off GitHub what a lost request made under the name of this `requested` row, which GitHub said is taken.
-    /// Whether there was such a runner.
-    pub(in crate::broker) async fn free_name(
-        &self,
-        by: Actor<'_>,
-        row: &Runner,
-        deadline: Deadline,
-    ) -> Result<bool, Error> {
+    /// Whether there was such a runner, and the name is free.
+    pub(super) async fn free_name(&self, by: Actor<'_>, row: &Runner, deadline: Deadline) -> bool {
+        self.try_to_free_name(by, row, deadline).await.unwrap_or_else(|err| {
+            tracing::warn!(runner = %row.id, error = %err, "what holds its name is left to the sweep");
+            false
+        })
+    }
+
+    async fn try_to_free_name(&self, by: Actor<'_>, row: &Runner, deadline: Deadline) -> Result<bool, Error> {
         let watched = self.watched(row).await?;
         if watched.is_empty() {
             return Ok(false);
@@ -101,9 +109,8 @@ impl Broker {
 
     /// Rows that have ended, and under whose name, which is also this one's, a runner may still appear.
     async fn watched(&self, row: &Runner) -> Result<Vec<Runner>, Error> {
-        let since = self.clock.now() - WATCH;
         let mut conn = self.store.conn().await?;
-        let mut watched = runners::watched_on(&mut conn, &row.target, since).await?;
+        let mut watched = runners::watched_on(&mut conn, &row.target, self.watched_since()).await?;
         watched.retain(|other| other.name.eq_ignore_ascii_case(&row.name));
         Ok(watched)
     }

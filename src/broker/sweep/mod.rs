@@ -20,7 +20,6 @@ use metrics::histogram;
 
 use super::lease::fence;
 use super::provision::KEY_LIFE;
-use super::provision::late::WATCH;
 use super::{Broker, Error};
 use crate::model::Target;
 use crate::store::leases::Lease;
@@ -76,7 +75,7 @@ impl Broker {
         let now = self.clock.now();
         let mut conn = self.store.conn().await?;
         let mut targets: BTreeSet<Target> =
-            runners::targets(&mut conn, now - WATCH).await?.into_iter().collect();
+            runners::targets(&mut conn, self.watched_since()).await?.into_iter().collect();
         drop(conn);
         let policy = self.policy.load();
         // What has a star in it is no target.

@@ -13,7 +13,7 @@ use super::report::Report;
 use super::unmanaged::unmanaged_runners;
 use crate::broker::events::{About, Actor, Kind, record_all};
 use crate::broker::lease::fence;
-use crate::broker::provision::late::{WATCH, orphans};
+use crate::broker::provision::late::orphans;
 use crate::broker::runners::transition::Cause;
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
@@ -86,7 +86,7 @@ impl Broker {
         let at = listing.started_at;
         let mut conn = self.store.conn().await?;
         let rows = runners::live_on(&mut conn, target).await?;
-        let watched = runners::watched_on(&mut conn, target, self.clock.now() - WATCH).await?;
+        let watched = runners::watched_on(&mut conn, target, self.watched_since()).await?;
         drop(conn);
         let orphans = orphans(&watched, &rows, listing.runners());
         let ours: HashSet<i64> = orphans.iter().map(|(_, found)| found.id).collect();

@@ -109,6 +109,22 @@ async fn a_name_is_watched_for_an_hour_and_no_longer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_sweeps_are_rare_a_name_is_watched_until_the_second_one() {
+    let world = World::with(|config| {
+        config.github.timeout = Duration::from_secs(2);
+        config.broker.sync_interval = Duration::from_secs(3600);
+    })
+    .await;
+    world.pass(10);
+    fail(&world, "b1").await;
+    world.sweep().await;
+    unknown(&world, "b1", &[]).await;
+    world.pass(3601);
+    assert_eq!(world.sweep().await.orphans, 1);
+    assert!(world.on_github().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_runner_whose_name_github_said_was_taken_is_never_taken_for_ours() {
     let world = warm(Duration::from_secs(2)).await;
     // Just what we would make, but another broker's.
