@@ -30,7 +30,7 @@ const PAGE: usize = 100;
 /// What the names of runners begin with that somebody else set up for the sake of their number.
 const FOREIGN: &str = "foreign-";
 /// Far more than any use case may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What went wrong (nothing, if it is empty), and how many runners were handed out.
 pub async fn play(database: &Database, steps: &[Step]) -> (Vec<String>, usize) {
