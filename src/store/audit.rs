@@ -105,6 +105,20 @@ pub async fn append_all(conn: &mut Conn, events: &[NewEvent]) -> Result<(), Erro
     Ok(())
 }
 
+/// Whether there is an event of this type about the runner whose data holds `data`.
+pub async fn tells(
+    conn: &mut Conn,
+    runner: Uuid,
+    event_type: &'static str,
+    data: Value,
+) -> Result<bool, Error> {
+    let told = audit_log::table
+        .filter(audit_log::runner_id.eq(runner))
+        .filter(audit_log::event_type.eq(event_type))
+        .filter(audit_log::event_data.contains(data));
+    Ok(diesel::select(diesel::dsl::exists(told)).get_result(conn).await?)
+}
+
 /// As `append_all`; the ids, in this order.
 pub async fn append_numbered(mut conn: &Conn, events: &[NewEvent]) -> Result<Vec<i64>, Error> {
     let inserted = diesel::insert_into(audit_log::table).values(events).returning(audit_log::id);

@@ -5,6 +5,7 @@
 //! Steps overlap, so a seed repeats its steps but not always their interleaving.
 
 mod checks;
+mod found;
 mod play;
 mod site;
 mod steps;

@@ -20,6 +20,8 @@ pub(in crate::broker) struct Issuance {
     pub github_runner_id: Option<i64>,
     pub credential: SecretString,
     pub expires_at: DateTime<Utc>,
+    /// Whether an earlier request for the same row was lost, and may still make a runner.
+    pub may_appear: bool,
 }
 
 impl Broker {
@@ -34,16 +36,19 @@ impl Broker {
         deadline: Deadline,
     ) -> Result<(Runner, Issuance), Error> {
         let mut renames = 0;
-        let mut lost = false;
+        // The last row whose answer was lost.
+        let mut lost = None;
+        let mut freed = false;
         loop {
+            let may_appear = lost == Some(runner.id);
             let err = match self.ask_github(grant, &runner, deadline).await {
-                Ok(made) => return Ok((runner, made)),
+                Ok(made) => return Ok((runner, Issuance { may_appear, ..made })),
                 Err(err) => err,
             };
             let is_conflict = matches!(err, github::Error::Conflict { .. });
             let is_lost = err.lost_answer() && grant.method() == Method::Jit;
             // After a lost answer a conflict may be with what the first request made after all.
-            let trace = match is_lost || (is_conflict && lost) {
+            let trace = match is_lost || (is_conflict && may_appear) {
                 true => match self.resolve(&runner, deadline).await {
                     Ok(trace) => Some(trace),
                     Err(lookup) => {
@@ -56,25 +61,34 @@ impl Broker {
                 false => None,
             };
             let has_time = deadline.remaining() >= self.github_timeout;
+            // A repeat keeps the name that its caller knows.
+            let is_renamed =
+                ask.name.is_generated() && runner.generation == 1 && has_time && renames < SUFFIXES;
             let (why, again) = match trace {
                 Some(Trace::Foreign) => (Error::NameTaken(runner.name.clone()), false),
-                Some(_) => (Error::AnswerLost(err), !lost && has_time),
-                None if is_conflict => (Error::NameTaken(runner.name.clone()), false),
-                None => return Err(self.fail(caller, &runner, Error::GitHub(err), lost).await?),
+                Some(_) => (Error::AnswerLost(err), lost.is_none() && !freed && has_time),
+                None if is_conflict => {
+                    // Perhaps by what a lost request of a row that has ended since made late.
+                    freed = !is_renamed
+                        && !freed
+                        && has_time
+                        && self.free_name(caller.actor(), &runner, deadline).await;
+                    (Error::NameTaken(runner.name.clone()), freed)
+                }
+                None => return Err(self.fail(caller, &runner, Error::GitHub(err), may_appear).await?),
             };
-            lost |= is_lost;
-            // A repeat keeps the name that its caller knows.
-            if ask.name.is_generated() && runner.generation == 1 && has_time && renames < SUFFIXES {
+            lost = if is_lost { Some(runner.id) } else { lost };
+            let may_appear = lost == Some(runner.id);
+            if is_renamed {
                 if again || matches!(why, Error::NameTaken(_)) {
                     renames += 1;
-                    runner = self.rename(caller, ask, grant, &runner, why).await?;
+                    runner = self.rename(caller, ask, grant, &runner, why, may_appear).await?;
                     continue;
                 }
             } else if again {
                 continue;
             }
-            let lost = matches!(why, Error::AnswerLost(_));
-            return Err(self.fail(caller, &runner, why, lost).await?);
+            return Err(self.fail(caller, &runner, why, may_appear).await?);
         }
     }
 
@@ -93,6 +107,7 @@ impl Broker {
                     github_runner_id: Some(jit.runner.id),
                     credential: jit.encoded_jit_config,
                     expires_at: self.clock.now() + start,
+                    may_appear: false,
                 })
             }
             Method::RegistrationToken => {
@@ -108,13 +123,14 @@ impl Broker {
                     github_runner_id: None,
                     credential: issued.token,
                     expires_at: issued.expires_at,
+                    may_appear: false,
                 })
             }
         }
     }
 
     /// Gives a generated name a new suffix: a new row, claimed before GitHub hears of it. The old row fails
-    /// because of `why`; after a lost answer its name stays watched.
+    /// because of `why`; if a lost request may still make its runner, its name stays watched.
     pub(in crate::broker) async fn rename(
         &self,
         caller: &Caller,
@@ -122,6 +138,7 @@ impl Broker {
         grant: &Grant,
         old: &Runner,
         why: Error,
+        may_appear: bool,
     ) -> Result<Runner, Error> {
         let now = self.clock.now();
         let renamed = self
@@ -132,9 +149,7 @@ impl Broker {
                 };
                 idempotency::repoint(conn, old.id, new.id).await?;
                 let reason = format!("renamed to {}: {why}", new.name);
-                if !runners::fail(conn, old.claim(), &reason, matches!(why, Error::AnswerLost(_)), now)
-                    .await?
-                {
+                if !runners::fail(conn, old.claim(), &reason, may_appear, now).await? {
                     return Err(Error::TooLate);
                 }
                 let event = self.event(Kind::ProvisionFailed, caller.actor()).about(old).because(&why);
@@ -144,10 +159,7 @@ impl Broker {
             .await?;
         match renamed {
             Some(new) => Ok(new),
-            None => {
-                let lost = matches!(why, Error::AnswerLost(_));
-                Err(self.fail(caller, old, why, lost).await?)
-            }
+            None => Err(self.fail(caller, old, why, may_appear).await?),
         }
     }
 

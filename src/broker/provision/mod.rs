@@ -4,6 +4,7 @@
 pub(super) mod ask_github;
 pub mod explain;
 pub(super) mod intent;
+pub(super) mod late;
 pub(super) mod lost_answer;
 pub(super) mod repeated_key;
 
@@ -196,6 +197,7 @@ impl Broker {
             github_runner_id: made.github_runner_id,
             credential_sha256: &sha256,
             expires_at: made.expires_at,
+            may_appear: made.may_appear,
         };
         let written = self
             .store

@@ -99,7 +99,7 @@ impl Broker {
             (Method::Jit, None) => return Ok(true),
             // Registered means that the first token has done its work.
             (Method::RegistrationToken, _) => {
-                return Ok(self.github.runner_named(&runner.target, &runner.name, deadline).await?.is_none());
+                return Ok(self.registered(runner, deadline).await?.is_none());
             }
         };
         match self.github.runner(&runner.target, id, deadline).await? {

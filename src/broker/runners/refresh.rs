@@ -38,7 +38,7 @@ impl Broker {
         let (deadline, at) = (self.deadline(), self.clock.now());
         let found = match runner.github_runner_id {
             Some(id) => self.github.runner(&runner.target, id, deadline).await?,
-            None => self.github.runner_named(&runner.target, &runner.name, deadline).await?,
+            None => self.registered(runner, deadline).await?,
         };
         match &found {
             Some(found) => {

@@ -173,7 +173,7 @@ impl Broker {
         if_busy: IfBusy,
     ) -> Result<Option<(Runner, Outcome)>, Error> {
         let at = self.clock.now();
-        if let Some(found) = self.github.runner_named(&runner.target, &runner.name, self.deadline()).await? {
+        if let Some(found) = self.registered(&runner, self.deadline()).await? {
             let Some(shown) = self.take_facts(by, &runner, &found, at).await? else { return Ok(None) };
             let Some(deleting) = self.start(by, &shown, if_busy).await? else { return Ok(None) };
             return self.finish_deleting(by, deleting, if_busy).await.map(Some);

@@ -16,7 +16,6 @@ mod unmanaged;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use chrono::TimeDelta;
 use metrics::histogram;
 
 use super::lease::fence;
@@ -27,9 +26,6 @@ use crate::store::leases::Lease;
 use crate::store::{idempotency, runners, sync_targets};
 use outages::OwnerOutages;
 use report::Report;
-
-/// How long the name of a failed JIT runner stays watched: a lost request may still make its runner.
-const WATCH: TimeDelta = TimeDelta::hours(1);
 
 /// How many rows one sweep repairs, deletes or reaps of each kind; the next goes on.
 const BATCH: i64 = 500;
@@ -79,7 +75,7 @@ impl Broker {
         let now = self.clock.now();
         let mut conn = self.store.conn().await?;
         let mut targets: BTreeSet<Target> =
-            runners::targets(&mut conn, now - WATCH).await?.into_iter().collect();
+            runners::targets(&mut conn, self.watched_since()).await?.into_iter().collect();
         drop(conn);
         let policy = self.policy.load();
         // What has a star in it is no target.

@@ -101,6 +101,8 @@ impl Broker {
             delete_attempts: Some(0),
             delete_after: Some(None),
             updated_at: Some(event.timestamp),
+            // The interrupted request may have been sent all the same.
+            may_appear: Some(true),
             runner_group_id: found.as_ref().and_then(|found| found.group_id),
             labels: found.map(|found| found.labels),
             ..Change::default()
@@ -113,7 +115,11 @@ impl Broker {
         event.error_code = Some("GITHUB_UNAVAILABLE".into());
         event.error_message = Some("the provision was interrupted".into());
         let event = event.with(json!({ "runner_removed_from_github": removed }));
-        let change = Change { failure: Some("interrupted".into()), ..gone(Status::Failed, event.timestamp) };
+        let change = Change {
+            failure: Some("interrupted".into()),
+            may_appear: Some(true),
+            ..gone(Status::Failed, event.timestamp)
+        };
         self.store
             .transaction::<_, Error, _>(async |conn| {
                 fence(conn, Some(lease)).await?;

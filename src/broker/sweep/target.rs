@@ -7,13 +7,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::orphans::orphans;
+use super::pace;
 use super::plan::{self, Plan};
 use super::report::Report;
 use super::unmanaged::unmanaged_runners;
-use super::{WATCH, pace};
 use crate::broker::events::{About, Actor, Kind, record_all};
 use crate::broker::lease::fence;
+use crate::broker::provision::late::orphans;
 use crate::broker::runners::transition::Cause;
 use crate::broker::{Broker, Error};
 use crate::github::{self, CachedPage, Deadline, Listing};
@@ -86,12 +86,13 @@ impl Broker {
         let at = listing.started_at;
         let mut conn = self.store.conn().await?;
         let rows = runners::live_on(&mut conn, target).await?;
-        let watched = runners::watched_on(&mut conn, target, self.clock.now() - WATCH).await?;
+        let watched = runners::watched_on(&mut conn, target, self.watched_since()).await?;
         drop(conn);
         let orphans = orphans(&watched, &rows, listing.runners());
         let ours: HashSet<i64> = orphans.iter().map(|(_, found)| found.id).collect();
         let unmanaged = unmanaged_runners(&rows, &ours, listing.runners(), at);
-        let mut plan = plan::compare(&rows, listing.runners(), at);
+        let theirs = listing.runners().filter(|found| !ours.contains(&found.id));
+        let mut plan = plan::compare(&rows, theirs, at);
         plan.drifts.retain(|drift| self.is_news(drift));
         // The list may be incomplete: GitHub is asked for each runner that it misses.
         let unsure = if listing.shows_all() { Vec::new() } else { std::mem::take(&mut plan.gone) };

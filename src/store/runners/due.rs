@@ -21,7 +21,7 @@ pub async fn live_on(conn: &mut Conn, target: &Target) -> Result<Vec<Runner>, Er
         .await?)
 }
 
-/// Targets with live rows, or with failed ones that are still watched.
+/// Targets with live rows, or with ended ones that are still watched.
 pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Vec<Target>, Error> {
     let live: Vec<Target> =
         runners::table.filter(sql::<Bool>(LIVE)).select(runners::target).distinct().load(conn).await?;
@@ -36,7 +36,8 @@ pub async fn targets(conn: &mut Conn, watched_since: DateTime<Utc>) -> Result<Ve
     Ok(all.into_iter().collect())
 }
 
-/// Failed JIT rows of a target that changed after `since` and whose runner a lost request may still make.
+/// JIT rows of a target that ended after `since` and under whose name a lost request may still make a runner; the oldest
+/// first.
 pub async fn watched_on(
     conn: &mut Conn,
     target: &Target,
@@ -47,6 +48,7 @@ pub async fn watched_on(
         .filter(runners::target.eq(target.to_string()))
         .filter(runners::method.eq(Method::Jit.as_str()))
         .filter(runners::updated_at.gt(since))
+        .order(runners::id)
         .select(Runner::as_select())
         .load(conn)
         .await?)

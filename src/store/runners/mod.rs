@@ -11,7 +11,7 @@ mod settle;
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text, Timestamptz};
+use diesel::sql_types::{BigInt, Bool, Text, Timestamptz};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -85,7 +85,7 @@ pub async fn claim(
 }
 
 /// `requested → failed`, and the idempotency key is free again. `may_appear`: a lost request may still make
-/// its runner, so its name stays watched. `false`: no longer ours to settle.
+/// its runner, so its name stays watched, as it does if a former generation's may. `false`: no longer ours to settle.
 pub async fn fail(
     conn: &mut Conn,
     claim: Claim,
@@ -100,7 +100,8 @@ pub async fn fail(
         .set((
             runners::status.eq(Status::Failed.as_str()),
             runners::failure.eq(why),
-            runners::may_appear.eq(may_appear),
+            runners::may_appear
+                .eq(runners::generation.gt(1).and(runners::may_appear).or(may_appear.into_sql::<Bool>())),
             runners::updated_at.eq(now),
             runners::deleted_at.eq(now),
         ))
@@ -247,4 +248,4 @@ pub async fn count_for_quota(conn: &mut Conn, team: &str, now: DateTime<Utc>) ->
 
 /// As in the partial indexes, to the letter, so that Postgres uses them.
 pub(super) const LIVE: &str = "status IN ('requested', 'pending', 'active', 'offline', 'deleting')";
-const WATCHED: &str = "status = 'failed' AND may_appear";
+const WATCHED: &str = "(status = 'failed' AND may_appear OR status = 'deleted' AND may_appear)";

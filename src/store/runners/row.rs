@@ -128,6 +128,8 @@ pub struct Issued<'a> {
     pub credential_sha256: &'a str,
     /// When the credential ends.
     pub expires_at: DateTime<Utc>,
+    /// Whether an earlier request for it was lost, and may still make a runner under its name.
+    pub may_appear: bool,
 }
 
 /// A move of one row. The row changes only if it is still as the caller saw it.
@@ -158,6 +160,8 @@ pub struct Change {
     pub missed_sweeps: Option<i32>,
     /// Why it failed.
     pub failure: Option<String>,
+    /// Whether a lost request may still make a runner under its name.
+    pub may_appear: Option<bool>,
     /// See [`Runner::updated_at`].
     pub updated_at: Option<DateTime<Utc>>,
     /// See [`Runner::facts_at`].

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::{Claim, Issued};
@@ -41,6 +41,9 @@ pub async fn settle(
             out.push_bind_param::<Nullable<Timestamptz>, _>(registered_at)?;
             out.push_sql(", expires_at = ");
             out.push_bind_param::<Timestamptz, _>(&issued.expires_at)?;
+            // What a former generation's lost request may make, it may still make.
+            out.push_sql(", may_appear = generation > 1 AND may_appear OR ");
+            out.push_bind_param::<Bool, _>(&issued.may_appear)?;
             for column in [", updated_at = ", ", facts_at = "] {
                 out.push_sql(column);
                 out.push_bind_param::<Timestamptz, _>(now)?;

@@ -88,19 +88,20 @@ fn github(scene: &Scene<'_>) -> HashMap<i64, (&'static str, RunnerState)> {
 /// Rows that a sweep would still have to go on with, and deliveries that nobody has worked off.
 pub async fn unfinished(scene: &Scene<'_>) -> Vec<String> {
     let query = format!(
-        "SELECT name || ' is ' || status, status, github_runner_id FROM runners
+        "SELECT name || ' is ' || status, status = 'deleting' AND wait_until_idle, github_runner_id FROM runners
          WHERE status IN ('requested', 'deleting') OR (status IN {LIVE} AND missed_sweeps > 0)"
     );
     let on_github = github(scene);
-    let is_busy = |row: &Row| {
+    // Without somebody who waits for its end, a job makes its runner again what it was.
+    let waits_for_its_end = |row: &Row| {
         let runner = row.get::<_, Option<i64>>(2).and_then(|id| on_github.get(&id));
-        row.get::<_, &str>(1) == "deleting" && runner.is_some_and(|(_, runner)| runner.busy)
+        row.get(1) && runner.is_some_and(|(_, runner)| runner.busy)
     };
     let rows = scene.db.query(&query, &[]).await.expect("the rows");
     let deliveries = "SELECT 'a delivery waits: ' || coalesce(failure, 'nobody was at it')
         FROM webhook_deliveries WHERE finished_at IS NULL";
     let deliveries = scene.db.query(deliveries, &[]).await.expect("the deliveries");
-    rows.iter().filter(|row| !is_busy(row)).chain(&deliveries).map(|row| row.get(0)).collect()
+    rows.iter().filter(|row| !waits_for_its_end(row)).chain(&deliveries).map(|row| row.get(0)).collect()
 }
 
 /// What must hold once everything has come to rest.

@@ -30,7 +30,7 @@ const PAGE: usize = 100;
 /// What the names of runners begin with that somebody else set up for the sake of their number.
 const FOREIGN: &str = "foreign-";
 /// Far more than any use case may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What went wrong (nothing, if it is empty), and how many runners were handed out.
 pub async fn play(database: &Database, steps: &[Step]) -> (Vec<String>, usize) {
@@ -342,9 +342,9 @@ impl Play {
         }
         self.site.github.clear_faults();
         self.site.github.unsuspend(TARGETS[0]);
-        // Older than a request can be; an end of every limit that a fault set; the longest pause.
+        // Older than a request can be; an end of all limits; the longest pause; and more, for a slow machine.
         let mut unfinished = Vec::new();
-        for (round, seconds) in [4, 1, 61, 241, 960, 960, 1].into_iter().enumerate() {
+        for (round, seconds) in [4, 1, 61, 241, 960, 960, 1, 1, 1, 1].into_iter().enumerate() {
             self.site.pass(seconds);
             self.site.end_lease().await;
             let replica = &self.site.replicas[round % self.site.replicas.len()];

@@ -179,8 +179,13 @@ impl Replica {
             let store = Store::new(&url.as_str().into(), 6).expect("a URL");
             let github = runner_broker::github::GitHub::new(&config.github, clock.clone()).expect("a key");
             let broker = Broker::new(config.broker.clone(), &config.github, store, github, clock);
-            broker.refresh_policy().await.expect("a policy");
-            broker
+            // Tried again, in case the machine has no time for Postgres.
+            for _ in 0..10 {
+                if broker.refresh_policy().await.is_ok() {
+                    return broker;
+                }
+            }
+            panic!("a replica gets no policy");
         });
         let broker = starting.await.expect("a replica");
         Replica { broker, id, lease: Arc::default(), sealer: Arc::default(), runtime: Some(runtime) }

@@ -2,6 +2,8 @@
 
 mod late;
 mod refused;
+mod registered;
+mod second_runner;
 
 use std::time::{Duration, Instant};
 

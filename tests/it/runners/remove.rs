@@ -256,3 +256,32 @@ async fn a_remove_token_that_github_refuses_is_in_the_log_with_its_code() {
     let logged = "SELECT error_code FROM audit_log WHERE event_type = 'remove_token_failed'";
     assert_eq!(world.sql(logged).await, ["GITHUB_UNAVAILABLE"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_runner_whose_removal_lost_its_answers_is_again_what_it_was_unless_somebody_waits_for_it() {
+    for waits in [false, true] {
+        let world = World::new().await;
+        world.connected("b1").await;
+        world.sweep().await;
+        world.github.start_job(ORG, "b1").unwrap();
+        world.github.fail(Fault::new("DELETE", "runners/", Action::ActThenDrop).always());
+        let path = format!("/api/v1/runners/b1?force_when_idle={waits}");
+        assert_eq!(world.delete(&path, "blue").await.refusal(), (503, "GITHUB_UNAVAILABLE"));
+        world.github.disconnect(ORG, "b1").unwrap();
+        world.pass(60);
+        assert_eq!(world.sweep().await.failures, 1);
+        world.github.clear_faults();
+        world.sweep().await;
+        assert_eq!(world.status("b1").await, "deleting", "GitHub is left alone for a minute");
+        world.pass(61);
+        world.sweep().await;
+        let expected = if waits { "deleting" } else { "active" };
+        assert_eq!(world.status("b1").await, expected, "it is busy");
+        world.github.finish_job(ORG, "b1").unwrap();
+        world.pass(16 * 60);
+        world.sweep().await;
+        world.pass(2);
+        world.sweep().await;
+        assert_eq!(world.status("b1").await, "deleted");
+    }
+}

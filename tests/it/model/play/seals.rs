@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use runner_broker::broker::Error;
 use runner_broker::broker::audit::sealer::{Sealed, Sealer};
 use runner_broker::broker::audit::verify::{Against, verify};
+use runner_broker::store;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -60,7 +61,14 @@ impl Play {
         let count = self.site.db.query_one("SELECT count(*) FROM audit_log", &[]).await.expect("the log");
         let mut breaches: Vec<String> =
             tampered.iter().map(|row| format!("tampered with: {}", row.get::<_, &str>(0))).collect();
-        match verify(&self.site.store(), &Against::default(), |_, _| {}).await {
+        let store = self.site.store();
+        let mut verified = verify(&store, &Against::default(), |_, _| {}).await;
+        while matches!(verified, Err(Error::Store(store::Error::Unavailable(_))))
+            && begun.elapsed() < PATIENCE
+        {
+            verified = verify(&store, &Against::default(), |_, _| {}).await;
+        }
+        match verified {
             Ok(done) if done.found > 0 => breaches.push(format!("the auditor finds {:?}", done.findings)),
             Ok(done) if done.unsealed > 0 || i64::try_from(done.sealed) != Ok(count.get(0)) => {
                 breaches.push(format!("of {} events {} are sealed", count.get::<_, i64>(0), done.sealed))

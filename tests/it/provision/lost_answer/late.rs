@@ -8,12 +8,12 @@ use serde_json::json;
 use super::{JIT, assert_agree, on_post, warm};
 use crate::support::{ORG, World, eventually};
 
-fn late(millis: u64) -> Action {
+pub(super) fn late(millis: u64) -> Action {
     Action::RespondThenAct { answer: Canned::status(502), millis }
 }
 
 /// Fails `name`, exact, so that nothing is on GitHub but its name stays watched.
-async fn fail(world: &World, name: &str) {
+pub(super) async fn fail(world: &World, name: &str) {
     world.github.fail(on_post(Action::Respond(Canned::status(502))).times(2));
     assert_eq!(world.jit(name).await.refusal(), (503, "GITHUB_UNAVAILABLE"));
     assert_eq!(world.status(name).await, "failed");
@@ -106,6 +106,22 @@ async fn a_name_is_watched_for_an_hour_and_no_longer() {
     world.pass(3601);
     assert_eq!(world.sweep().await.orphans, 0);
     assert!(world.on_github().contains(&"b1".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_sweeps_are_rare_a_name_is_watched_until_the_second_one() {
+    let world = World::with(|config| {
+        config.github.timeout = Duration::from_secs(2);
+        config.broker.sync_interval = Duration::from_secs(3600);
+    })
+    .await;
+    world.pass(10);
+    fail(&world, "b1").await;
+    world.sweep().await;
+    unknown(&world, "b1", &[]).await;
+    world.pass(3601);
+    assert_eq!(world.sweep().await.orphans, 1);
+    assert!(world.on_github().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
