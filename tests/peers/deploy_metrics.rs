@@ -17,8 +17,9 @@ use crate::tools::{fetched_program, free_port, here, python_program, run};
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Metrics of what does not happen in this test; a panel of nothing else may stay empty.
-const RARE: [&str; 5] = [
+const RARE: [&str; 6] = [
     "broker_alert",
+    "broker_http_connections_shed_total",
     "broker_trace_batches_lost_total",
     "job_policy_checks_total",
     "sign_ins_total",

@@ -8,6 +8,7 @@ use std::time::Duration;
 use metrics::counter;
 
 use super::connection::{Connection, Owner};
+use super::limits::Share;
 
 /// In milliseconds: what is older makes room for what comes, also for more of the same.
 const ROOM_AFTER: u64 = 1000;
@@ -17,6 +18,9 @@ const ROOM_AFTER: u64 = 1000;
 pub(super) struct Group {
     pub connections: usize,
     pub bytes: usize,
+    /// What was shed and is not gone yet: its memory is, once its task has run.
+    shed_connections: usize,
+    shed_bytes: usize,
     owners: HashMap<Owner, Owned>,
 }
 
@@ -67,10 +71,25 @@ impl Group {
         owned.bytes = owned.bytes - before + counted;
     }
 
+    /// A connection is gone, and so is its memory.
+    pub fn remove(&mut self, connection: &Connection) {
+        if self.take(connection.owner(), connection.id).is_none() {
+            self.shed_connections -= 1;
+            self.shed_bytes -= connection.counted.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Whether so much is waiting to be gone that nothing may come in its place yet.
+    pub fn is_clogged(&self, limit: &Share) -> bool {
+        self.shed_connections > limit.connections / 4 || self.shed_bytes > limit.bytes / 4
+    }
+
     /// Takes one out and ends it.
     pub fn shed(&mut self, owner: Owner, id: u64, reason: &'static str) {
         if let Some(connection) = self.take(owner, id) {
             counter!("broker_http_connections_shed_total", "reason" => reason).increment(1);
+            self.shed_connections += 1;
+            self.shed_bytes += connection.counted.load(Ordering::Relaxed);
             connection.closed.store(true, Ordering::Release);
             connection.waker.wake();
         }

@@ -85,6 +85,10 @@ impl Connections {
             return None;
         }
         if group.connections >= limit.connections {
+            if group.is_clogged(limit) {
+                counter!("broker_http_connections_shed_total", "reason" => "connections").increment(1);
+                return None;
+            }
             let Some((owner, id)) = group.most_connections(owned, self.now()) else {
                 counter!("broker_http_connections_shed_total", "reason" => "connections").increment(1);
                 return None;
@@ -100,8 +104,7 @@ impl Connections {
     /// It is gone.
     pub fn remove(&self, connection: &Connection) {
         let mut groups = self.lock();
-        let group = groups.of(connection);
-        group.take(connection.owner(), connection.id);
+        groups.of(connection).remove(connection);
     }
 
     /// Bytes arrived; `readable`: they are HTTP, and not TLS.
@@ -217,14 +220,16 @@ impl Connections {
         }
         let mut groups = self.lock();
         let limit = match connection.is_caller.load(Ordering::Acquire) {
-            true => self.limits.callers.bytes,
-            false => self.limits.strangers.bytes,
+            true => &self.limits.callers,
+            false => &self.limits.strangers,
         };
         let group = groups.of(connection);
         group.recount(connection, counted);
         let now = self.now();
-        while group.bytes > limit && !connection.closed.load(Ordering::Acquire) {
-            let (owner, id) = group.most_bytes(now).unwrap_or((connection.owner(), connection.id));
+        while group.bytes > limit.bytes && !connection.closed.load(Ordering::Acquire) {
+            // This connection's own task is running, so that its memory is given back at once.
+            let other = if group.is_clogged(limit) { None } else { group.most_bytes(now) };
+            let (owner, id) = other.unwrap_or((connection.owner(), connection.id));
             group.shed(owner, id, "bytes");
         }
         match connection.closed.load(Ordering::Acquire) {

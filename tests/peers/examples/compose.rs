@@ -2,6 +2,7 @@
 //! broker.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -147,7 +148,9 @@ async fn what_compose_starts_is_a_broker_that_gives_out_runners() {
         ("ca.pem", "tls.crt"),
         ("ca.key", "tls.key"),
     ] {
-        std::fs::copy(stage.site.file(from), folder.join("config").join(to)).expect("a copy");
+        let copy = folder.join("config").join(to);
+        std::fs::copy(stage.site.file(from), &copy).expect("a copy");
+        std::fs::set_permissions(copy, std::fs::Permissions::from_mode(0o600)).expect("a file of ours");
     }
     let mut generate = stage.site.command(&["audit-key", "generate", "--output"]);
     run(generate.arg(folder.join("config/audit.key")), LIMIT).await;
