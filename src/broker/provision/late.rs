@@ -102,8 +102,10 @@ impl Broker {
         }
         let found = self.github.runner_named(&row.target, &row.name, deadline).await?;
         match orphans(&watched, &[], found.iter()).first() {
-            Some((late, found)) => self.remove_orphan(by, None, late, found, deadline).await,
-            None => Ok(false),
+            Some((late, found)) if self.holds_its_name(row).await? => {
+                self.remove_orphan(by, None, late, found, deadline).await
+            }
+            _ => Ok(false),
         }
     }
 

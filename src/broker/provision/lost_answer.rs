@@ -34,7 +34,7 @@ impl Broker {
         let Some(found) = self.github.runner_named(&row.target, &row.name, deadline).await? else {
             return Ok(Trace::None);
         };
-        if !self.is_ours(row, &found).await? {
+        if !self.holds_its_name(row).await? || !self.is_ours(row, &found).await? {
             return Ok(Trace::Foreign);
         }
         Ok(match self.github.delete_runner(&row.target, found.id, deadline).await? {
@@ -42,6 +42,14 @@ impl Broker {
             Removal::NotThere => Trace::None,
             Removal::Busy => Trace::Foreign,
         })
+    }
+
+    /// Whether the row is live as it was, asked after a look at GitHub: then what the look found under its name is of
+    /// no other provision that is under way. A repair may have given a slow request up, and somebody else begun anew.
+    pub(super) async fn holds_its_name(&self, row: &Runner) -> Result<bool, Error> {
+        let mut conn = self.store.conn().await?;
+        let now = runners::by_id(&mut conn, row.id).await?;
+        Ok(now.is_some_and(|now| now.status.is_live() && now.claim() == row.claim()))
     }
 
     /// Whether `found` can only be what the request of `row` made: exactly what we asked for, never

@@ -98,3 +98,17 @@ fn a_repeat_that_a_repair_takes_for_dead_and_that_is_killed_while_github_is_slow
         until_it_has_acted(),
     ]);
 }
+
+/// MODEL_SEED=771365019: a repair gave the first one up, and the second one's runner was there when the first one heard
+/// that its name is taken.
+#[test]
+fn a_slow_request_that_a_repair_gave_up_and_its_successor_of_the_same_name() {
+    assert_holds(&[
+        (on_post(Action::Delay { millis: 145 }), Then::Go),
+        (jit(2, 2, 1), Then::Micros(19_680)),
+        (Act::Pass(18), Then::Go),
+        (Act::Sweep { replica: 2, takeover: true }, Then::Micros(14_297)),
+        (on_post(Action::ActThenDelay { millis: 114 }), Then::Go),
+        (jit(2, 1, 0), Then::Micros(15_212)),
+    ]);
+}

@@ -105,6 +105,37 @@ async fn a_registered_runner_that_has_not_connected_stays_under_a_watched_name()
     assert_eq!(world.on_github(), ["warm", "r0"]);
 }
 
+/// A slow request, which a repair gives up; and its successor of the same name, whose runner GitHub has made when the
+/// slow one hears of it.
+async fn slow_and_its_successor(world: &World, slow: Action, successor: Action) {
+    world.github.clear_calls();
+    world.github.fail(on_post(slow));
+    world.github.fail(on_post(successor));
+    let (given_up, answer) = tokio::join!(world.jit("r1"), async {
+        eventually("the slow request", async || world.posts() == 1).await;
+        world.pass(60);
+        assert_eq!(world.sweep().await.repaired, 1);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        world.jit("R1").await
+    });
+    assert!(given_up.status >= 400, "{}", given_up.text);
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    assert_eq!(world.github.connect_jit(answer.str("encoded_jit_config")).expect("it is there"), "R1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_request_that_was_given_up_does_not_take_its_successors_runner_for_an_orphan() {
+    let world = warm(Duration::from_secs(3)).await;
+    let slow = Action::Delay { millis: 1_500 };
+    slow_and_its_successor(&world, slow, Action::ActThenDelay { millis: 2_500 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nor_does_one_whose_answer_is_lost_take_it_for_what_it_made_itself() {
+    let world = warm(Duration::from_secs(3)).await;
+    slow_and_its_successor(&world, Action::Hang, Action::ActThenDelay { millis: 2_800 }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_only_a_lost_request_of_ours_holds_is_free() {
     let world = warm(Duration::from_secs(2)).await;
