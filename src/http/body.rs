@@ -32,7 +32,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
         let payload = payload.take();
         Box::pin(async move {
             readable?;
-            let read = read_body(payload, MAX_BODY);
+            let read = read_body(payload, 0, MAX_BODY);
             let bytes = tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| too_slow())??;
             parse(&bytes).map(Body)
         })
@@ -62,12 +62,14 @@ fn is_json(content_type: &str) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// Reads a whole body of at most `largest` bytes.
+/// Reads a whole body of at most `largest` bytes; `announced`: how many its head says there are. Memory that nobody has
+/// written to costs nothing, and a buffer that has to grow is there twice for a moment.
 pub async fn read_body(
     mut payload: impl Stream<Item = Result<Bytes, PayloadError>> + Unpin,
+    announced: usize,
     largest: usize,
 ) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(announced.min(largest));
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|err| malformed(format!("the body was interrupted: {err}")))?;
         if bytes.len() + chunk.len() > largest {

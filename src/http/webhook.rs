@@ -99,10 +99,11 @@ fn short_text<'r>(req: &'r HttpRequest, name: &str) -> Option<&'r str> {
 /// The raw bytes. They count against what strangers may hold, as all that arrives on a connection.
 async fn read(req: &HttpRequest, payload: Payload) -> Result<Vec<u8>, Problem> {
     let announced = text(req, header::CONTENT_LENGTH.as_str()).and_then(|length| length.parse().ok());
-    if announced.is_some_and(|announced: usize| announced > MAX_BODY) {
+    let announced: usize = announced.unwrap_or(0);
+    if announced > MAX_BODY {
         return Err(too_large(MAX_BODY));
     }
-    read_body(payload, MAX_BODY).await
+    read_body(payload, announced, MAX_BODY).await
 }
 
 fn is_signature(text: &str) -> bool {

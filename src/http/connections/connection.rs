@@ -28,6 +28,8 @@ pub struct Connection {
     pub(super) opened: u64,
     /// Bytes that arrived since the current request began.
     pub(super) received: AtomicUsize,
+    /// The bytes of the buffer that requests are read into; it never shrinks.
+    pub(super) buffer: AtomicUsize,
     /// Bytes that count against the limit of its group; changes under the lock.
     pub(super) counted: AtomicUsize,
     /// When the current request, or the writing of its answer, began: milliseconds since the server started. 0 if it is idle.
@@ -50,6 +52,7 @@ impl Connection {
             peer,
             opened,
             received: AtomicUsize::new(0),
+            buffer: AtomicUsize::new(0),
             counted: AtomicUsize::new(0),
             since: AtomicU64::new(0),
             handled: AtomicBool::new(false),
@@ -80,6 +83,13 @@ impl Connection {
         }
         self.head.store(breaks, Ordering::Relaxed);
         breaks == WHOLE
+    }
+
+    /// Whether a handler has its request, or its answer is being written.
+    pub(super) fn is_worked_on(&self) -> bool {
+        let is_answered =
+            self.since.load(Ordering::Relaxed) != 0 && self.received.load(Ordering::Relaxed) == 0;
+        is_answered || self.handled.load(Ordering::Relaxed)
     }
 
     pub(super) fn owner(&self) -> Owner {

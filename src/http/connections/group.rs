@@ -96,13 +96,13 @@ impl Group {
     }
 
     /// One that makes room for somebody who owns so many: of those who own at least half of what the greatest owner has,
-    /// the oldest that no handler has, else the oldest. `None`: the newcomer has as many as the greatest owner, and all
+    /// the oldest that is not worked on, else the oldest. `None`: the newcomer has as many as the greatest owner, and all
     /// are new, so that it is a flood which would only push out itself.
     pub fn most_connections(&self, owned_by_newcomer: usize, now: u64) -> Option<(Owner, u64)> {
         let most = self.owners.values().map(|owned| owned.connections.len()).max()?;
         let great = self.owners.iter().filter(|(_, owned)| owned.connections.len() >= most.div_ceil(2));
         let all = great.flat_map(|(owner, owned)| owned.connections.values().map(|one| (*owner, one)));
-        let (owner, oldest) = all.min_by_key(|(_, one)| (one.handled.load(Ordering::Relaxed), one.opened))?;
+        let (owner, oldest) = all.min_by_key(|(_, one)| (one.is_worked_on(), one.opened))?;
         let makes_room = owned_by_newcomer + 1 < most || oldest.opened + ROOM_AFTER < now;
         makes_room.then_some((owner, oldest.id))
     }

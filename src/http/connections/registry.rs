@@ -120,15 +120,14 @@ impl Connections {
         if readable && !is_handled && !connection.is_head_whole(bytes) && received > LONGEST_HEAD {
             return Err(Ending::HeadTooLong);
         }
-        match received > UNCOUNTED_BYTES {
-            // The buffer of a head doubles when it is full, and for a moment there are two; it has an end.
-            true if !is_handled => {
-                let buffers = 2 * received.min(LARGEST_BUFFER).next_power_of_two();
-                self.count(connection, buffers)
-            }
-            true => self.count(connection, received),
-            false => Ok(()),
+        if received <= UNCOUNTED_BYTES {
+            return Ok(());
         }
+        let buffer = received.min(LARGEST_BUFFER).next_power_of_two();
+        let buffer = connection.buffer.fetch_max(buffer, Ordering::Relaxed).max(buffer);
+        // The buffer doubles when it is full, and for a moment there are two. A handler has what it took out besides, more
+        // is on its way to it, and what is given back leaves gaps: five buffers are what was measured.
+        self.count(connection, if is_handled { 5 * buffer + received } else { 2 * buffer })
     }
 
     /// A handler has the head of a request now; `has_body`: a body follows it.
@@ -171,7 +170,7 @@ impl Connections {
         connection.received.store(0, Ordering::Relaxed);
         connection.since.store(self.now(), Ordering::Relaxed);
         connection.handled.store(false, Ordering::Release);
-        self.count(connection, bytes)
+        self.count(connection, connection.buffer.load(Ordering::Relaxed) + bytes)
     }
 
     /// All that was to be written is written.
@@ -184,7 +183,9 @@ impl Connections {
         }
         if connection.counted.load(Ordering::Relaxed) > 0 {
             let mut groups = self.lock();
-            groups.of(connection).recount(connection, 0);
+            // The buffer stays as large as it was.
+            let buffer = connection.buffer.load(Ordering::Relaxed).saturating_sub(UNCOUNTED_BYTES);
+            groups.of(connection).recount(connection, buffer);
         }
         // Behind a proxy the next request of this connection may be anybody's.
         if matches!(connection.peer, Owner::Proxy(_)) && connection.is_caller.load(Ordering::Acquire) {

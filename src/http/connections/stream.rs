@@ -53,7 +53,8 @@ impl Counted {
             let _ = self.stream.try_write(HEAD_TOO_LONG.as_bytes());
             return Ok(());
         }
-        Err(io::ErrorKind::ConnectionReset.into())
+        // Not a reset: actix takes that for the end of what was sent, and goes on with the request.
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 }
 

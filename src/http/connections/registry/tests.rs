@@ -3,7 +3,7 @@
 use super::*;
 use crate::http::connections::limits::Share;
 
-const BYTES: usize = 1_000_000;
+const BYTES: usize = 2_000_000;
 
 /// Of a server that started two seconds ago.
 fn connections() -> Arc<Connections> {

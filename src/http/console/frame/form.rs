@@ -138,7 +138,7 @@ impl FromRequest for SubmittedForm {
                 return Err(Problem::foreign_form().into());
             }
             let SignedIn(session) = signed_in.await?;
-            let read = read_body(payload, MAX_FORM);
+            let read = read_body(payload, 0, MAX_FORM);
             let body = tokio::time::timeout(BODY_TIMEOUT, read).await.map_err(|_| too_slow())??;
             let fields = Fields(serde_urlencoded::from_bytes(&body).map_err(|err| unreadable("body", &err))?);
             let token = fields.get("csrf_token").unwrap_or_default();
