@@ -13,6 +13,9 @@ use super::limits::Share;
 /// In milliseconds: what is older makes room for what comes, also for more of the same.
 const ROOM_AFTER: u64 = 1000;
 
+/// Of so many addresses it is remembered that they were refused.
+const MOST_REFUSED: usize = 10_000;
+
 /// Connections under one limit.
 #[derive(Default)]
 pub(super) struct Group {
@@ -21,6 +24,8 @@ pub(super) struct Group {
     /// What was shed and is not gone yet: its memory is, once its task has run.
     shed_connections: usize,
     shed_bytes: usize,
+    /// Who was refused a connection lately, and how often.
+    refused: HashMap<Owner, usize>,
     owners: HashMap<Owner, Owned>,
 }
 
@@ -95,16 +100,48 @@ impl Group {
         }
     }
 
-    /// One that makes room for somebody who owns so many: of those who own at least half of what the greatest owner has,
-    /// the oldest that is not worked on, else the oldest. `None`: the newcomer has as many as the greatest owner, and all
-    /// are new, so that it is a flood which would only push out itself.
-    pub fn most_connections(&self, owned_by_newcomer: usize, now: u64) -> Option<(Owner, u64)> {
-        let most = self.owners.values().map(|owned| owned.connections.len()).max()?;
-        let great = self.owners.iter().filter(|(_, owned)| owned.connections.len() >= most.div_ceil(2));
+    /// One that makes room for a newcomer: of those who have or want at least half as many as the greediest, the oldest
+    /// that is not worked on, else the oldest. `None`: the newcomer is as greedy, and all are new, so that it is a flood
+    /// which would only push out itself.
+    fn makes_room_for(&self, newcomer: Owner, now: u64) -> Option<(Owner, u64)> {
+        let most = self.owners.keys().map(|owner| self.greed(*owner)).max()?;
+        let great = self.owners.iter().filter(|(owner, _)| self.greed(**owner) >= most.div_ceil(2));
         let all = great.flat_map(|(owner, owned)| owned.connections.values().map(|one| (*owner, one)));
         let (owner, oldest) = all.min_by_key(|(_, one)| (one.is_worked_on(), one.opened))?;
-        let makes_room = owned_by_newcomer + 1 < most || oldest.opened + ROOM_AFTER < now;
+        let makes_room = self.greed(newcomer) + 1 < most || oldest.opened + ROOM_AFTER < now;
         makes_room.then_some((owner, oldest.id))
+    }
+
+    /// How many connections this owner has, and lately was refused.
+    fn greed(&self, owner: Owner) -> usize {
+        self.owned(owner) + self.refused.get(&owner).copied().unwrap_or(0)
+    }
+
+    /// Makes room for one more connection of this owner; `false`: there is none.
+    pub fn make_room(&mut self, newcomer: Owner, limit: &Share, now: u64) -> bool {
+        if self.connections < limit.connections {
+            return true;
+        }
+        let other = if self.is_clogged(limit) { None } else { self.makes_room_for(newcomer, now) };
+        match other {
+            Some((owner, id)) => self.shed(owner, id, "connections"),
+            None => {
+                counter!("broker_http_connections_shed_total", "reason" => "connections").increment(1);
+                if self.refused.len() >= MOST_REFUSED {
+                    self.refused.clear();
+                }
+                *self.refused.entry(newcomer).or_default() += 1;
+            }
+        }
+        other.is_some()
+    }
+
+    /// Refusals are forgotten by half; call it about once a second.
+    pub fn forgive(&mut self) {
+        self.refused.retain(|_, refused| {
+            *refused /= 2;
+            *refused > 0
+        });
     }
 
     /// Of those who own at least half of the bytes of the greatest owner, the oldest request; `None`: it is new.

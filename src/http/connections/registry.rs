@@ -84,16 +84,8 @@ impl Connections {
             counter!("broker_http_connections_shed_total", "reason" => "address").increment(1);
             return None;
         }
-        if group.connections >= limit.connections {
-            if group.is_clogged(limit) {
-                counter!("broker_http_connections_shed_total", "reason" => "connections").increment(1);
-                return None;
-            }
-            let Some((owner, id)) = group.most_connections(owned, self.now()) else {
-                counter!("broker_http_connections_shed_total", "reason" => "connections").increment(1);
-                return None;
-            };
-            group.shed(owner, id, "connections");
+        if !group.make_room(peer, limit, self.now()) {
+            return None;
         }
         groups.next_id += 1;
         let connection = Arc::new(Connection::new(groups.next_id, peer, self.now()));
@@ -209,6 +201,7 @@ impl Connections {
             for (owner, id) in group.waiting_longer_than(now, patience) {
                 group.shed(owner, id, "time");
             }
+            group.forgive();
             gauge!("broker_http_connections", "of" => of).set(group.connections as f64);
             gauge!("broker_http_bytes", "of" => of).set(group.bytes as f64);
         }
