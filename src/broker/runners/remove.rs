@@ -18,8 +18,8 @@ use crate::store::runners::{self, Change, Runner};
 /// How often a removal looks again at a row that somebody else moves at the same time.
 const MAX_ATTEMPTS: usize = 3;
 
-/// What the attempt to remove a busy runner costs of the GitHub calls of its caller: it leaves two events.
-const BUSY: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
+/// What another attempt to remove a runner costs of the GitHub calls of its caller: it may leave two events.
+const AGAIN: NonZeroU32 = NonZeroU32::new(3).expect("not zero");
 
 /// What became of a removal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +61,9 @@ impl Broker {
         self.run_detached(async move {
             let runner = broker.find_to_change(&caller, &id_or_name).await?;
             let if_busy = if force_when_idle { IfBusy::KeepDeleting } else { IfBusy::Refuse };
-            // GitHub has said before that it is busy, and may say so again.
-            if runner.busy {
-                broker.spend_github_calls(&caller, BUSY)?;
+            // GitHub has been asked before and did not remove it: it was busy, or GitHub was away.
+            if runner.busy || runner.status == Status::Deleting {
+                broker.spend_github_calls(&caller, AGAIN)?;
             }
             let by = Cause { actor: caller.actor(), reason: "asked for", lease: None };
             broker.remove_runner(by, runner, if_busy).await

@@ -165,6 +165,15 @@ impl Connections {
         self.count(connection, connection.buffer.load(Ordering::Relaxed) + bytes)
     }
 
+    /// A piece of an answer was written, or has to wait for its reader: from then on their patience is counted.
+    pub fn wrote(&self, connection: &Connection, is_written: bool) {
+        let is_waiting = connection.since.load(Ordering::Relaxed) != 0;
+        let is_answer = !connection.handled.load(Ordering::Acquire);
+        if is_answer && is_written == is_waiting {
+            connection.since.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
     /// All that was to be written is written.
     pub fn written(&self, connection: &Connection) {
         if connection.handled.load(Ordering::Acquire) || connection.received.load(Ordering::Relaxed) > 0 {

@@ -92,7 +92,9 @@ impl AsyncWrite for Counted {
         if self.connection.is_closed(cx.waker()) {
             return Poll::Ready(self.ended(Ending::Shed).map(|()| 0));
         }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.connections.wrote(&self.connection, written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

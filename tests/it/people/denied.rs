@@ -9,23 +9,8 @@ use runner_broker::dev::github::{Action, Fault};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::identities::{new_world, replica};
-use crate::support::{ORG, World, eventually, team};
-
-/// Teams blue and red, admins boss and chief, an auditor, and who is denied.
-async fn with_denials(world: &World, denials: &str) {
-    let role =
-        |role: &str, who: &str| format!("[[{role}]]\nissuer = \"ISSUER\"\nclaims = {{ team = \"{who}\" }}\n");
-    let policy = [
-        team("blue", "runner_groups = [\"Default\", \"vault\"]"),
-        team("red", ""),
-        role("admin", "boss"),
-        role("admin", "chief"),
-        role("auditor", "watch"),
-        denials.to_owned(),
-    ];
-    world.policy(&policy.concat()).await;
-}
+use super::identities::{new_world, replica, with_roles_and};
+use crate::support::{ORG, World, eventually};
 
 fn deny(claims: &str) -> String {
     format!("[[deny]]\nissuer = \"ISSUER\"\nclaims = {{ {claims} }}\n")
@@ -41,7 +26,7 @@ async fn refusal(world: &World, claims: Value) -> String {
 async fn every_call_of_a_denied_caller_is_refused_whatever_else_they_are() {
     let world = new_world().await;
     assert_eq!(world.jit("b1").await.status, 201);
-    with_denials(&world, &deny("team = \"blue|boss|watch\"")).await;
+    with_roles_and(&world, &deny("team = \"blue|boss|watch\"")).await;
     let calls = world.github.calls().len();
     let document: Value = serde_json::from_str(include_str!("../../../openapi/openapi.json")).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -62,7 +47,7 @@ async fn every_call_of_a_denied_caller_is_refused_whatever_else_they_are() {
     for who in ["red", "chief"] {
         assert_eq!(world.get("/api/v1/auth/me", who).await.status, 200, "nobody else");
     }
-    with_denials(&world, "").await;
+    with_roles_and(&world, "").await;
     assert_eq!(world.get("/api/v1/runners/b1", "blue").await.status, 200, "let in again");
 }
 
@@ -74,7 +59,7 @@ async fn whoever_chooses_another_subject_is_denied_by_what_they_cannot_choose() 
         deny("groups = \"contractors\""),
         deny("\"/actor/id\" = \"7\", ref = \"refs/heads/.*\""),
     ];
-    with_denials(&world, &rules.concat()).await;
+    with_roles_and(&world, &rules.concat()).await;
     for branch in ["main", "other", "feature"] {
         let sub = format!("repo:octo-org/ml:ref:refs/heads/{branch}");
         let claims = json!({ "sub": sub, "team": "blue", "repository_id": "42" });
@@ -101,14 +86,14 @@ async fn a_rule_with_an_end_ends_by_the_brokers_clock() {
     let world = new_world().await;
     let until = world.clock.now() + TimeDelta::minutes(10);
     let rule = format!("{}until = \"{}\"\n", deny("team = \"blue\""), until.to_rfc3339());
-    with_denials(&world, &rule).await;
+    with_roles_and(&world, &rule).await;
     assert_eq!(world.get("/api/v1/auth/me", "blue").await.refusal(), (403, "ACCESS_DENIED"));
     world.pass(590);
     assert_eq!(world.get("/api/v1/auth/me", "blue").await.refusal(), (403, "ACCESS_DENIED"));
     world.pass(11);
     assert_eq!(world.get("/api/v1/auth/me", "blue").await.status, 200);
     assert_eq!(world.jit("b1").await.status, 201);
-    with_denials(&world, &rule.replace("blue", "red")).await;
+    with_roles_and(&world, &rule.replace("blue", "red")).await;
     assert_eq!(world.get("/api/v1/auth/me", "red").await.status, 200, "it is past already");
 }
 
@@ -119,7 +104,7 @@ async fn a_session_that_stands_is_refused_too_and_nobody_signs_in() {
     let claims = json!({ "team": "boss", "groups": ["ops"] });
     visitor.sign_in("boss-user", claims.clone()).await;
     other.sign_in("chief-user", json!({ "team": "chief" })).await;
-    with_denials(&world, &deny("groups = \"ops\"")).await;
+    with_roles_and(&world, &deny("groups = \"ops\"")).await;
     for page in ["/", "/runners", "/teams", "/roles", "/audit"] {
         let answer = visitor.get(page).await;
         assert_eq!(answer.status, 403, "{page}");
@@ -131,7 +116,7 @@ async fn a_session_that_stands_is_refused_too_and_nobody_signs_in() {
     assert_eq!(answer.status, 403);
     assert!(answer.text.contains("dministrator has denied you access"), "{}", answer.text);
     assert_eq!(world.sql("SELECT subject FROM sessions ORDER BY 1").await, ["boss-user", "chief-user"]);
-    with_denials(&world, "").await;
+    with_roles_and(&world, "").await;
     assert!(visitor.is_signed_in().await);
 }
 
@@ -145,7 +130,7 @@ async fn a_running_replica_denies_within_five_seconds_though_it_knows_the_token(
     let verified = world.verifier.verify(&world.token("blue")).await.unwrap();
     let admit = || other.admit(verified.clone(), Default::default()).map_err(|err| err.code());
     assert!(admit().is_ok());
-    with_denials(&world, &deny("team = \"blue\"")).await;
+    with_roles_and(&world, &deny("team = \"blue\"")).await;
     let began = Instant::now();
     eventually("the refusal", async || admit().err() == Some("ACCESS_DENIED")).await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -169,7 +154,7 @@ async fn a_provision_that_was_let_in_before_the_denial_gets_no_runner() {
             world.github.calls().iter().any(|call| call.path.contains("runner-groups"))
         })
         .await;
-        with_denials(&world, &deny("team = \"blue\"")).await;
+        with_roles_and(&world, &deny("team = \"blue\"")).await;
     };
     tokio::join!(provision, denial);
     assert_eq!(world.posts(), 0);
@@ -185,7 +170,7 @@ async fn a_provision_that_was_let_in_before_the_denial_gets_no_runner() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_denied_callers_try_is_written_once_and_then_counted() {
     let world = new_world().await;
-    with_denials(&world, &[deny("team = \"red\""), deny("team = \"blue\"")].concat()).await;
+    with_roles_and(&world, &[deny("team = \"red\""), deny("team = \"blue\"")].concat()).await;
     for number in 0..30 {
         let claims = json!({ "sub": format!("chosen-{number}"), "team": "blue" });
         assert_eq!(refusal(&world, claims).await, "ACCESS_DENIED");

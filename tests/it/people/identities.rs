@@ -15,6 +15,11 @@ pub const COMMENT: &str = "left the company";
 
 /// Teams blue and red, the admins boss and chief, the auditor watch.
 pub async fn with_roles(world: &World) {
+    with_roles_and(world, "").await;
+}
+
+/// The same, and more rules.
+pub async fn with_roles_and(world: &World, more: &str) {
     let role =
         |role: &str, who: &str| format!("[[{role}]]\nissuer = \"ISSUER\"\nclaims = {{ team = \"{who}\" }}\n");
     let policy = [
@@ -23,6 +28,7 @@ pub async fn with_roles(world: &World) {
         role("admin", "boss"),
         role("admin", "chief"),
         role("auditor", "watch"),
+        more.to_owned(),
     ];
     world.policy(&policy.concat()).await;
 }

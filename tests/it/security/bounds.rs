@@ -1,7 +1,7 @@
 //! What callers whom the policy names can cost: rows and bytes of the log by being refused, and calls at GitHub.
 
 use reqwest::Method;
-use runner_broker::dev::github::Limits;
+use runner_broker::dev::github::{Action, Fault, Limits};
 use serde_json::json;
 
 use crate::support::{Answer, ORG, REPO, World, team};
@@ -136,6 +136,25 @@ async fn a_busy_runner_is_not_asked_for_without_end() {
     }
     let (rows, calls) = (log_size(&world).await.0 - before.0, world.github.calls().len() - before.1);
     assert!(rows < 40 && calls < 40 && refused > 80, "{rows} rows, {calls} calls, {refused} refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removal_that_github_does_not_answer_is_not_tried_without_end() {
+    let world = World::new().await;
+    world.connected("b1").await;
+    let away = Fault::new("DELETE", "runners/", Action::Drop).always();
+    world.github.fail(away);
+    let rows = log_size(&world).await.0;
+    let mut refused = 0;
+    for _ in 0..60 {
+        match world.delete("/api/v1/runners/b1?force_when_idle=true", "blue").await.status {
+            503 => {}
+            429 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    let rows = log_size(&world).await.0 - rows;
+    assert!(rows < 40 && refused > 40, "{rows} rows, {refused} refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

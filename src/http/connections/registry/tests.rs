@@ -83,6 +83,32 @@ fn a_verified_caller_leaves_the_strangers_and_has_a_share_too() {
 }
 
 #[test]
+fn who_does_not_read_an_answer_to_its_end_loses_the_connection() {
+    let all = connections();
+    let reader = all.admit(ip("192.0.2.1")).unwrap();
+    let answer = |written: &[bool]| {
+        all.received(&reader, b"GET / HTTP/1.1\r\n\r\n", true).unwrap();
+        all.begin(&reader, false);
+        all.answered(&reader, 0).unwrap();
+        written.iter().for_each(|written| all.wrote(&reader, *written));
+        all.written(&reader);
+    };
+    answer(&[true, false, true]);
+    assert_eq!(reader.since.load(Ordering::Relaxed), 0, "all is written");
+    // The next piece of a stream has to wait for its reader.
+    all.wrote(&reader, false);
+    reader.since.fetch_sub(1, Ordering::Relaxed);
+    let waits_since = reader.since.load(Ordering::Relaxed);
+    all.wrote(&reader, false);
+    assert_eq!(reader.since.load(Ordering::Relaxed), waits_since, "it still waits for the same piece");
+    let late = waits_since + PATIENCE_WITH_STRANGERS.as_millis() as u64 + 1;
+    assert_eq!(all.lock().strangers.waiting_longer_than(late, PATIENCE_WITH_STRANGERS).len(), 1);
+    all.wrote(&reader, true);
+    all.written(&reader);
+    assert_eq!(reader.since.load(Ordering::Relaxed), 0);
+}
+
+#[test]
 fn a_long_head_ends_its_connection_but_a_body_does_not() {
     let all = connections();
     let long = [b'x'; LONGEST_HEAD];
